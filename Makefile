@@ -1,0 +1,44 @@
+# `make ask` asks a procedural slide a question; `make test` runs the suite. Both make .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := demo
+
+.PHONY: ask test test-all lint bench clean
+
+# torch first and pinned: left to a range, pip may choose a build with gigabytes of CUDA libraries.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(DEMO)/slide.tiff: $(VENV)/.installed
+	$(BIN)/giant phantom --demo --out $(DEMO) --seed 20
+
+ask: $(DEMO)/slide.tiff
+	$(BIN)/giant ask $(DEMO)/slide.tiff "What is the diagnosis?"
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/giant bench startup
+	$(BIN)/giant bench ask
+
+clean:
+	rm -rf $(VENV) $(DEMO) build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
