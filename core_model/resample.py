@@ -1,0 +1,155 @@
+"""Reading a rectangle of a level at a coarser resolution, block by block, with exact geometry.
+
+A pixel of the result is the average over the area it covers. Whole factors are averaged exactly while
+reading, so that memory stays bounded however large the rectangle; what fraction remains (between 1 and 2)
+is resampled once, from floating-point bounds, so nothing shifts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from core_model.slide_files import DecodeError, PixelSource
+
+BLOCK = 2048
+"""Side of a block in level px: 16 MB as RGBA."""
+
+UNKNOWN_RGB = (128, 128, 128)
+"""Placeholder under the `unknown` mask; nothing may read it as colour."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What to read: floating-point bounds in level px, and the size of the image wanted."""
+
+    level: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    out_w: int
+    out_h: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A rectangle in level px."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+def read_window(source: PixelSource, window: Window) -> Image.Image:
+    """RGB image of `window`, (out_w, out_h). Raises `DecodeError` where any part does not decode."""
+    return _Reader(source, window).read(lenient=False)[0]
+
+
+def survey_window(source: PixelSource, window: Window) -> tuple[Image.Image, np.ndarray]:
+    """As `read_window`, but what does not decode is marked in a bool mask (out_h, out_w) instead.
+
+    A pixel is marked when any of the area it covers is unknown.
+    """
+    return _Reader(source, window).read(lenient=True)
+
+
+class _Reader:
+    """One rectangle being read: the window in whole level px, the whole factor, the canvas."""
+
+    def __init__(self, source: PixelSource, window: Window) -> None:
+        self.source, self.window = source, window
+        level_w, level_h = source.level_dimensions[window.level]
+        self.fx = _whole_factor((window.x1 - window.x0) / window.out_w)
+        self.fy = _whole_factor((window.y1 - window.y0) / window.out_h)
+        x, y = math.floor(window.x0 + 1e-6), math.floor(window.y0 + 1e-6)
+        w = _up(math.ceil(window.x1 - 1e-6) - x, self.fx)
+        h = _up(math.ceil(window.y1 - 1e-6) - y, self.fy)
+        self.piece = Piece(x, y, max(1, min(w, level_w - x)), max(1, min(h, level_h - y)))
+        size = (_up(self.piece.w, self.fx) // self.fx, _up(self.piece.h, self.fy) // self.fy)
+        self.canvas = Image.new("RGB", size, UNKNOWN_RGB)
+        self.unknown = np.zeros((size[1], size[0]), dtype=bool)
+        self.offset = (0.0, 0.0)
+
+    def read(self, lenient: bool) -> tuple[Image.Image, np.ndarray]:
+        blocks = list(_split(self.piece, _up(BLOCK, self.fx), _up(BLOCK, self.fy)))
+        for block in blocks:
+            try:
+                offset = self._paste(block)
+            except DecodeError:
+                if not lenient:
+                    raise
+                self._salvage(block)
+            else:
+                # Within one block the origin is known to a fraction of a pixel. Over several it is
+                # taken as whole, which is right to half a level-0 pixel.
+                self.offset = offset if len(blocks) == 1 else (0.0, 0.0)
+        return self._finish()
+
+    def _paste(self, piece: Piece) -> tuple[float, float]:
+        image, offset = self.source.read_level(self.window.level, piece.x, piece.y, piece.w, piece.h)
+        if (self.fx, self.fy) != (1, 1):
+            image = image.reduce((self.fx, self.fy))
+        self.canvas.paste(image, self._cell(piece))
+        return offset
+
+    def _cell(self, piece: Piece) -> tuple[int, int]:
+        return (piece.x - self.piece.x) // self.fx, (piece.y - self.piece.y) // self.fy
+
+    def _salvage(self, piece: Piece) -> None:
+        """Halve a block that failed until what does not decode is cornered, and mark that as unknown."""
+        smallest = max(64, max(self.piece.w, self.piece.h) // 32)
+        if piece.w <= max(smallest, self.fx) and piece.h <= max(smallest, self.fy):
+            left, top = self._cell(piece)
+            w, h = _up(piece.w, self.fx) // self.fx, _up(piece.h, self.fy) // self.fy
+            self.unknown[top : top + h, left : left + w] = True
+            return
+        side_w, side_h = _up(math.ceil(piece.w / 2), self.fx), _up(math.ceil(piece.h / 2), self.fy)
+        for part in _split(piece, side_w, side_h):
+            try:
+                self._paste(part)
+            except DecodeError:
+                self._salvage(part)
+
+    def _finish(self) -> tuple[Image.Image, np.ndarray]:
+        """The fraction that whole factors left, from exact bounds in canvas px."""
+        window, piece = self.window, self.piece
+        size = (window.out_w, window.out_h)
+        x0 = (window.x0 - piece.x - self.offset[0]) / self.fx
+        y0 = (window.y0 - piece.y - self.offset[1]) / self.fy
+        x1 = x0 + (window.x1 - window.x0) / self.fx
+        y1 = y0 + (window.y1 - window.y0) / self.fy
+        bounds = _within((x0, y0, x1, y1), self.canvas.size)
+        if size == self.canvas.size and np.allclose(bounds, (0, 0, *size), atol=1e-4):
+            return self.canvas, self.unknown
+        # Hamming: as sharp as a box filter, without the box's jumps at fractional factors.
+        image = self.canvas.resize(size, Image.Resampling.HAMMING, box=bounds)
+        if not self.unknown.any():
+            return image, np.zeros((size[1], size[0]), dtype=bool)
+        spread = Image.fromarray(self.unknown.astype(np.float32))
+        return image, np.asarray(spread.resize(size, Image.Resampling.BILINEAR, box=bounds)) > 1e-3
+
+
+def _whole_factor(scale: float) -> int:
+    return max(1, min(BLOCK, math.floor(scale + 1e-6)))
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _split(piece: Piece, w: int, h: int) -> Iterator[Piece]:
+    for y in range(0, piece.h, h):
+        for x in range(0, piece.w, w):
+            yield Piece(piece.x + x, piece.y + y, min(w, piece.w - x), min(h, piece.h - y))
+
+
+def _within(bounds: tuple[float, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = bounds
+    w, h = size
+    return max(0.0, x0), max(0.0, y0), min(float(w), x1), min(float(h), y1)
