@@ -29,6 +29,7 @@ AMERICAN = {
     "keratinis": "keratiniz",
     "summaris": "summariz",
     "centre": "center",
+    "harbour": "harbor",
 }
 """British stems and their American spelling."""
 
