@@ -60,7 +60,7 @@ def _branch(q: Tensor, k: Tensor, v: Tensor, segment: int, ratio: int) -> tuple[
 
 def _split(x: Tensor, segment: int, ratio: int) -> Tensor:
     """(B, L, H, D) → (B·S, M, r, H, D), padded with zeros to whole segments and whole dilation steps."""
-    B, L, H, D = x.shape
+    _, L, H, D = x.shape
     x = F.pad(x, (0, 0, 0, 0, 0, -L % segment)).reshape(-1, segment, H, D)  # (B·S, g, H, D)
     return F.pad(x, (0, 0, 0, 0, 0, -segment % ratio)).unflatten(1, (-1, ratio))
 

@@ -1,0 +1,92 @@
+"""How much a slide or a question resembles the training data.
+
+Slides: tile features, standardised, against centroids of the training tiles. Questions: content words
+against the words of the training text; `bundle.py` adds the language model's own surprise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+STOP_WORDS = frozenset(
+    """a about an and any are as at be been being both but by can could did do does each either else for from
+    give given had has have here how i if in into is it its may me might more most much must my no nor not of
+    on one only or other our out please say she should show shown so some such tell than that the their them
+    then there these they this those to up us was we were what when where whether which who why will with
+    would you your yes""".split()
+)
+"""Function words: they say nothing of a question's subject."""
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+
+
+def content_words(text: str) -> list[str]:
+    """The words of `text` that carry meaning: lower case, in order, without function words or digits."""
+    return [word for word in _WORD.findall(text.lower()) if word not in STOP_WORDS and len(word) > 1]
+
+
+def unknown_words(text: str, known: Collection[str]) -> list[str]:
+    """Content words of `text` that `known` lacks in singular and plural, each once, in order."""
+
+    def seen(word: str) -> bool:
+        return word in known or word + "s" in known or (word.endswith("s") and word[:-1] in known)
+
+    return list(dict.fromkeys(word for word in content_words(text) if not seen(word)))
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """Where the training tiles lie in feature space (D channels, K centroids)."""
+
+    mean: np.ndarray
+    """(D,) mean of the training tiles' features."""
+    scale: np.ndarray
+    """(D,) their standard deviation."""
+    centroids: np.ndarray
+    """(K, D) in standardised features."""
+
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """(N, D) → (N,) root mean square difference per channel to the nearest centroid."""
+        points = (np.asarray(features, dtype=np.float32) - self.mean) / self.scale
+        return np.sqrt(_nearest(points, self.centroids)[1] / points.shape[1])
+
+    def distance(self, features: np.ndarray) -> float:
+        """Median distance of a slide's tiles (N, D): one odd tile does not make a slide unfamiliar."""
+        return float(np.median(self.distances(features)))
+
+
+def fit_familiarity(features: np.ndarray, k: int = 256, seed: int = 0, rounds: int = 15) -> Familiarity:
+    """K-means (Lloyd) over tile features (N, D); fewer centroids where there are fewer tiles.
+
+    A centroid that loses all its tiles stays where it was.
+    """
+    rng = np.random.default_rng(seed)
+    features = np.asarray(features, dtype=np.float32)
+    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
+    points = (features - mean) / scale
+    centroids = points[rng.choice(len(points), size=min(k, len(points)), replace=False)].copy()
+    for _ in range(rounds):
+        owner, _ = _nearest(points, centroids)
+        counts = np.bincount(owner, minlength=len(centroids))
+        sums = np.zeros_like(centroids)
+        np.add.at(sums, owner, points)
+        filled = counts > 0
+        centroids[filled] = sums[filled] / counts[filled, None]
+    return Familiarity(mean, scale, centroids)
+
+
+def _nearest(points: np.ndarray, centroids: np.ndarray, at_once: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the nearest centroid (N,) and the squared distance to it (N,)."""
+    owner, squared = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
+    norms = (centroids**2).sum(axis=1)
+    for start in range(0, len(points), at_once):
+        part = points[start : start + at_once]
+        table = (part**2).sum(axis=1)[:, None] - 2 * part @ centroids.T + norms  # (n, K)
+        best = table.argmin(axis=1)
+        owner[start : start + at_once] = best
+        squared[start : start + at_once] = np.maximum(table[np.arange(len(part)), best], 0)
+    return owner, squared
