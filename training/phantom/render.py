@@ -1,0 +1,113 @@
+"""Draws a specification: geometry on the field grid, nuclei as stamps, then colours block by block.
+
+Pixels are rendered at the slide's own mpp: nuclei and textures are never enlarged. Letters: (h, w) the
+field grid, (H, W) = 4 x (h, w) the level-0 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from training.phantom.architecture import build
+from training.phantom.artefacts import draw_pen
+from training.phantom.canvas import Canvas
+from training.phantom.cells import Cells, count_map, place_cells
+from training.phantom.fields import Field, smooth_noise, texture
+from training.phantom.ground import Ground, make_ground
+from training.phantom.layout import FIELD_PX, make_layout
+from training.phantom.spec import SlideSpec
+from training.phantom.stain import blur, scan, sensor_noise
+from training.phantom.truth import PhantomTruth
+
+BLOCK = 512
+"""Side in px of the blocks that are coloured one after another."""
+
+
+def render(spec: SlideSpec) -> tuple[npt.NDArray[np.uint8], PhantomTruth]:
+    """The pixels (height, width, 3) of a slide and its truth."""
+    layout = make_layout(spec)
+    zones = layout.truth_zones()
+    building = build(spec, layout)
+    flow, phase = _fibres(spec, layout.shape, layout.um)
+    cells = place_cells(spec, layout, building, zones, flow)
+    canvas = Canvas(spec)
+    canvas.draw(cells, building)
+    ground = make_ground(spec, layout, building, phase)
+    pixels = _colour(spec, ground, canvas)
+    if spec.artefact == "pen":
+        draw_pen(pixels, spec.rng(8), spec.mpp)
+    return pixels, _truth(spec, zones, cells)
+
+
+def _truth(spec: SlideSpec, zones: npt.NDArray[np.uint8], cells: Cells) -> PhantomTruth:
+    return PhantomTruth(
+        name=spec.name,
+        seed=spec.seed,
+        index=spec.index,
+        width=spec.width,
+        height=spec.height,
+        mpp=spec.mpp,
+        cell_px=spec.cell_px,
+        stain=spec.stain.name,
+        diagnosis=spec.diagnosis,
+        grade=spec.grade,
+        zones=zones,
+        lymphocytes=count_map(spec, cells.lymphocyte, zones.shape),
+        mitoses=count_map(spec, cells.mitosis, zones.shape),
+        mitosis_xy=np.round(cells.mitosis * FIELD_PX).astype(np.int32),
+    )
+
+
+def _fibres(spec: SlideSpec, shape: tuple[int, int], um: float) -> tuple[Field, Field]:
+    """Direction of the stroma's fibres (radians) and their phase (radians): level lines of smooth noise."""
+    rng = spec.rng(4)
+    height = smooth_noise(rng, shape, 110 / um) + 0.12 * smooth_noise(rng, shape, 28 / um)
+    slope_y, slope_x = np.gradient(height)
+    along = np.arctan2(slope_y, slope_x) + np.float32(np.pi / 2)
+    return along.astype(np.float32), height * np.float32(65.0)
+
+
+def _seamless(rng: np.random.Generator, scale: float) -> Field:
+    """Texture for one block and 1 px around it; neighbouring blocks continue it without a seam."""
+    return np.pad(texture(rng, BLOCK, scale), 1, mode="wrap")
+
+
+def _colour(spec: SlideSpec, ground: Ground, canvas: Canvas) -> npt.NDArray[np.uint8]:
+    rng = spec.rng(6)
+    fine, coarse = _seamless(rng, 0.5 / spec.mpp), _seamless(rng, 0.9 / spec.mpp)
+    noise = sensor_noise(rng, spec.stain, BLOCK + 150)
+    image = np.empty((spec.height, spec.width, 3), np.uint8)
+    for rows, columns in _blocks(spec):
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        top, left = (int(v) for v in rng.integers(0, 150, 2))
+        sensor = noise[top : top + height, left : left + width]
+        field = (
+            slice(rows.start // FIELD_PX, rows.stop // FIELD_PX),
+            slice(columns.start // FIELD_PX, columns.stop // FIELD_PX),
+        )
+        if ground.empty(field):
+            tint = np.zeros((height, width), np.float32)
+            image[rows, columns] = scan(spec.stain, tint, tint + 0.01, sensor)
+            continue
+        wide = (slice(0, height + 2), slice(0, width + 2))
+        haematoxylin, eosin, tissue = ground.concentrations(field, fine[wide], coarse[wide])
+        nuclei, cytoplasm = canvas.block(rows, columns, margin=1)
+        eosin = np.where(cytoplasm > 0, cytoplasm * np.float32(0.01) * (1 + 0.1 * fine[wide]) * tissue, eosin)
+        dyed = nuclei * np.float32(0.01)
+        eosin *= 1 - 0.4 * np.minimum(dyed, 1)
+        haematoxylin = np.maximum(haematoxylin, dyed)
+        weight = spec.stain.blur
+        image[rows, columns] = scan(spec.stain, blur(haematoxylin, weight), blur(eosin, weight), sensor)
+    return image
+
+
+def _blocks(spec: SlideSpec) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, spec.height, BLOCK):
+        for left in range(0, spec.width, BLOCK):
+            yield (
+                slice(top, min(top + BLOCK, spec.height)),
+                slice(left, min(left + BLOCK, spec.width)),
+            )
