@@ -164,6 +164,8 @@ class ModelConfig(_Record):
     """Parts whose weights the folder holds; written by `save_checkpoint`."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of the weights on disk; they are computed with as float32."""
+    system: str = ""
+    """Sentence before the first turn of a conversation; the embedded model was trained with none."""
     n_tokens: int = 32
     """Tokens per slide after pooling; 576 at full size."""
     feature_dim: int = 192

@@ -1,41 +1,13 @@
-"""How much a slide or a question resembles the training data.
+"""How much a slide resembles the training data: its tiles' features against centroids of training tiles.
 
-Slides: tile features, standardised, against centroids of the training tiles. Questions: content words
-against the words of the training text; `bundle.py` adds the language model's own surprise.
+`words.py` does the same for a question, by its words.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-
-STOP_WORDS = frozenset(
-    """a about an and any are as at be been being both but by can could did do does each either else for from
-    give given had has have here how i if in into is it its may me might more most much must my no nor not of
-    on one only or other our out please say she should show shown so some such tell than that the their them
-    then there these they this those to up us was we were what when where whether which who why will with
-    would you your yes""".split()
-)
-"""Function words: they say nothing of a question's subject."""
-
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-
-
-def content_words(text: str) -> list[str]:
-    """The words of `text` that carry meaning: lower case, in order, without function words or digits."""
-    return [word for word in _WORD.findall(text.lower()) if word not in STOP_WORDS and len(word) > 1]
-
-
-def unknown_words(text: str, known: Collection[str]) -> list[str]:
-    """Content words of `text` that `known` lacks in singular and plural, each once, in order."""
-
-    def seen(word: str) -> bool:
-        return word in known or word + "s" in known or (word.endswith("s") and word[:-1] in known)
-
-    return list(dict.fromkeys(word for word in content_words(text) if not seen(word)))
 
 
 @dataclass(frozen=True)

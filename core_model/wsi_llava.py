@@ -113,6 +113,11 @@ class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
             raise ValueError(f"each row needs exactly {seen.shape[1]} <image> tokens, one per slide token")
         return words.masked_scatter(here.unsqueeze(-1), seen.to(words.dtype))  # (B, L, W)
 
+    def take_language_model(self, llama: Any) -> None:
+        """Copy the weights of a `LlamaForCausalLM` of the same dimensions, as pretraining leaves it."""
+        self.model.language_model.load_state_dict(llama.model.state_dict())
+        self.lm_head.load_state_dict(llama.lm_head.state_dict())
+
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in transformers, but the slide is given in the first step only: after it, it is in the cache."""
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)
