@@ -1,0 +1,79 @@
+"""The graph that every run follows.
+
+    look ──> decide ──> act ──> weigh ─┐
+                ▲  │                   │
+                └──┼───────────────────┘
+                   └─ stop ──> answer ──> check ──> END
+                                  ▲         │
+                                  └─ once ──┘
+
+Nothing is built at import: `build` compiles the graph for one run, with that run's checkpointer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from agent import nodes
+from agent.state import AgentContext, AgentState
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.checkpoint.sqlite import SqliteSaver
+    from langgraph.graph.state import CompiledStateGraph
+
+CHECKPOINT = "checkpoint.sqlite"
+THREAD = "run"
+"""A run folder holds one run, so its checkpoints need no other name."""
+
+
+def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Compile the graph."""
+    from langgraph.graph import END, START, StateGraph
+
+    graph = StateGraph(AgentState, context_schema=AgentContext)
+    for node in (nodes.look, nodes.decide, nodes.act, nodes.weigh, nodes.answer, nodes.check):
+        graph.add_node(node.__name__, node)
+    graph.add_edge(START, "look")
+    graph.add_edge("look", "decide")
+    graph.add_conditional_edges("decide", after_decide, ["act", "answer"])
+    graph.add_edge("act", "weigh")
+    graph.add_edge("weigh", "decide")
+    graph.add_edge("answer", "check")
+    graph.add_conditional_edges("check", after_check, {"answer": "answer", "end": END})
+    return graph.compile(checkpointer=checkpointer)
+
+
+def after_decide(state: AgentState) -> Literal["act", "answer"]:
+    """To the tools where a look was decided on, else to the answer."""
+    return "act" if state.get("pending") else "answer"
+
+
+def after_check(state: AgentState) -> Literal["answer", "end"]:
+    """Back once with a faulty answer."""
+    return "answer" if state.get("problems") and state.get("revisions", 0) < 2 else "end"
+
+
+def recursion_limit(max_steps: int) -> int:
+    """Node runs that a budget of `max_steps` can need: three a step, and the frame around them."""
+    return 3 * max_steps + 8
+
+
+def run_config(max_steps: int) -> RunnableConfig:
+    """LangGraph's configuration of a run; its own limit is only a backstop behind the step budget."""
+    return {"configurable": {"thread_id": THREAD}, "recursion_limit": recursion_limit(max_steps)}
+
+
+@contextmanager
+def checkpoints(folder: Path) -> Iterator[SqliteSaver]:
+    """The SQLite checkpointer of a run folder; it reads back plain data only, in any environment."""
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
+    with closing(sqlite3.connect(folder / CHECKPOINT, check_same_thread=False)) as connection:
+        yield SqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))

@@ -1,0 +1,85 @@
+"""What the steps so far amount to, in the terms a navigator decides in: places shown, asked, searched for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from agent.posterior import Posterior, margin, shift
+from agent.records import Step
+from core_model.slide import Box
+
+SHOWING = frozenset({"overview", "zoom", "pan"})
+"""Tools that put pixels before the reader."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """A reading of the steps. It holds nothing that the steps do not."""
+
+    steps: Sequence[Step]
+    slide: Box
+
+    @property
+    def last(self) -> Step | None:
+        """The step taken last."""
+        return self.steps[-1] if self.steps else None
+
+    @property
+    def whole(self) -> Step | None:
+        """The step that asked about the whole slide, whether or not it succeeded."""
+        return next((step for step in self._asked() if _box(step) == self.slide), None)
+
+    @property
+    def regions(self) -> list[Step]:
+        """The steps that asked about a part of the slide and got an answer."""
+        return [step for step in self._asked() if step.observation.ok and _box(step) != self.slide]
+
+    def answered(self) -> list[Step]:
+        """Every step that asked the model and got an answer, the whole slide's among them."""
+        return [step for step in self._asked() if step.observation.ok]
+
+    def tried(self, mpp: float) -> list[Box]:
+        """Boxes that were zoomed to at `mpp` or finer, the unreadable ones included: no second try."""
+        zooms = [step for step in self.steps if step.action.tool == "zoom"]
+        return [_box(step) for step in zooms if float(step.action.args["mpp"]) <= mpp * 1.01]
+
+    def hits(self, text: str) -> list[Mapping[str, Any]] | None:
+        """What a search for `text` found; None where it was not searched for, empty where it failed."""
+        for step in self.steps:
+            if step.action.tool == "retrieve" and step.action.args.get("text") == text:
+                return list(step.observation.data.get("hits", [])) if step.observation.ok else []
+        return None
+
+    @property
+    def searches(self) -> int:
+        """How many phrases were searched for."""
+        return sum(step.action.tool == "retrieve" for step in self.steps)
+
+    def settled(self, least: int) -> str | None:
+        """Why another look would not change the answer, or None where it might.
+
+        Settled means: at least `least` regions were asked, and the distance between the two leading
+        hypotheses is more than any single look has moved a probability so far.
+        """
+        posteriors = self._posteriors()
+        if len(self.regions) < least or len(posteriors) < 2:
+            return None
+        pairs = pairwise(posteriors)
+        largest = max(shift(before, after) for before, after in pairs)
+        lead = margin(posteriors[-1])
+        if lead <= largest:
+            return None
+        return f"the lead of {lead:.2f} is more than any look has changed so far ({largest:.2f})"
+
+    def _posteriors(self) -> list[Posterior]:
+        return [step.posterior for step in self.answered() if step.posterior is not None]
+
+    def _asked(self) -> list[Step]:
+        return [step for step in self.steps if step.action.tool == "ask_region"]
+
+
+def _box(step: Step) -> Box:
+    return Box(*step.action.args["box"])

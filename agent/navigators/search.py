@@ -1,0 +1,154 @@
+"""The navigator that needs no large multimodal model: it looks where the trained model can be told apart.
+
+The whole slide is asked first. Then, coarse to fine, it goes where the text tower's answers to the two
+leading hypotheses differ most, asks the same question there, and pools what it hears. It stops when another
+look would not change the answer, when no tissue is left, or when the budget is spent.
+
+An open question goes the same way: what the model itself says of the slide and of its regions become the
+hypotheses, and each is scored at every place.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from agent.compose import compose
+from agent.familiarity import doubts
+from agent.navigators.base import Draft, Stop, Weighed
+from agent.navigators.looks import Looks
+from agent.navigators.places import Choice, Scale, choose, discrimination, scales
+from agent.navigators.weighing import weigh
+from agent.posterior import ranked
+from agent.records import Action
+from agent.state import steps_of
+from core_model.slide import Box
+
+if TYPE_CHECKING:
+    from agent.state import AgentContext, AgentState
+    from tools.records import Observation
+
+LEAST_LOOKS = 3
+"""Regions asked before the posterior may be called settled."""
+MAX_SEARCHES = 4
+"""Phrases searched for in one run; the rest of the budget is for looking."""
+HITS = 64
+"""Tiles returned per search: enough to compare places, few enough to keep in the state."""
+SHOWN_IN_DOUBT = 2
+"""Places shown where the model does not know the slide or the question."""
+
+
+class SearchNavigator:
+    """Coarse-to-fine search driven by the model's posteriors."""
+
+    name = "search"
+
+    def decide(self, state: AgentState, context: AgentContext) -> Action | Stop:
+        """The next look, or the reason to stop."""
+        looks = Looks(steps_of(state), context.slide.box)
+        left = state["max_steps"] - len(looks.steps)
+        if left <= 0:
+            return Stop(f"the budget of {state['max_steps']} steps is spent")
+        known = state.get("familiarity")
+        if known is not None and doubts(known, context.model.name):
+            return self._show(looks, state, context)
+        if looks.whole is None:
+            return _ask(state, context.slide.box, "Ask about the whole slide before choosing where to look.")
+        if not looks.whole.observation.ok:
+            return Stop(f"the slide could not be asked: {looks.whole.observation.text}")
+        last = looks.last
+        if last is not None and last.action.tool == "zoom" and last.observation.ok:
+            return _ask(
+                state, Box(*last.action.args["box"]), "Ask the same question of the place just shown."
+            )
+        return self._go_on(looks, left, state, context)
+
+    def weigh(
+        self, state: AgentState, context: AgentContext, action: Action, observation: Observation
+    ) -> Weighed:
+        """Pool what the model says of this place with what it said before."""
+        return weigh(state, context, action, observation)
+
+    def compose(self, state: AgentState, context: AgentContext, problems: list[str]) -> Draft:
+        """The answer from what was seen."""
+        return compose(state, context, problems)
+
+    def _go_on(self, looks: Looks, left: int, state: AgentState, context: AgentContext) -> Action | Stop:
+        settled = looks.settled(LEAST_LOOKS)
+        if settled is not None:
+            return Stop(settled)
+        if left < 2:
+            return Stop(f"the budget of {state['max_steps']} steps has no room for another look")
+        leaders = [item.name for item in ranked(state.get("posterior") or {})[:2]]
+        if left >= 3 and looks.searches < MAX_SEARCHES:
+            for rank, name in enumerate(leaders):
+                text = phrase(state["question"], name)
+                if looks.hits(text) is None:
+                    place = "leading" if rank == 0 else "second"
+                    return Action(
+                        tool="retrieve",
+                        args={"text": text, "k": HITS},
+                        reason=f"Find the tissue that answers most to the {place} hypothesis, '{name}'.",
+                    )
+        return self._zoom(looks, leaders, state, context)
+
+    def _zoom(
+        self, looks: Looks, leaders: list[str], state: AgentState, context: AgentContext
+    ) -> Action | Stop:
+        """A fine look inside the coarse one just asked, else a new coarse one, else a fine one anywhere."""
+        slide = context.slide
+        coarse, fine = scales(slide)
+        hits = [looks.hits(phrase(state["question"], name)) or [] for name in leaders]
+        worth = discrimination(hits[0], hits[1] if len(hits) > 1 else []) if hits else {}
+        tries: list[tuple[Scale, Box]] = [(coarse, slide.box), (fine, slide.box)]
+        last = looks.regions[-1].action.args["box"] if looks.regions else None
+        if last is not None and min(last[2:]) > fine.side:
+            tries.insert(0, (fine, Box(*last)))
+        for scale, inside in tries:
+            if scale is coarse and coarse.side >= min(slide.width, slide.height):
+                continue  # the whole slide is no larger than a coarse window, and it was asked already
+            choice = choose(
+                scale.side, inside, worth, looks.tried(scale.mpp), context.toolbox.tissue, _rng(state)
+            )
+            if choice is not None:
+                return _zoom_to(choice, scale, leaders)
+        return Stop("no tissue is left that was not looked at")
+
+    def _show(self, looks: Looks, state: AgentState, context: AgentContext) -> Action | Stop:
+        """Show a few places without asking: a model that does not know the slide has nothing to say."""
+        coarse, _ = scales(context.slide)
+        tried = looks.tried(coarse.mpp)
+        if len(tried) < SHOWN_IN_DOUBT:
+            choice = choose(coarse.side, context.slide.box, {}, tried, context.toolbox.tissue, _rng(state))
+            if choice is not None:
+                why = "Show where there is most tissue; the model cannot be asked about it."
+                return Action(tool="zoom", args={"box": list(choice.box), "mpp": coarse.mpp}, reason=why)
+        return Stop("the model does not know this slide or this question")
+
+
+def phrase(question: str, hypothesis: str) -> str:
+    """What the text tower is searched with: the hypothesis as an answer to the question."""
+    return f"{question.strip().rstrip('?:. ')}: {hypothesis}"[:2000]
+
+
+def _ask(state: AgentState, box: Box, reason: str) -> Action:
+    args = {"box": list(box), "question": state["question"], "options": state.get("options")}
+    return Action(tool="ask_region", args=args, reason=reason)
+
+
+def _zoom_to(choice: Choice, scale: Scale, leaders: list[str]) -> Action:
+    if not choice.retrieved:
+        reason = f"No retrieved place is left to see here; this {scale.name} window holds most tissue."
+    elif len(leaders) > 1:
+        reason = (
+            f"Of the places not yet seen, this {scale.name} window best tells"
+            f" '{leaders[0]}' from '{leaders[1]}'."
+        )
+    else:
+        reason = f"Of the places not yet seen, this {scale.name} window answers most to '{leaders[0]}'."
+    return Action(tool="zoom", args={"box": list(choice.box), "mpp": scale.mpp}, reason=reason)
+
+
+def _rng(state: AgentState) -> random.Random:
+    """Ties fall the same way whenever the same step is decided again."""
+    return random.Random(f"{state['seed']}:{len(state.get('steps', []))}")

@@ -1,0 +1,29 @@
+"""One look: the slide model alone, asked once about the whole slide. The baseline that `search` must beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.familiarity import doubts
+from agent.navigators.base import Stop
+from agent.navigators.looks import Looks
+from agent.navigators.search import SearchNavigator
+from agent.records import Action
+from agent.state import steps_of
+
+if TYPE_CHECKING:
+    from agent.state import AgentContext, AgentState
+
+
+class SlideNavigator(SearchNavigator):
+    """Asks about the whole slide and answers."""
+
+    name = "slide"
+
+    def decide(self, state: AgentState, context: AgentContext) -> Action | Stop:
+        """The question to the whole slide, then stop."""
+        looks = Looks(steps_of(state), context.slide.box)
+        known = state.get("familiarity")
+        if looks.whole is not None and not (known and doubts(known, context.model.name)):
+            return Stop("a single pass was asked for")
+        return super().decide(state, context)

@@ -1,0 +1,49 @@
+"""Runs of the agent over the fakes of `agent_fakes.py`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import agent_fakes as fakes
+
+
+@pytest.fixture
+def run_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Run a question over the fake slide and give back every item of the stream.
+
+    Keyword arguments beside those of `agent.stream`: `slide`, `model`, and `tools` for the fake toolbox.
+    """
+    from agent import session
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(question: str = "Which tissue is it?", **given: Any) -> list[Any]:
+        tools = given.pop("tools", {})
+        slide = given.pop("slide", None) or fakes.fake_slide()
+        given.setdefault("model", fakes.FakeModel())
+
+        def open_toolbox(slide: Any, model: Any, folder: Path, progress: Any) -> fakes.FakeToolbox:
+            return fakes.FakeToolbox(slide, model, folder, **tools)
+
+        monkeypatch.setattr(session, "open_toolbox", open_toolbox)
+        return list(session.stream(slide, question, **given))
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def plain_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have their own tests; here it only matters that they are written from the run folder."""
+    from agent import report
+
+    def write(folder: Path) -> None:
+        (folder / "report.md").write_text((folder / "answer.json").read_text())
+
+    monkeypatch.setattr(report, "write_reports", write)
