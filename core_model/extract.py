@@ -18,7 +18,7 @@ from core_model.errors import NoTissue, RegionUnreadable, SlideError
 from core_model.features import EncoderIdentity, FeatureStore, TileFeatures
 from core_model.slide import Box, Slide
 from core_model.tiling import TileGrid, tile_grid
-from core_model.tissue import find_tissue, tissue_mask
+from core_model.tissue import TissueMask, find_tissue, tissue_mask
 
 MIN_TISSUE = 0.25
 """Least share of a tile that is tissue."""
@@ -47,29 +47,34 @@ def extract(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
     batch_size: int = 32,
+    tissue: TissueMask | None = None,
 ) -> TileFeatures:
     """Features of the slide's tissue: from the store where they are, else computed and stored.
 
-    Raises `NoTissue`, and `SlideError` where no tile can be read.
+    `tissue` saves finding it again. Raises `NoTissue`, and `SlideError` where no tile can be read.
     """
     if store is None:
-        return encode_slide(slide, encoder, progress, batch_size)
+        return encode_slide(slide, encoder, progress, batch_size, tissue)
     found = store.load(slide, encoder)
     if found is not None:
         return found
     with store.lock(slide, encoder.name):
         found = store.load(slide, encoder)  # another process may have written it meanwhile
         if found is None:
-            found = encode_slide(slide, encoder, progress, batch_size)
+            found = encode_slide(slide, encoder, progress, batch_size, tissue)
             store.save(slide, encoder, found)
     return found
 
 
 def encode_slide(
-    slide: Slide, encoder: Encoder, progress: Progress | None = None, batch_size: int = 32
+    slide: Slide,
+    encoder: Encoder,
+    progress: Progress | None = None,
+    batch_size: int = 32,
+    tissue: TissueMask | None = None,
 ) -> TileFeatures:
     """Compute the features, whatever a store may hold."""
-    grid = tile_grid(slide, find_tissue(slide), encoder.tile_um, MIN_TISSUE)
+    grid = tile_grid(slide, tissue or find_tissue(slide), encoder.tile_um, MIN_TISSUE)
     report = progress or (lambda done, total: None)
     report(0, len(grid))
     rows: list[np.ndarray] = []

@@ -8,6 +8,7 @@ ink, shadow or the slide's border. DAB absorbs most in blue and stays tissue.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -95,6 +96,17 @@ class TissueMask:
     def unknown_shares(self, coords: np.ndarray, w: int, h: int) -> np.ndarray:
         """Unknown share of N boxes of one size: (N,) float."""
         return self._area(self._unknown_sums, coords, w, h)
+
+    def covered(self, boxes: Iterable[Box]) -> float:
+        """Share of the tissue's area that lies under any of `boxes`, in [0, 1], to the raster's pixel."""
+        seen = np.zeros_like(self.mask)
+        sx, sy = self._scale
+        for box in boxes:
+            left, top = round(box.x / sx), round(box.y / sy)
+            rows = slice(top, max(top + 1, round(box.bottom / sy)))
+            seen[rows, left : max(left + 1, round(box.right / sx))] = True
+        total = int(self.mask.sum())
+        return float((seen & self.mask).sum() / total) if total else 0.0
 
     def boxes(self) -> list[Box]:
         """Bounding boxes of the connected pieces, in level-0 px, largest piece first."""

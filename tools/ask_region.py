@@ -1,0 +1,53 @@
+"""`ask_region`: what the model says of a box, from the features of the tiles in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from core_model.slide import Box
+from tools.records import AskRegionArgs, Observation
+from tools.render import shown_mpp
+
+if TYPE_CHECKING:
+    from core_model.features import TileFeatures
+    from tools.toolbox import Toolbox
+
+
+def ask_region(toolbox: Toolbox, args: AskRegionArgs) -> Observation:
+    """Put the question to the model about the tiles of which at least half lies in the box."""
+    slide, box = toolbox.slide, args.box
+    slide.check(box)
+    tiles = toolbox.features if box == slide.box else toolbox.features.inside(box)
+    if len(tiles) == 0:
+        text = f"No encoded tissue lies in box {tuple(box)}.{_failures(tiles)}"
+        return Observation(tool="ask_region", ok=False, text=text, box=box, data={"tiles": 0})
+    text, data = _answer(toolbox.model, tiles, args)
+    mpp = shown_mpp(slide, box, slide.mpp)
+    return Observation(
+        tool="ask_region",
+        text=f"{text}{_failures(tiles)}",
+        box=box,
+        mpp=mpp,
+        image=_picture(toolbox, box, mpp),
+        data={"tiles": len(tiles), "unreadable_tiles": len(tiles.failed), **data},
+    )
+
+
+def _answer(model: Any, tiles: TileFeatures, args: AskRegionArgs) -> tuple[str, dict[str, Any]]:
+    if args.options is None:
+        said, p = model.generate(tiles, args.question)
+        return f"{said} (p={p:.2f} per token).", {"answer": said, "probability": float(p)}
+    scores = model.score_options(tiles, args.question, list(args.options))  # (O,)
+    options = {option: float(p) for option, p in zip(args.options, scores, strict=True)}
+    best = max(options, key=options.__getitem__)
+    return f"{best} (p={options[best]:.2f}).", {"answer": best, "options": options}
+
+
+def _picture(toolbox: Toolbox, box: Box, mpp: float) -> str | None:
+    """The box for whoever checks the answer; parts that do not decode are hatched."""
+    return toolbox.keep("ask_region", toolbox.slide.survey(box, mpp).shown(), box, mpp)
+
+
+def _failures(tiles: TileFeatures) -> str:
+    count = len(tiles.failed)
+    return f" {count} tile{'s' * (count != 1)} in it could not be read and had no say." if count else ""

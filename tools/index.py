@@ -1,0 +1,136 @@
+"""Nearest tiles by inner product of unit vectors, on FAISS.
+
+What is stored is the plain vectors in safetensors, and the index is rebuilt from them: FAISS's own files
+can crash or worse when somebody else wrote them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from core_model.errors import FeatureStoreError
+from core_model.features import TileFeatures
+from core_model.slide import Box
+
+FORMAT = "giant-index-1"
+
+
+class Hit(NamedTuple):
+    """A tile found."""
+
+    row: int
+    """Its row in the index."""
+    box: Box
+    score: float
+    """Cosine similarity, in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class TileIndex:
+    """Unit vectors of N tiles of one slide."""
+
+    vectors: np.ndarray
+    """(N, D) float32, of length 1 or 0."""
+    coords: np.ndarray
+    """(N, 2) int64: x, y of each tile's corner in level-0 px."""
+    size: int
+    """Side of a tile in level-0 px."""
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, tiles: TileFeatures) -> TileIndex:
+        """Index `vectors` (N, D), one per tile of `tiles`, in whatever space they are."""
+        if len(vectors) != len(tiles):
+            raise ValueError(f"{len(vectors)} vectors for {len(tiles)} tiles")
+        return cls(unit(vectors), tiles.coords, tiles.size)
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def box(self, row: int) -> Box:
+        """Box of the tile in `row`."""
+        x, y = self.coords[row]
+        return Box(int(x), int(y), self.size, self.size)
+
+    def search(self, vector: np.ndarray, k: int, exclude: np.ndarray | None = None) -> list[Hit]:
+        """The k tiles nearest to `vector` (D,), best first; fewer where there are fewer.
+
+        `exclude` (N,) bool leaves tiles out.
+        """
+        import faiss
+
+        allowed = np.flatnonzero(~exclude) if exclude is not None else np.arange(len(self))
+        k = min(k, len(allowed))
+        if k == 0:
+            return []
+        query = unit(np.asarray(vector, dtype=np.float32).reshape(1, -1))
+        if query.shape[1] != self.vectors.shape[1]:
+            raise ValueError(f"a query of {query.shape[1]} numbers in a space of {self.vectors.shape[1]}")
+        among = faiss.IDSelectorBatch(allowed.astype(np.int64))
+        only = faiss.SearchParameters(sel=among)  # type: ignore[call-arg]
+        scores, rows = self._index.search(query, k, params=only)
+        return [
+            Hit(int(row), self.box(int(row)), float(score))
+            for row, score in zip(rows[0], scores[0], strict=True)
+            if row >= 0
+        ]
+
+    @cached_property
+    def _index(self) -> Any:
+        import faiss
+
+        index = faiss.IndexFlatIP(self.vectors.shape[1])
+        index.add(self.vectors)
+        return index
+
+    def save(self, path: Path, about: Mapping[str, str]) -> None:
+        """Write vectors and places atomically; `about` says what they belong to and is checked by `load`."""
+        from safetensors.numpy import save_file
+
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        tensors = {"vectors": self.vectors, "coords": self.coords, "size": np.array([self.size])}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, part, metadata={**about, "format": FORMAT})
+            part.replace(path)
+        except OSError as error:
+            raise FeatureStoreError(f"the index cannot be written ({error})", where=path) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path, about: Mapping[str, str] | None = None) -> TileIndex:
+        """Read what `save` wrote. Raises `FeatureStoreError` where it is damaged or another's."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                found = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in ("vectors", "coords", "size")}
+        except (OSError, SafetensorError) as error:
+            raise FeatureStoreError(f"this is no whole index ({error})", where=path, fix=_FIX) from error
+        for name, wanted in {**(about or {}), "format": FORMAT}.items():
+            if found.get(name) != wanted:
+                what = f"its {name} is {found.get(name)!r} where {wanted!r} is needed"
+                raise FeatureStoreError(what, where=path, fix=_FIX)
+        vectors, coords, size = tensors["vectors"], tensors["coords"], tensors["size"]
+        whole = vectors.ndim == 2 and coords.shape == (len(vectors), 2) and size.shape == (1,)
+        if not whole or vectors.dtype != np.float32 or coords.dtype != np.int64:
+            raise FeatureStoreError("its arrays do not fit each other", where=path, fix=_FIX)
+        return cls(vectors, coords, int(size[0]))
+
+
+_FIX = "Delete it; it is made again when needed"
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1, float32; rows of zeros stay zero."""
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1.0)

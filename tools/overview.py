@@ -1,0 +1,51 @@
+"""`overview`: the whole slide at a glance, with its tissue and what cannot be read of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_model.slide import magnification
+from tools.records import Observation, OverviewArgs
+from tools.render import MAX_PX
+
+if TYPE_CHECKING:
+    from tools.toolbox import Toolbox
+
+MAX_PIECES = 8
+"""Pieces of tissue named in the text; `data` has all."""
+
+
+def overview(toolbox: Toolbox, args: OverviewArgs) -> Observation:
+    """Show the slide with its long side at most 1000 px and say where tissue lies."""
+    slide, tissue = toolbox.slide, toolbox.tissue
+    seen = slide.survey(mpp=slide.overview_mpp(MAX_PX))
+    pieces, unreadable = tissue.boxes(), seen.unreadable
+    width_mm, height_mm = slide.width * slide.mpp / 1000, slide.height * slide.mpp / 1000
+    named = "; ".join(str(tuple(box)) for box in pieces[:MAX_PIECES])
+    rest = f"; and {len(pieces) - MAX_PIECES} smaller" if len(pieces) > MAX_PIECES else ""
+    text = (
+        f"Whole slide, {slide.width} x {slide.height} px at {slide.mpp:.3g} µm/px"
+        f" ({magnification(slide.mpp):.3g}x), {width_mm:.2f} x {height_mm:.2f} mm,"
+        f" shown at {seen.mpp:.3g} µm/px ({magnification(seen.mpp):.2g}x)."
+        f" Tissue covers {tissue.mask.mean():.0%} ({tissue.area_mm2:.2f} mm²)"
+        f" in {len(pieces)} piece{'s' * (len(pieces) != 1)}: {named}{rest}."
+    )
+    if unreadable:
+        text += (
+            f" {seen.unknown.mean():.1%} of the slide cannot be read and is hatched in grey:"
+            f" {'; '.join(str(tuple(box)) for box in unreadable[:MAX_PIECES])}."
+        )
+    toolbox.last_shown = (slide.box, seen.mpp)
+    return Observation(
+        tool="overview",
+        text=text,
+        box=slide.box,
+        mpp=seen.mpp,
+        image=toolbox.keep("overview", seen.shown(), slide.box, seen.mpp),
+        data={
+            "tissue_share": float(tissue.mask.mean()),
+            "tissue_mm2": tissue.area_mm2,
+            "pieces": [list(box) for box in pieces],
+            "unreadable": [list(box) for box in unreadable],
+        },
+    )

@@ -1,0 +1,29 @@
+"""`pan`: show the neighbour of the box shown last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_model.slide import Box
+from tools.records import Observation, PanArgs
+from tools.zoom import show
+
+if TYPE_CHECKING:
+    from tools.toolbox import Toolbox
+
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+
+
+def pan(toolbox: Toolbox, args: PanArgs) -> Observation:
+    """Move by a share of the box's own size, at the same resolution. Raises `BoxError` off the slide."""
+    if toolbox.last_shown is None:
+        return Observation(tool="pan", ok=False, text="Nothing was shown yet; zoom to a box first.")
+    box, mpp = toolbox.last_shown
+    dx, dy = DIRECTIONS[args.direction]
+    moved = Box(
+        box.x + dx * max(1, round(box.w * args.fraction)),
+        box.y + dy * max(1, round(box.h * args.fraction)),
+        box.w,
+        box.h,
+    )
+    return show(toolbox, "pan", moved, mpp)

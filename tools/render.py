@@ -1,0 +1,89 @@
+"""Drawing for people and vision models: a caption with scale bar, numbered boxes, JPEG files."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from core_model.errors import RunError
+from core_model.slide import Box, Slide, magnification
+
+MAX_PX = 1000
+"""Long side of a region shown, without its caption."""
+
+QUALITY = 90
+STRIP_PX = 34
+"""Height of the caption."""
+
+MIN_WIDTH = 300
+"""A caption needs this much; a narrower region gets white beside it, never stretched."""
+
+INK, PAPER, MARK = (20, 20, 20), (255, 255, 255), (0, 90, 200)
+
+
+def shown_mpp(slide: Slide, box: Box, mpp: float, max_px: int = MAX_PX) -> float:
+    """The resolution at which `box` is shown when `mpp` is asked for.
+
+    Never finer than the slide's own, and coarse enough that the long side is at most `max_px`.
+    """
+    return max(slide.effective_mpp(mpp), slide.mpp * max(box.w, box.h) / max_px)
+
+
+def scale_bar_um(width_um: float) -> float:
+    """A round length, 1, 2 or 5 times a power of ten, of at most a quarter of the width."""
+    unit = 10.0 ** math.floor(math.log10(width_um / 4))
+    return max(step * unit for step in (1, 2, 5) if step * unit <= width_um / 4 * (1 + 1e-9))
+
+
+def captioned(image: Image.Image, box: Box, slide_mpp: float) -> Image.Image:
+    """The region with a strip beneath: scale bar, true mpp, magnification, box in level-0 px."""
+    mpp = box.w * slide_mpp / image.width
+    canvas = Image.new("RGB", (max(image.width, MIN_WIDTH), image.height + STRIP_PX), PAPER)
+    canvas.paste(image, (0, 0))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    length_um = scale_bar_um(box.w * slide_mpp)
+    bar, top = length_um / mpp, image.height + 6
+    draw.rectangle((6, top, 6 + round(bar) - 1, top + 3), fill=INK)
+    length = f"{length_um:g} µm" if length_um < 1000 else f"{length_um / 1000:g} mm"
+    draw.text((6, top + 7), length, fill=INK, font=font)
+    lines = (f"{mpp:.3g} µm/px, {magnification(mpp):.3g}x", f"box {box.x}, {box.y}, {box.w}, {box.h}")
+    left = max(6 + round(bar) + 12, 70)
+    for line, text in enumerate(lines):
+        draw.text((left, image.height + 2 + 15 * line), text, fill=INK, font=font)
+    return canvas
+
+
+def numbered_boxes(
+    image: Image.Image, boxes: Sequence[tuple[int, Box]], shown: Box, colour: tuple[int, int, int] = MARK
+) -> Image.Image:
+    """A copy of `image`, which shows the level-0 box `shown`, with outlined boxes and their numbers."""
+    canvas = image.convert("RGB")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=14)
+    sx, sy = image.width / shown.w, image.height / shown.h
+    for number, box in boxes:
+        x0, y0 = (box.x - shown.x) * sx, (box.y - shown.y) * sy
+        x1, y1 = max(x0 + 2, (box.right - shown.x) * sx - 1), max(y0 + 2, (box.bottom - shown.y) * sy - 1)
+        draw.rectangle((x0, y0, x1, y1), outline=colour, width=2)
+        label = str(number)
+        width = draw.textlength(label, font=font) + 6
+        x, y = min(max(x0, 0), image.width - width), min(max(y0, 0), image.height - 18)
+        draw.rectangle((x, y, x + width, y + 17), fill=colour)
+        draw.text((x + 3, y + 1), label, fill=PAPER, font=font)
+    return canvas
+
+
+def save_jpeg(image: Image.Image, path: Path) -> None:
+    """Write a JPEG without metadata, whole or not at all. Raises `RunError`."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(part, format="JPEG", quality=QUALITY)
+        part.replace(path)
+    except OSError as error:
+        raise RunError(f"the image cannot be written ({error})", where=path) from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""`zoom`: show a box at a resolution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core_model.errors import RegionUnreadable
+from core_model.slide import Box, magnification
+from tools.records import Observation, ZoomArgs
+from tools.render import MAX_PX, shown_mpp
+
+if TYPE_CHECKING:
+    from tools.toolbox import Toolbox
+
+
+def zoom(toolbox: Toolbox, args: ZoomArgs) -> Observation:
+    """Show `args.box` at `args.mpp`, or as near as the slide and 1000 px of long side allow."""
+    return show(toolbox, "zoom", args.box, args.mpp)
+
+
+def show(toolbox: Toolbox, tool: str, box: Box, wanted: float) -> Observation:
+    """What `zoom` and `pan` share: read, keep the image, describe it truly. Raises `BoxError`."""
+    slide = toolbox.slide
+    slide.check(box)
+    mpp = shown_mpp(slide, box, wanted)
+    try:
+        image = slide.read(box, mpp)
+    except RegionUnreadable as error:
+        text = f"Unreadable: {error.what}. Nothing is known of this box; choose another."
+        return Observation(tool=tool, ok=False, text=text, box=box)
+    share = toolbox.tissue.share(box)
+    um = slide.mpp
+    text = (
+        f"Box {tuple(box)} in level-0 px, {box.w * um:.4g} x {box.h * um:.4g} µm"
+        f" from ({box.x * um:.0f}, {box.y * um:.0f}) µm,"
+        f" shown at {mpp:.3g} µm/px ({magnification(mpp):.3g}x) as {image.width} x {image.height} px."
+        f" {_why_not(wanted, mpp, um)}Tissue covers {share:.0%} of it."
+    )
+    toolbox.last_shown = (box, wanted)
+    return Observation(
+        tool=tool,
+        text=text,
+        box=box,
+        mpp=mpp,
+        image=toolbox.keep(tool, image, box, mpp),
+        data={"tissue_share": share, "width_px": image.width, "height_px": image.height},
+    )
+
+
+def _why_not(wanted: float, shown: float, finest: float) -> str:
+    """Why the resolution differs from the one asked for; empty where it does not."""
+    if shown <= wanted * 1.001:
+        return ""
+    if shown > finest * 1.001:
+        return f"{wanted:.3g} µm/px was asked for, but a region's long side is at most {MAX_PX} px. "
+    return f"{wanted:.3g} µm/px was asked for, but the slide has no finer than {finest:.3g}. "
