@@ -179,12 +179,13 @@ def _palisade(
 ) -> Sites:
     """Nuclei along the wall of one gland, their long axes pointing to the lumen."""
     count = max(int(2 * np.pi * radius * 0.8 * um / style.cell_um), 6)
-    theta = (np.arange(count) + rng.uniform(-0.25, 0.25, count)) * (2 * np.pi / count)
-    theta = theta.astype(np.float32)
+    steps = np.arange(count) + rng.uniform(-0.25, 0.25, count)
+    theta: Field = (steps * (2 * np.pi / count)).astype(np.float32)
     share = lumen + (1 - lumen) * rng.uniform(*style.layer, count)
     distance = radius * outline(theta) * share
     xy = np.stack([centre[0] + distance * np.cos(theta), centre[1] + distance * np.sin(theta)], axis=1)
-    return Sites(xy.astype(np.float32), theta + rng.normal(0, 0.12, count).astype(np.float32))
+    angle: Field = theta + rng.normal(0, 0.12, count).astype(np.float32)
+    return Sites(xy.astype(np.float32), angle)
 
 
 def _draw_fat(rng: np.random.Generator, material: npt.NDArray[np.uint8], layout: Layout) -> None:

@@ -102,7 +102,8 @@ def _squames(rng: np.random.Generator, building: Architecture, layout: Layout) -
         parts.append(Sites(xy.astype(np.float32), theta + np.float32(np.pi / 2)))
     sites = Sites.join(parts)
     high = np.array([layout.shape[1] - 1, layout.shape[0] - 1], np.float32)
-    sites = sites.where(((sites.xy >= 0) & (sites.xy < high)).all(1))
+    inside = (sites.xy >= 0) & (sites.xy < high)
+    sites = sites.where(np.all(inside, axis=1))
     return sites.where(np.isin(at(building.material, sites.xy), (Material.TUMOUR, Material.KERATIN)))
 
 

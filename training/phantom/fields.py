@@ -5,6 +5,8 @@ Letters: (h, w) rows and columns of a coarse grid, (H, W) of the fine one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -55,7 +57,7 @@ def top_share(score: Field, inside: Mask, share: float) -> Mask:
     return inside & (score >= border)
 
 
-def block_mean(field: npt.NDArray[np.generic], size: int) -> Field:
+def block_mean(field: npt.NDArray[Any], size: int) -> Field:
     """Mean over blocks of `size` x `size`; the sides must be multiples of `size`."""
     rows, columns = field.shape[0] // size, field.shape[1] // size
     return field.reshape(rows, size, columns, size).mean(axis=(1, 3), dtype=np.float32)
@@ -72,6 +74,6 @@ def scattered(rng: np.random.Generator, shape: tuple[int, int], spacing: float, 
     return points[inside]
 
 
-def at(grid: npt.NDArray[np.generic], points: Field) -> npt.NDArray[np.generic]:
+def at(grid: npt.NDArray[Any], points: Field) -> npt.NDArray[Any]:
     """Values of `grid` (h, w) under points (N, 2) given as x, y px of that grid."""
     return grid[points[:, 1].astype(np.intp), points[:, 0].astype(np.intp)]

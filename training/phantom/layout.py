@@ -121,8 +121,10 @@ def _tumour_score(rng: np.random.Generator, plan: tuple[int, int]) -> Field:
 
 def _necrosis(rng: np.random.Generator, tumour: Mask, um: float, plan: tuple[int, int], share: float) -> Mask:
     """Patches of `share` of the tumour, rather in its depth than at its rim."""
+    shape = (tumour.shape[0], tumour.shape[1])
     small = tumour[::4, ::4]
     depth = ndimage.distance_transform_edt(small).astype(np.float32) * (4 * um)
-    depth = np.minimum(enlarge(depth, (tumour.shape[0], tumour.shape[1])), 90.0) / 90.0
+    depth = np.minimum(enlarge(depth, shape) / np.float32(90), 1)
     noise = smooth_noise(rng, plan, float(rng.uniform(13, 20))) + 0.12 * smooth_noise(rng, plan, 4)
-    return top_share(enlarge(noise, (tumour.shape[0], tumour.shape[1])) + 1.6 * depth, tumour, share)
+    score: Field = enlarge(noise, shape) + np.float32(1.6) * depth
+    return top_share(score, tumour, share)

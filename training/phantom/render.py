@@ -90,7 +90,7 @@ def _colour(spec: SlideSpec, ground: Ground, canvas: Canvas) -> npt.NDArray[np.u
         )
         if ground.empty(field):
             tint = np.zeros((height, width), np.float32)
-            image[rows, columns] = scan(spec.stain, tint, tint + 0.01, sensor)
+            image[rows, columns] = scan(spec.stain, tint, tint + np.float32(0.01), sensor)
             continue
         wide = (slice(0, height + 2), slice(0, width + 2))
         haematoxylin, eosin, tissue = ground.concentrations(field, fine[wide], coarse[wide])

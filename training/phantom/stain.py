@@ -30,9 +30,10 @@ def scan(stain: StainSpec, haematoxylin: Field, eosin: Field, noise: Field) -> n
 
 def blur(plane: Field, weight: float) -> Field:
     """The scanner's 3-tap blur in both directions; the outermost pixel on each side is left out."""
-    middle = np.float32(1 - 2 * weight)
-    rows = plane[1:-1] * middle + (plane[:-2] + plane[2:]) * np.float32(weight)
-    return rows[:, 1:-1] * middle + (rows[:, :-2] + rows[:, 2:]) * np.float32(weight)
+    side, middle = np.float32(weight), np.float32(1 - 2 * weight)
+    rows: Field = plane[1:-1] * middle + (plane[:-2] + plane[2:]) * side
+    blurred: Field = rows[:, 1:-1] * middle + (rows[:, :-2] + rows[:, 2:]) * side
+    return blurred
 
 
 def sensor_noise(rng: np.random.Generator, stain: StainSpec, side: int) -> Field:
