@@ -72,7 +72,8 @@ def _write(
         (folder / "words.txt").write_text("".join(f"{word}\n" for word in parts.words), encoding="utf-8")
     (folder / "config.json").write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(card or f"# {config.name}\n", encoding="utf-8")
-    hashes = {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*.*"))}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
     text = json.dumps({"version": 1, "sha256": hashes}, indent=1) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
