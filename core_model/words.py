@@ -10,12 +10,11 @@ import re
 from collections.abc import Collection
 
 _FUNCTION = """
-    a about all also an and any are as assistant at be been but by can could did do does for from get give
-    given had has have he her here his how i if in into is it its just let like look may me might more
-    most much my no not of on one only option options or other our out
-    please see should show shown shows so some tell than
-    that the their them then there these they this those to too up us user very was we were what when where
-    whether which while who why will with would yes you your"""
+    a about all also an and any are as assistant at be been but by can could did do does for from get
+    give given had has have he her here his how i if in into is it its just let like look may me might
+    more most much my no not of on one only option options or other our out please see should show shown
+    shows so some tell than that the their them then there these they this those to too up us user very
+    was we were what when where whether which while who why will with would yes you your"""
 FUNCTION_WORDS = frozenset(_FUNCTION.split())
 """Words that say nothing about the subject of a question."""
 
