@@ -43,8 +43,8 @@ def overview(toolbox: Toolbox, args: OverviewArgs) -> Observation:
         mpp=seen.mpp,
         image=toolbox.keep("overview", seen.shown(), slide.box, seen.mpp),
         data={
-            "tissue_share": float(tissue.mask.mean()),
-            "tissue_mm2": tissue.area_mm2,
+            "tissue_share": round(float(tissue.mask.mean()), 4),
+            "tissue_mm2": round(tissue.area_mm2, 4),
             "pieces": [list(box) for box in pieces],
             "unreadable": [list(box) for box in unreadable],
         },

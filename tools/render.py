@@ -39,18 +39,21 @@ def scale_bar_um(width_um: float) -> float:
     return max(step * unit for step in (1, 2, 5) if step * unit <= width_um / 4 * (1 + 1e-9))
 
 
-def captioned(image: Image.Image, box: Box, slide_mpp: float) -> Image.Image:
-    """The region with a strip beneath: scale bar, true mpp, magnification, box in level-0 px."""
-    mpp = box.w * slide_mpp / image.width
+def captioned(image: Image.Image, box: Box, slide_mpp: float, mpp: float) -> Image.Image:
+    """The region with a strip beneath: scale bar, its mpp, magnification, box in level-0 px.
+
+    The bar is measured on the image itself, whose whole pixels differ from `mpp` by a fraction.
+    """
+    # Pillow's built-in font has no µ; "um" is the usual way out.
     canvas = Image.new("RGB", (max(image.width, MIN_WIDTH), image.height + STRIP_PX), PAPER)
     canvas.paste(image, (0, 0))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
     length_um = scale_bar_um(box.w * slide_mpp)
-    bar, top = length_um / mpp, image.height + 6
+    bar, top = length_um * image.width / (box.w * slide_mpp), image.height + 6
     draw.rectangle((6, top, 6 + round(bar) - 1, top + 3), fill=INK)
-    length = f"{length_um:g} µm" if length_um < 1000 else f"{length_um / 1000:g} mm"
+    length = f"{length_um:g} um" if length_um < 1000 else f"{length_um / 1000:g} mm"
     draw.text((6, top + 7), length, fill=INK, font=font)
-    lines = (f"{mpp:.3g} µm/px, {magnification(mpp):.3g}x", f"box {box.x}, {box.y}, {box.w}, {box.h}")
+    lines = (f"{mpp:.3g} um/px, {magnification(mpp):.3g}x", f"box {box.x}, {box.y}, {box.w}, {box.h}")
     left = max(6 + round(bar) + 12, 70)
     for line, text in enumerate(lines):
         draw.text((left, image.height + 2 + 15 * line), text, fill=INK, font=font)

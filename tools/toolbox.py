@@ -110,7 +110,8 @@ class Toolbox:
         except _BadArgs as error:
             return Observation(tool=name, ok=False, text=f"Refused: {error}.")
         except BoxError as error:
-            return Observation(tool=name, ok=False, text=f"Refused: {error}")
+            # Not str(error): that names the file, and file names may hold patient data.
+            return Observation(tool=name, ok=False, text=f"Refused: {error.what}. {error.fix}.")
 
     @cached_property
     def features(self) -> TileFeatures:
@@ -144,7 +145,7 @@ class Toolbox:
         if self.folder is None:
             return None
         name = f"regions/{tool}-{box.x}-{box.y}-{box.w}-{box.h}-{mpp:.4g}um.jpg"
-        save_jpeg(captioned(image, box, self.slide.mpp), self.folder / name)
+        save_jpeg(captioned(image, box, self.slide.mpp, mpp), self.folder / name)
         return name
 
     def _make_index(self, space: Space) -> TileIndex:

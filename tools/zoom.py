@@ -26,7 +26,7 @@ def show(toolbox: Toolbox, tool: str, box: Box, wanted: float) -> Observation:
     try:
         image = slide.read(box, mpp)
     except RegionUnreadable as error:
-        text = f"Unreadable: {error.what}. Nothing is known of this box; choose another."
+        text = f"Unreadable: {error.what}. Nothing of it is shown; choose another or a smaller one."
         return Observation(tool=tool, ok=False, text=text, box=box)
     share = toolbox.tissue.share(box)
     um = slide.mpp
@@ -43,7 +43,7 @@ def show(toolbox: Toolbox, tool: str, box: Box, wanted: float) -> Observation:
         box=box,
         mpp=mpp,
         image=toolbox.keep(tool, image, box, mpp),
-        data={"tissue_share": share, "width_px": image.width, "height_px": image.height},
+        data={"tissue_share": round(share, 4), "width_px": image.width, "height_px": image.height},
     )
 
 
