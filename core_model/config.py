@@ -133,7 +133,7 @@ class LanguageModelConfig(_Record):
 class Calibration(_Record):
     """How far to trust probabilities; fitted on validation slides, used by the agent."""
 
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Option log-likelihoods are divided by this before the softmax."""
     slide_weight: float = 1.0
     """Weight of the whole-slide log-probabilities when evidence is combined."""

@@ -1,6 +1,6 @@
 """How likely the language model finds each answer, and the text it writes itself.
 
-Letters: R slides or regions, O options, P tokens of the common prompt, T tokens of the longest rest,
+Letters: R slides or regions, A answers, P tokens of the common prompt, T tokens of the longest rest,
 n slide tokens, C channels, V vocabulary.
 
 The prompt with its slide tokens is by far the longest part of a sequence and the same for all options, so
@@ -9,18 +9,14 @@ it is read once per region and its cache is shared.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from core_model.conversation import IGNORE
-
-if TYPE_CHECKING:
-    from core_model.wsi_llava import WsiLlavaForConditionalGeneration
 
 Encoded = tuple[list[int], list[int]]
 """Token ids and labels, as `conversation.encode_turns` gives them."""
@@ -29,19 +25,17 @@ TOKENS_AT_ONCE = 16384
 """Tokens in one forward pass; bounds memory, not results."""
 
 
-def option_log_likelihoods(
-    llava: WsiLlavaForConditionalGeneration, slide_tokens: Tensor, options: Sequence[Encoded]
-) -> np.ndarray:
+def option_log_likelihoods(llava: Any, slide_tokens: Tensor, options: Sequence[Encoded]) -> np.ndarray:
     """Summed log-likelihood of each option's labelled tokens after the prompt.
 
-    `slide_tokens` (R, n, C); `options` are O whole conversations that differ in the answer.
-    Returns (R, O) float64.
+    `slide_tokens` (R, n, C); `options` are A whole conversations that differ in the answer.
+    Returns (R, A) float64.
     """
     P = _common_prefix(options)
-    tails, targets = _tails(options, P, llava.device)  # (O, T), (O, T)
-    O, T = tails.shape
+    tails, targets = _tails(options, P, llava.device)  # (A, T), (A, T)
+    A, T = tails.shape
     prefix = torch.tensor([options[0][0][:P]], device=llava.device)  # (1, P)
-    step = max(1, TOKENS_AT_ONCE // (O * (P + T)))
+    step = max(1, TOKENS_AT_ONCE // (A * (P + T)))
     rows = [
         _score(llava, slide_tokens[start : start + step], prefix, tails, targets)
         for start in range(0, len(slide_tokens), step)
@@ -49,38 +43,37 @@ def option_log_likelihoods(
     return torch.cat(rows).cpu().numpy()
 
 
-def _score(
-    llava: WsiLlavaForConditionalGeneration, seen: Tensor, prefix: Tensor, tails: Tensor, targets: Tensor
-) -> Tensor:
-    R, O = len(seen), len(tails)
+def _score(llava: Any, seen: Tensor, prefix: Tensor, tails: Tensor, targets: Tensor) -> Tensor:
+    R, A = len(seen), len(tails)
     head = llava(
         input_ids=prefix.expand(R, -1), slide_features=seen, use_cache=True, logits_to_keep=1
     )  # logits (R, 1, V): they foretell the first token of the rest
     cache = head.past_key_values
-    cache.batch_repeat_interleave(O)
-    rest = llava(input_ids=tails.repeat(R, 1), past_key_values=cache, use_cache=True).logits  # (R·O, T, V)
-    logits = torch.cat([head.logits.repeat_interleave(O, dim=0), rest[:, :-1]], dim=1)  # (R·O, T, V)
-    said = targets.repeat(R, 1)  # (R·O, T)
+    cache.batch_repeat_interleave(A)
+    rest = llava(input_ids=tails.repeat(R, 1), past_key_values=cache, use_cache=True).logits  # (R·A, T, V)
+    logits = torch.cat([head.logits.repeat_interleave(A, dim=0), rest[:, :-1]], dim=1)  # (R·A, T, V)
+    said = targets.repeat(R, 1)  # (R·A, T)
     each = logits.double().log_softmax(-1).gather(-1, said.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    return (each * (said != IGNORE)).sum(dim=1).reshape(R, O)
+    return (each * (said != IGNORE)).sum(dim=1).reshape(R, A)
 
 
 def _common_prefix(options: Sequence[Encoded]) -> int:
     """Number of leading tokens that all options share and that no label falls on."""
     unlabelled = min(next(i for i, label in enumerate(labels) if label != IGNORE) for _, labels in options)
-    return min(unlabelled, len(os.path.commonprefix([ids for ids, _ in options])))
+    columns = zip(*(ids[:unlabelled] for ids, _ in options), strict=True)
+    return next((i for i, column in enumerate(columns) if len(set(column)) > 1), unlabelled)
 
 
-def _tails(options: Sequence[Encoded], P: int, device: Any) -> tuple[Tensor, Tensor]:
+def _tails(options: Sequence[Encoded], prefix: int, device: Any) -> tuple[Tensor, Tensor]:
     """Ids and labels after the prefix, filled up on the right, where causal attention hides the filling."""
-    T = max(len(ids) for ids, _ in options) - P
-    ids = [[*ids[P:], *[0] * (P + T - len(ids))] for ids, _ in options]
-    labels = [[*labels[P:], *[IGNORE] * (P + T - len(labels))] for _, labels in options]
+    length = max(len(ids) for ids, _ in options)
+    ids = [[*ids[prefix:], *[0] * (length - len(ids))] for ids, _ in options]
+    labels = [[*labels[prefix:], *[IGNORE] * (length - len(labels))] for _, labels in options]
     return torch.tensor(ids, device=device), torch.tensor(labels, device=device)
 
 
 def write(
-    llava: WsiLlavaForConditionalGeneration, slide_tokens: Tensor, prompt: list[int], max_new_tokens: int
+    llava: Any, slide_tokens: Tensor, prompt: list[int], max_new_tokens: int
 ) -> tuple[list[int], float]:
     """Greedy continuation of one prompt: new token ids, and the geometric mean of their probabilities."""
     ids = torch.tensor([prompt], device=llava.device)
@@ -101,7 +94,7 @@ def write(
     return new.tolist(), float(each.mean().exp())
 
 
-def mean_nll(llava: WsiLlavaForConditionalGeneration, ids: list[int], counted: Sequence[bool]) -> float:
+def mean_nll(llava: Any, ids: list[int], counted: Sequence[bool]) -> float:
     """Mean negative log-likelihood (nats) of the counted tokens of a text without a slide."""
     row = torch.tensor([ids], device=llava.device)
     each = llava(input_ids=row).logits[0, :-1].double().log_softmax(-1)  # (L-1, V)

@@ -49,9 +49,9 @@ def llava_config(config: ModelConfig) -> LlavaConfig:
 class _WithoutVisionTower(LlavaModel):
     """Projector and language model under the names that Llava gives them."""
 
-    def __init__(self, config: LlavaConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super(LlavaModel, self).__init__(config)  # LlavaModel's own constructor would build a vision tower
-        self.multi_modal_projector = SlideProjector(
+        self.multi_modal_projector = SlideProjector(  # type: ignore[assignment]
             config.vision_config.hidden_size, config.text_config.hidden_size
         )
         self.language_model = AutoModel.from_config(config.text_config)
@@ -61,9 +61,9 @@ class _WithoutVisionTower(LlavaModel):
 class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     """Llava whose images are slides. Without `slide_features` it is a plain causal language model."""
 
-    input_modalities = ("text",)  # generate() must not look for an image encoder
+    input_modalities = ("text",)  # type: ignore[assignment]  # generate() must not look for an image encoder
 
-    def __init__(self, config: LlavaConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super(LlavaForConditionalGeneration, self).__init__(config)
         self.model = _WithoutVisionTower(config)
         self.lm_head = torch.nn.Linear(
@@ -120,7 +120,8 @@ class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in transformers, but the slide is given in the first step only: after it, it is in the cache."""
-        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
+        llava: Any = super()
+        inputs: dict[str, Any] = llava.prepare_inputs_for_generation(*args, **kwargs)
         if not kwargs.get("is_first_iteration") and kwargs.get("use_cache", True):
             inputs.pop("slide_features", None)
         return inputs
