@@ -142,16 +142,22 @@ def _lymphocytes(
     solid = np.isin(building.material, (Material.STROMA, Material.TUMOUR, Material.NORMAL))
     points = _anywhere(rng, solid, 7.6 / layout.um, 0.3).xy
     living = (Zone.STROMA, Zone.NORMAL_GLAND, Zone.TUMOUR)
-    points = points[np.isin(_zone_of(spec, zones, points), living)]
     if len(mitoses):
         far, _ = cKDTree(mitoses).query(points)
         points = points[far > 11 / layout.um]
-    area_mm2 = np.count_nonzero(np.isin(zones, living)) * (spec.cell_px * spec.mpp * 1e-3) ** 2
-    count = min(round(spec.lymphocytes_per_mm2 * area_mm2), len(points))
-    clumps = smooth_noise(rng, layout.shape, 30 / layout.um)
+    clumps = at(smooth_noise(rng, layout.shape, 30 / layout.um), points)
     stroma = at(building.material, points) == Material.STROMA
-    weight = np.exp(0.3 * at(clumps, points)) * np.where(stroma, 1.4, 1.0)
-    return points[rng.choice(len(points), count, replace=False, p=weight / weight.sum())]
+    weight = np.exp(0.3 * clumps) * np.where(stroma, 1.4, 1.0)
+    zone_of = _zone_of(spec, zones, points)
+    chosen = []
+    for zone in living:
+        # Each zone for itself: open spaces in one must not drive its share into another.
+        area_mm2 = np.count_nonzero(zones == zone) * (spec.cell_px * spec.mpp * 1e-3) ** 2
+        inside = np.flatnonzero(zone_of == zone)
+        count = min(round(spec.lymphocytes_per_mm2 * area_mm2), len(inside))
+        share = weight[inside] / max(weight[inside].sum(), 1e-9)
+        chosen.append(rng.choice(inside, count, replace=False, p=share) if count else inside[:0])
+    return points[np.concatenate(chosen)]
 
 
 def count_map(spec: SlideSpec, points: Field, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

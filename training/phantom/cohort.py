@@ -61,6 +61,7 @@ def write_cohort(
     out = Path(out)
     specs = [sample_spec(seed, index) for index in range(slides)]
     try:
+        (out / "slides").mkdir(parents=True, exist_ok=True)
         _draw_missing(out, specs, workers, progress)
         truths = [PhantomTruth.load(out, spec.name) for spec in specs]
         _write_words(out, truths)
