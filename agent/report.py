@@ -1,0 +1,169 @@
+"""A finished run folder as pages a person can read: `report.html`, `report.md`, `evidence.geojson`.
+
+    run.json, trace.jsonl, answer.json, regions/*.jpg  ──>  RunView  ──>  templates/  ──>  three files
+
+Nothing but the run folder is read: no slide, no model, no network. The same folder gives the same bytes.
+Every text comes from users or models, so the HTML template escapes all of it and its page may load nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from pydantic import ValidationError
+
+from agent.geojson import evidence_geojson
+from agent.records import Answer, RunRecord, Step
+from agent.report_figures import Figure, OverviewMap, human_length, step_figure
+from agent.runs import ANSWER, read_run
+from agent.trace import read_trace, write_text
+from core_model.errors import RunError
+from core_model.slide import magnification
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+NOTICE = "For research and demonstration. Not for diagnosis."
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What the templates see of one run."""
+
+    folder: Path
+    run: RunRecord
+    answer: Answer
+    steps: tuple[Step, ...]
+
+    @property
+    def notice(self) -> str:
+        """The sentence that every page carries."""
+        return NOTICE
+
+    @property
+    def mpp_source(self) -> str:
+        """Where the µm per pixel come from, in words."""
+        sources = {"property": "the file", "tiff-resolution": "the TIFF resolution", "user": "the user"}
+        return sources.get(self.run.slide.mpp_source, self.run.slide.mpp_source)
+
+    @cached_property
+    def cited(self) -> frozenset[int]:
+        """Indices of the steps that the answer rests on."""
+        return frozenset(e.step for e in self.answer.evidence)
+
+    @cached_property
+    def overview(self) -> OverviewMap | None:
+        """The whole slide with the boxes looked at; None where the run never showed it."""
+        for step in self.steps:
+            seen = step.observation
+            if step.action.tool == "overview" and seen.image and seen.box and seen.mpp:
+                size = self.image_size(seen.image)
+                return OverviewMap.of(self.steps, step, size, self.run.slide.mpp, self.cited)
+        return None
+
+    @cached_property
+    def figures(self) -> tuple[Figure, ...]:
+        """One figure for each step, in order."""
+        mpp = self.run.slide.mpp
+        return tuple(step_figure(step, step.index in self.cited, mpp, self.image_size) for step in self.steps)
+
+    @cached_property
+    def leaning(self) -> list[tuple[str, float]]:
+        """Hypotheses after the last step that weighed them, most probable first."""
+        weighed = [step.posterior for step in self.steps if step.posterior]
+        return sorted(weighed[-1].items(), key=lambda item: (-item[1], item[0])) if weighed else []
+
+    def image_path(self, name: str) -> Path:
+        """Path of an image of this run; a name that leads out of the run folder is refused."""
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
+            raise RunError(f"image {name!r} of the trace is not in the run folder", where=self.folder)
+        return path
+
+    def image_size(self, name: str) -> tuple[int, int]:
+        """(width, height) in px of an image of this run."""
+        path = self.image_path(name)
+        try:
+            with Image.open(path) as image:
+                return image.size
+        except OSError as error:
+            raise RunError(f"image {name!r} does not decode", where=self.folder) from error
+
+    def data_uri(self, name: str) -> str:
+        """An image of this run, inlined."""
+        path = self.image_path(name)
+        kind = "png" if path.suffix == ".png" else "jpeg"
+        return f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def read_view(folder: Path) -> RunView:
+    """The records of a finished run. Raises `RunError` where one is missing, incomplete or malformed."""
+    return RunView(folder, read_run(folder), read_answer(folder), tuple(read_trace(folder)))
+
+
+def write_reports(run_folder: Path) -> None:
+    """Write `report.html`, `report.md` and `evidence.geojson` into a finished run folder.
+
+    Raises `RunError` where a record or an image is missing or malformed; then nothing is written.
+    """
+    view = read_view(Path(run_folder))
+    pages = {
+        "report.html": environment(html=True).get_template("report.html.j2").render(v=view),
+        "report.md": environment(html=False).get_template("report.md.j2").render(v=view),
+        "evidence.geojson": json.dumps(
+            evidence_geojson(view.run, view.answer, view.steps), indent=1, ensure_ascii=False
+        )
+        + "\n",
+    }
+    for name, text in pages.items():
+        write_text(view.folder / name, text)
+
+
+def environment(*, html: bool) -> Environment:
+    """Jinja set up with our filters; HTML escapes everything, Markdown through the `md` filter."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "percent": lambda share: f"{share:.0%}".replace("%", " %"),
+        "count": lambda number: f"{number:,}",
+        "mpp": lambda value: f"{value:.3g} µm/px",
+        "times": lambda value: f"{magnification(value):.3g}×",
+        "length_um": human_length,
+        "md": markdown_text,
+    }
+    made.filters.update(filters)
+    return made
+
+
+def markdown_text(text: object) -> str:
+    """Text on one line in which no character starts Markdown or HTML."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", line)
+
+
+def read_answer(folder: Path) -> Answer:
+    """The answer of a finished run. Raises `RunError` where there is none or it is damaged."""
+    try:
+        return Answer.model_validate_json((folder / ANSWER).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        fix = "Finish the run first: repeat its command with --resume"
+        raise RunError("holds no answer yet", where=folder, fix=fix) from error
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise RunError(f"{ANSWER} is no answer of this version", where=folder) from error
