@@ -95,6 +95,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "how mitotically active is [this|it|the tumour]?",
     ),
     "presence": (
+        "[is there|any] tumour?",
         f"[is there|any|is there any] {_TUMOUR} {_SEEN}?",
         f"{_TUMOUR}?",
         "tumour present?",

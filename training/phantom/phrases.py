@@ -49,7 +49,7 @@ def spell(text: str, american: bool) -> str:
     """`text` in American spelling, or as it is (British)."""
     if american:
         for british, other in AMERICAN.items():
-            text = text.replace(british, other)
+            text = text.replace(british, other).replace(british.capitalize(), other.capitalize())
     return text
 
 
@@ -208,6 +208,6 @@ JOINED = (
 )
 
 PREAMBLE = (
-    "[Haematoxylin and eosin|H&E] [stained|-stained] [section|slide].",
+    "[Haematoxylin and eosin stained|H&E-stained|H&E] [section|slide].",
     "[One|A single] [section|slide] was [examined|reviewed].",
 )
