@@ -1,8 +1,9 @@
 """Reading a rectangle of a level at a coarser resolution, block by block, with exact geometry.
 
-A pixel of the result is the average over the area it covers. Whole factors are averaged exactly while
-reading, so that memory stays bounded however large the rectangle; what fraction remains (between 1 and 2)
-is resampled once, from floating-point bounds, so nothing shifts.
+A pixel of the result averages the area it covers. Whole factors are averaged exactly while reading, so
+that memory stays bounded however large the rectangle; what fraction remains (between 1 and 2) is resampled
+once, from floating-point bounds, so the image as a whole does not shift; single edges may move by a quarter
+of a pixel.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ UNKNOWN_RGB = (128, 128, 128)
 
 @dataclass(frozen=True)
 class Window:
-    """What to read: floating-point bounds in level px, and the size of the image wanted."""
+    """What to read: floating-point bounds in level px, and the size of the image wanted.
+
+    A level is cropped to whole pixels, so bounds may pass its edge by less than one of them; there its
+    last pixel stands for what it lacks.
+    """
 
     level: int
     x0: float
@@ -67,7 +72,8 @@ class _Reader:
         level_w, level_h = source.level_dimensions[window.level]
         self.fx = _whole_factor((window.x1 - window.x0) / window.out_w)
         self.fy = _whole_factor((window.y1 - window.y0) / window.out_h)
-        x, y = math.floor(window.x0 + 1e-6), math.floor(window.y0 + 1e-6)
+        x = min(math.floor(window.x0 + 1e-6), level_w - 1)
+        y = min(math.floor(window.y0 + 1e-6), level_h - 1)
         w = _up(math.ceil(window.x1 - 1e-6) - x, self.fx)
         h = _up(math.ceil(window.y1 - 1e-6) - y, self.fy)
         self.piece = Piece(x, y, max(1, min(w, level_w - x)), max(1, min(h, level_h - y)))
@@ -124,15 +130,25 @@ class _Reader:
         y0 = (window.y0 - piece.y - self.offset[1]) / self.fy
         x1 = x0 + (window.x1 - window.x0) / self.fx
         y1 = y0 + (window.y1 - window.y0) / self.fy
-        bounds = _within((x0, y0, x1, y1), self.canvas.size)
+        bounds = (max(0.0, x0), max(0.0, y0), x1, y1)
         if size == self.canvas.size and np.allclose(bounds, (0, 0, *size), atol=1e-4):
             return self.canvas, self.unknown
+        canvas, unknown = self._reaching(math.ceil(x1 - 1e-6), math.ceil(y1 - 1e-6))
+        bounds = (bounds[0], bounds[1], min(x1, canvas.width), min(y1, canvas.height))
         # Hamming: as sharp as a box filter, without the box's jumps at fractional factors.
-        image = self.canvas.resize(size, Image.Resampling.HAMMING, box=bounds)
-        if not self.unknown.any():
+        image = canvas.resize(size, Image.Resampling.HAMMING, box=bounds)
+        if not unknown.any():
             return image, np.zeros((size[1], size[0]), dtype=bool)
-        spread = Image.fromarray(self.unknown.astype(np.float32))
+        spread = Image.fromarray(unknown.astype(np.float32))
         return image, np.asarray(spread.resize(size, Image.Resampling.BILINEAR, box=bounds)) > 1e-3
+
+    def _reaching(self, right: int, bottom: int) -> tuple[Image.Image, np.ndarray]:
+        """Canvas and mask with their last column and row repeated out to `right` and `bottom`."""
+        wide, high = max(0, right - self.canvas.width), max(0, bottom - self.canvas.height)
+        if wide == 0 and high == 0:
+            return self.canvas, self.unknown
+        pixels = np.pad(np.asarray(self.canvas), ((0, high), (0, wide), (0, 0)), mode="edge")
+        return Image.fromarray(pixels), np.pad(self.unknown, ((0, high), (0, wide)), mode="edge")
 
 
 def _whole_factor(scale: float) -> int:
@@ -147,9 +163,3 @@ def _split(piece: Piece, w: int, h: int) -> Iterator[Piece]:
     for y in range(0, piece.h, h):
         for x in range(0, piece.w, w):
             yield Piece(piece.x + x, piece.y + y, min(w, piece.w - x), min(h, piece.h - y))
-
-
-def _within(bounds: tuple[float, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = bounds
-    w, h = size
-    return max(0.0, x0), max(0.0, y0), min(float(w), x1), min(float(h), y1)

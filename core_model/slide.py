@@ -192,10 +192,7 @@ class Slide:
         near = [i for i, d in enumerate(self.level_downsamples) if i == 0 or d <= factor * 1.005]
         level = max(near, key=self.level_downsamples.__getitem__)
         d = self.level_downsamples[level]
-        level_w, level_h = self.level_dimensions[level]
-        x1, y1 = min(box.right / d, level_w), min(box.bottom / d, level_h)
-        x0, y0 = min(box.x / d, x1 - 0.5), min(box.y / d, y1 - 0.5)
-        return Window(level, x0, y0, x1, y1, out_w, out_h)
+        return Window(level, box.x / d, box.y / d, box.right / d, box.bottom / d, out_w, out_h)
 
 
 def _downsample(base: tuple[int, int], level: tuple[int, int]) -> float:
