@@ -124,9 +124,9 @@ def draw_glands(
     sites = []
     for centre in centres:
         radius = float(rng.uniform(*style.radius)) / um
-        outline = _outline(rng, style.irregular, style.stretch)
+        outline = _Outline(rng, style.irregular, style.stretch)
         lumen = float(rng.uniform(*style.lumen))
-        inner = _outline(rng, style.irregular, 1.2)
+        inner = _Outline(rng, style.irregular, 1.2)
         window, distance, theta = _polar(centre, radius * 1.8, layout.shape)
         rim = radius * outline(theta)
         patch = material[window]
@@ -141,7 +141,7 @@ def draw_glands(
     return joined.where(at(material, joined.xy) == wall)
 
 
-class _outline:  # noqa: N801 - used as a function with remembered waves
+class _Outline:
     """A closed curve: relative radius as a function of the angle."""
 
     def __init__(self, rng: np.random.Generator, irregular: float, stretch: float) -> None:
@@ -172,7 +172,7 @@ def _palisade(
     rng: np.random.Generator,
     centre: Field,
     radius: float,
-    outline: _outline,
+    outline: _Outline,
     lumen: float,
     style: GlandStyle,
     um: float,
@@ -194,7 +194,7 @@ def _draw_fat(rng: np.random.Generator, material: npt.NDArray[np.uint8], layout:
     for centre in centres[at(layout.zones, centres) == Zone.FAT]:
         radius = float(rng.uniform(25, 31)) / layout.um
         window, distance, theta = _polar(centre, radius * 1.4, layout.shape)
-        inside = distance < radius * _outline(rng, 0.04, 1.2)(theta)
+        inside = distance < radius * _Outline(rng, 0.04, 1.2)(theta)
         material[window][inside & (layout.zones[window] == Zone.FAT)] = Material.CLEAR
 
 
@@ -209,7 +209,7 @@ def _draw_fused(
     for centre in centres[at(_inner(masses, 11 / um), centres)]:
         radius = float(rng.uniform(*radii)) / um
         window, distance, theta = _polar(centre, radius * 2, _shape(area))
-        hole = distance < radius * _outline(rng, 0.1 if grade == 2 else 0.25, 1.8)(theta)
+        hole = distance < radius * _Outline(rng, 0.1 if grade == 2 else 0.25, 1.8)(theta)
         material[window][hole & masses[window]] = Material.CLEAR
 
 
@@ -225,7 +225,7 @@ def _draw_nests(
     radii = rng.uniform(15, 32 if grade == 1 else 25, len(centres)).astype(np.float32) / um
     for centre, radius in zip(centres, radii, strict=True):
         window, distance, theta = _polar(centre, radius * 1.5, _shape(area))
-        pearl = distance < radius * _outline(rng, 0.06, 1.4)(theta)
+        pearl = distance < radius * _Outline(rng, 0.06, 1.4)(theta)
         material[window][pearl & nests[window]] = Material.KERATIN
     return np.concatenate([centres, radii[:, None]], axis=1)
 
