@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from agent.coverage import coverage, coverage_in_words
 from agent.evidence import claims_absence, fault
-from agent.familiarity import doubts, unreadable
+from agent.familiarity import doubts, limits, unreadable
 from agent.navigators.base import Draft
-from agent.navigators.looks import SHOWING, Looks
+from agent.navigators.looks import Looks
 from agent.posterior import Posterior, Ranked, ranked
 from agent.records import Evidence, Step
 from agent.state import steps_of
@@ -66,7 +66,7 @@ def _weighed(posterior: Posterior, looks: Looks, state: AgentState, context: Age
     ]
     choice = winner.name if state.get("options") else None
     known = state.get("familiarity")
-    return Draft(" ".join(parts), choice, sure, evidence, reason=unreadable(known) if known else None)
+    return Draft(" ".join(parts), choice, sure, evidence, reason=limits(known) if known else None)
 
 
 def _abstain(
@@ -147,24 +147,18 @@ def _list_steps(evidence: list[Evidence]) -> str:
 
 def _cite_shown(looks: Looks) -> list[Evidence]:
     """What was put before the reader, where nothing may be concluded from it."""
-    return [cite(step) for step in looks.steps if step.action.tool in SHOWING and step.observation.ok]
+    return [cite(step) for step in looks.steps if step.observation.ok and step.observation.image is not None]
 
 
 def _cite_asked(looks: Looks, state: AgentState) -> list[Evidence]:
-    """Every place that was asked, for and against; where asking left no image, the look before it too."""
-    cited: dict[int, Evidence] = {}
+    """Every place that was asked, and whether it speaks for the winner or against."""
+    winner = ranked(state.get("posterior") or {})[0]
+    cited = []
     for step in looks.answered():
-        box = step.observation.box
-        if step.observation.image is None:
-            for shown in looks.steps:
-                if shown.action.tool in SHOWING and shown.observation.ok and shown.observation.box == box:
-                    cited[shown.index] = cite(shown)
-        scores = state.get("scores", {})[str(step.index)]
-        leads = ranked(scores)[0]
-        winner = ranked(state.get("posterior") or scores)[0]
+        leads = ranked(state.get("scores", {})[str(step.index)])[0]
         side = "Supports" if leads.name == winner.name else "Speaks against"
-        cited[step.index] = cite(step, f"{side} {winner.name}. {step.finding}")
-    return [cited[index] for index in sorted(cited)]
+        cited.append(cite(step, f"{side} {winner.name}. {step.finding}"))
+    return cited
 
 
 def cite(step: Step, finding: str | None = None) -> Evidence:

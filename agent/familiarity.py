@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.state import Familiarity
+from core_model.words import content_words
 
 if TYPE_CHECKING:
     from agent.state import AgentContext
@@ -28,11 +29,16 @@ def familiarity(context: AgentContext, question: str, options: list[str] | None)
         slide_unfamiliarity=float(context.model.slide_unfamiliarity(features)) if known else None,
         question_unfamiliarity=float(question_value),
         unknown_words=[str(word) for word in words],
+        option_words=content_words(" ".join(options or [])),
     )
 
 
 def doubts(known: Familiarity, model: str) -> list[str]:
-    """Why no answer of this model should be believed here, one clause each; empty where it may be."""
+    """Why no answer of this model should be believed here, one clause each; empty where it may be.
+
+    An option with a word that the model never saw cannot be weighed against the others; in the question, a
+    few such words are allowed for by the model's own measure.
+    """
     found = []
     total = known["tiles"] + len(known["failed"])
     if known["tiles"] < LEAST_TILES or len(known["failed"]) > MOST_FAILED * total:
@@ -43,15 +49,32 @@ def doubts(known: Familiarity, model: str) -> list[str]:
             f"the model '{model}' does not know this kind of slide (unfamiliarity {value:.2f};"
             " above 1 is unlike anything it was trained on)"
         )
-    if known["unknown_words"]:
-        words = ", ".join(f"'{word}'" for word in known["unknown_words"])
-        found.append(f"the model '{model}' does not know these words of the question or options: {words}")
+    in_options = [word for word in known["unknown_words"] if word in known["option_words"]]
+    if in_options:
+        found.append(f"the model '{model}' never saw these words of the options: {_quoted(in_options)}")
     elif known["question_unfamiliarity"] > 1:
+        words = known["unknown_words"]
+        named = f"; it never saw these words: {_quoted(words)}" if words else ""
         found.append(
             f"the model '{model}' does not know this kind of question (unfamiliarity"
-            f" {known['question_unfamiliarity']:.2f}; above 1 is unlike anything it was trained on)"
+            f" {known['question_unfamiliarity']:.2f}; above 1 is unlike anything it was trained on{named})"
         )
     return found
+
+
+def limits(known: Familiarity) -> str | None:
+    """What narrows an answer that is given all the same; None where nothing does."""
+    parts = [text for text in (unreadable(known), _unknown(known)) if text is not None]
+    return " ".join(parts) or None
+
+
+def _unknown(known: Familiarity) -> str | None:
+    words = known["unknown_words"]
+    return f"The model never saw these words of the question: {_quoted(words)}." if words else None
+
+
+def _quoted(words: list[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
 
 
 def unreadable(known: Familiarity) -> str | None:

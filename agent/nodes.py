@@ -13,7 +13,6 @@ from agent import evidence
 from agent.coverage import coverage
 from agent.familiarity import familiarity
 from agent.navigators.base import Stop, Weighed
-from agent.navigators.looks import SHOWING
 from agent.navigators.weighing import first_sentences
 from agent.records import Action, Answer, Cost, SlideFacts, Step
 from agent.state import AgentContext, AgentState, pending_of, steps_of
@@ -115,7 +114,7 @@ def cost(state: AgentState, context: AgentContext) -> Cost:
     spent, regions, pixels = state["spent"], 0, 0
     for step in steps_of(state):
         seen = step.observation
-        if step.action.tool in SHOWING and seen.ok and seen.box is not None and seen.mpp is not None:
+        if seen.image is not None and seen.box is not None and seen.mpp is not None:
             regions += 1
             scale = context.slide.mpp / seen.mpp
             pixels += max(1, round(seen.box.w * scale)) * max(1, round(seen.box.h * scale))

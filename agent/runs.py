@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from agent.records import RunRecord
 from agent.trace import write_json
-from core_model.errors import RunError, SlideError
+from core_model.errors import RunError, SlideError, UsageError
 
 RUNS, RUN, ANSWER, LOCK = "giant-runs", "run.json", "answer.json", ".lock"
 
@@ -59,7 +59,7 @@ def open_run(folder: Path, record: RunRecord, resume: bool) -> Iterator[RunRecor
     """Make or reopen the folder, for this process alone. Yields the record that stands in `run.json`.
 
     Raises `RunError` where the folder holds another run or another process works in it. A new folder is
-    removed again where the slide turns out to be unusable: nothing is worth resuming then.
+    removed again where the slide or the question turns out to be unusable: nothing is worth resuming then.
     """
     new = not folder.exists()
     if new and not resume:
@@ -69,7 +69,7 @@ def open_run(folder: Path, record: RunRecord, resume: bool) -> Iterator[RunRecor
     with _locked(folder):
         try:
             yield _started(folder, record)
-        except SlideError:
+        except (SlideError, UsageError):
             if new:
                 shutil.rmtree(folder, ignore_errors=True)
                 with suppress(OSError):  # giant-runs/ goes too where nothing else is in it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import time
@@ -24,7 +25,7 @@ from core_model.errors import RunError
 
 if TYPE_CHECKING:
     from core_model.extract import Progress
-    from core_model.slide import Slide
+    from core_model.slide import Box, Slide
 
 CACHE_VARIABLE = "GIANT_CACHE"
 
@@ -134,7 +135,9 @@ def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:
             before = graph.get_state(config)
             written = [Step.model_validate(step) for step in before.values.get("steps", [])]
             rebuild_trace(folder, written)
-            done = bool(before.values) and not before.next
+            context.toolbox.last_shown = last_shown(written)
+            # Nothing is next at the end, but also where the run died before its first node.
+            done = "answer" in before.values and not before.next
             if not done:
                 start = None if before.created_at else initial_state(record)
                 for step in _steps(graph, start, config, context):
@@ -156,6 +159,18 @@ def initial_state(record: RunRecord) -> AgentState:
         seed=record.seed,
         max_steps=record.settings.max_steps,
     )
+
+
+def last_shown(steps: Sequence[Step]) -> tuple[Box, float] | None:
+    """Box and resolution wished for of the last look: where a resumed run pans from."""
+    shown: tuple[Box, float] | None = None
+    for step in steps:
+        seen, wish = step.observation, step.action.args.get("mpp")
+        if step.action.tool in ("overview", "zoom", "pan") and seen.ok and seen.box and seen.mpp:
+            if step.action.tool == "pan" and shown is not None:
+                wish = shown[1]
+            shown = (seen.box, float(wish or seen.mpp))
+    return shown
 
 
 def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
@@ -186,7 +201,7 @@ def run_record(request: Request, slide: Slide, model: Any) -> RunRecord:
         question=request.question,
         options=request.options,
         seed=request.seed,
-        model=ModelRecord(name=model.name, version=model.version, fingerprint=model.fingerprint),
+        model=ModelRecord(name=model.name, version=model.version, fingerprint=fingerprint(model)),
         slide=SlideRecord(
             id=slide.id,
             width=slide.width,
@@ -198,6 +213,16 @@ def run_record(request: Request, slide: Slide, model: Any) -> RunRecord:
         ),
         settings=request.settings,
     )
+
+
+def fingerprint(model: Any) -> str:
+    """What tells these weights from others: a digest of the checkpoint's manifest, which lists all files'.
+
+    A model that comes from no checkpoint folder says its own `fingerprint`.
+    """
+    if hasattr(model, "fingerprint"):
+        return str(model.fingerprint)
+    return hashlib.sha256((Path(model.folder) / "manifest.json").read_bytes()).hexdigest()[:16]
 
 
 def giant_version() -> str:

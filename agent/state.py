@@ -33,6 +33,8 @@ class Familiarity(TypedDict):
     """Above 1: unlike the questions the model was trained on."""
     unknown_words: list[str]
     """Content words of the question and options that the model never saw."""
+    option_words: list[str]
+    """Content words of the options."""
 
 
 class Spent(TypedDict):

@@ -11,9 +11,6 @@ from agent.posterior import Posterior, margin, shift
 from agent.records import Step
 from core_model.slide import Box
 
-SHOWING = frozenset({"overview", "zoom", "pan"})
-"""Tools that put pixels before the reader."""
-
 
 @dataclass(frozen=True)
 class Looks:
@@ -41,10 +38,10 @@ class Looks:
         """Every step that asked the model and got an answer, the whole slide's among them."""
         return [step for step in self._asked() if step.observation.ok]
 
-    def tried(self, mpp: float) -> list[Box]:
-        """Boxes that were zoomed to at `mpp` or finer, the unreadable ones included: no second try."""
-        zooms = [step for step in self.steps if step.action.tool == "zoom"]
-        return [_box(step) for step in zooms if float(step.action.args["mpp"]) <= mpp * 1.01]
+    def tried(self, side: int) -> list[Box]:
+        """Parts of the slide no wider than `side` that were looked at, with or without success."""
+        boxes = [_box(step) for step in self.steps if step.action.tool in ("zoom", "ask_region")]
+        return [box for box in boxes if box != self.slide and max(box.w, box.h) <= side]
 
     def hits(self, text: str) -> list[Mapping[str, Any]] | None:
         """What a search for `text` found; None where it was not searched for, empty where it failed."""

@@ -77,47 +77,47 @@ class SearchNavigator:
         settled = looks.settled(LEAST_LOOKS)
         if settled is not None:
             return Stop(settled)
-        if left < 2:
-            return Stop(f"the budget of {state['max_steps']} steps has no room for another look")
         leaders = [item.name for item in ranked(state.get("posterior") or {})[:2]]
-        if left >= 3 and looks.searches < MAX_SEARCHES:
-            for rank, name in enumerate(leaders):
-                text = phrase(state["question"], name)
-                if looks.hits(text) is None:
-                    place = "leading" if rank == 0 else "second"
-                    return Action(
-                        tool="retrieve",
-                        args={"text": text, "k": HITS},
-                        reason=f"Find the tissue that answers most to the {place} hypothesis, '{name}'.",
-                    )
-        return self._zoom(looks, leaders, state, context)
+        return self._search(looks, leaders, left, state) or self._look(looks, leaders, left, state, context)
 
-    def _zoom(
-        self, looks: Looks, leaders: list[str], state: AgentState, context: AgentContext
+    def _search(self, looks: Looks, leaders: list[str], left: int, state: AgentState) -> Action | None:
+        """Search for a leading hypothesis not searched for yet, while there is room to look after."""
+        if left < 3 or looks.searches >= MAX_SEARCHES:
+            return None
+        for place, name in zip(("leading", "second"), leaders, strict=False):
+            text = phrase(state["question"], name)
+            if looks.hits(text) is None:
+                reason = f"Find the tissue that answers most to the {place} hypothesis, '{name}'."
+                return Action(tool="retrieve", args={"text": text, "k": HITS}, reason=reason)
+        return None
+
+    def _look(
+        self, looks: Looks, leaders: list[str], left: int, state: AgentState, context: AgentContext
     ) -> Action | Stop:
         """A fine look inside the coarse one just asked, else a new coarse one, else a fine one anywhere."""
         slide = context.slide
         coarse, fine = scales(slide)
         hits = [looks.hits(phrase(state["question"], name)) or [] for name in leaders]
         worth = discrimination(hits[0], hits[1] if len(hits) > 1 else []) if hits else {}
-        tries: list[tuple[Scale, Box]] = [(coarse, slide.box), (fine, slide.box)]
+        scaled = (coarse, fine) if left > 1 else (fine,)  # a coarse look takes two steps: show it, ask it
+        tries = [(scale, slide.box) for scale in scaled if scale.side < max(slide.width, slide.height)]
         last = looks.regions[-1].action.args["box"] if looks.regions else None
         if last is not None and min(last[2:]) > fine.side:
             tries.insert(0, (fine, Box(*last)))
         for scale, inside in tries:
-            if scale is coarse and coarse.side >= min(slide.width, slide.height):
-                continue  # the whole slide is no larger than a coarse window, and it was asked already
-            choice = choose(
-                scale.side, inside, worth, looks.tried(scale.mpp), context.toolbox.tissue, _rng(state)
-            )
+            seen = looks.tried(scale.side)
+            choice = choose(scale.side, inside, worth, seen, context.toolbox.tissue, _rng(state))
+            if choice is not None and scale is coarse:
+                args = {"box": list(choice.box), "mpp": scale.mpp}
+                return Action(tool="zoom", args=args, reason=_why(choice, scale, leaders))
             if choice is not None:
-                return _zoom_to(choice, scale, leaders)
+                return _ask(state, choice.box, _why(choice, scale, leaders))
         return Stop("no tissue is left that was not looked at")
 
     def _show(self, looks: Looks, state: AgentState, context: AgentContext) -> Action | Stop:
         """Show a few places without asking: a model that does not know the slide has nothing to say."""
         coarse, _ = scales(context.slide)
-        tried = looks.tried(coarse.mpp)
+        tried = looks.tried(coarse.side)
         if len(tried) < SHOWN_IN_DOUBT:
             choice = choose(coarse.side, context.slide.box, {}, tried, context.toolbox.tissue, _rng(state))
             if choice is not None:
@@ -128,7 +128,7 @@ class SearchNavigator:
 
 def phrase(question: str, hypothesis: str) -> str:
     """What the text tower is searched with: the hypothesis as an answer to the question."""
-    return f"{question.strip().rstrip('?:. ')}: {hypothesis}"[:2000]
+    return f"{question[:1000].rstrip('?:. ')}: {hypothesis[:500]}"
 
 
 def _ask(state: AgentState, box: Box, reason: str) -> Action:
@@ -136,17 +136,13 @@ def _ask(state: AgentState, box: Box, reason: str) -> Action:
     return Action(tool="ask_region", args=args, reason=reason)
 
 
-def _zoom_to(choice: Choice, scale: Scale, leaders: list[str]) -> Action:
+def _why(choice: Choice, scale: Scale, leaders: list[str]) -> str:
     if not choice.retrieved:
-        reason = f"No retrieved place is left to see here; this {scale.name} window holds most tissue."
-    elif len(leaders) > 1:
-        reason = (
-            f"Of the places not yet seen, this {scale.name} window best tells"
-            f" '{leaders[0]}' from '{leaders[1]}'."
-        )
-    else:
-        reason = f"Of the places not yet seen, this {scale.name} window answers most to '{leaders[0]}'."
-    return Action(tool="zoom", args={"box": list(choice.box), "mpp": scale.mpp}, reason=reason)
+        return f"No retrieved place is left to see here; this {scale.name} window holds most tissue."
+    if len(leaders) < 2:
+        return f"Of the places not yet seen, this {scale.name} window answers most to '{leaders[0]}'."
+    first, second = leaders
+    return f"Of the places not yet seen, this {scale.name} window best tells '{first}' from '{second}'."
 
 
 def _rng(state: AgentState) -> random.Random:

@@ -61,7 +61,7 @@ def _open(state: AgentState, context: AgentContext, action: Action, observation:
         "scores": scores,
         "posterior": _pooled(scores, state, context),
     }
-    heard = f"Here the model says “{text}” ({p:.2f} a word)" if text else "Here the model says nothing"
+    heard = f"Here the model says “{text}” ({p:.2f} per token)" if text else "Here the model says nothing"
     return Weighed(f"{heard}; {in_words(scores[_index(state)])}.", updates)
 
 

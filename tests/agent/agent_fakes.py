@@ -77,9 +77,7 @@ class FakeModel:
         weights = np.exp(np.array(logits))
         return weights / weights.sum()
 
-    def score_options_many(
-        self, parts: list[TileFeatures], question: str, options: list[str]
-    ) -> np.ndarray:
+    def score_options_many(self, parts: list[TileFeatures], question: str, options: list[str]) -> np.ndarray:
         return np.stack([self.score_options(part, question, options) for part in parts])
 
     def say(self, features: TileFeatures) -> tuple[str, float]:
@@ -117,6 +115,10 @@ class FakeToolbox:
         mask = np.ones((HEIGHT // 8, WIDTH // 8), dtype=bool)
         self.tissue = TissueMask(mask, np.zeros_like(mask), 8.0, slide.box, MPP)
         self.broken, self.hook, self.calls = broken, hook, 0
+        self.last_shown: Any = None
+
+    def coverage(self, seen: list[tuple[Box, float]], mpp: float) -> float:
+        return self.tissue.covered(box for box, shown in seen if shown <= mpp * 1.01)
 
     def call(self, name: str, args: dict[str, Any]) -> Observation:
         self.calls += 1
@@ -158,7 +160,8 @@ class FakeToolbox:
         else:
             text, p = self.model.say(part)
             data = {"answer": text, "probability": p}
-        return Observation(tool="ask_region", text="Asked.", box=box, mpp=1.0, data=data)
+        seen = self._shown("ask_region", box, MPP * max(1.0, box.w / 1000), "Asked.")
+        return seen.model_copy(update={"data": data})
 
 
 def killer(moment: str, number: int) -> Callable[[str, int], None]:

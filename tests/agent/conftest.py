@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,9 +42,8 @@ def run_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 @pytest.fixture(autouse=True)
 def plain_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports have their own tests; here it only matters that they are written from the run folder."""
-    from agent import report
 
     def write(folder: Path) -> None:
         (folder / "report.md").write_text((folder / "answer.json").read_text())
 
-    monkeypatch.setattr(report, "write_reports", write)
+    monkeypatch.setitem(sys.modules, "agent.report", SimpleNamespace(write_reports=write))
