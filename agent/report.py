@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from agent.geojson import evidence_geojson
 from agent.records import Answer, RunRecord, Step
-from agent.report_figures import Figure, OverviewMap, human_length, step_figure
+from agent.report_figures import Figure, OverviewMap, human_length, human_share, step_figure
 from agent.runs import ANSWER, read_run
 from agent.trace import read_trace, write_text
 from core_model.errors import RunError
@@ -140,7 +140,7 @@ def environment(*, html: bool) -> Environment:
         keep_trailing_newline=True,
     )
     filters: dict[str, Callable[..., str]] = {
-        "percent": lambda share: f"{share:.0%}".replace("%", " %"),
+        "percent": human_share,
         "count": lambda number: f"{number:,}",
         "mpp": lambda value: f"{value:.3g} µm/px",
         "times": lambda value: f"{magnification(value):.3g}×",

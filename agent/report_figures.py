@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from agent.records import Step
 from core_model.slide import Box
+from tools.render import scale_bar_um
 
 TAG = 1 / 38
 """Height of a number tag as a share of the overview's long side."""
@@ -29,6 +30,32 @@ class MapBox:
     tag_y: float
     tag_w: float
     cited: bool
+    finding: str
+    """What the last of its steps found."""
+    field: tuple[float, float]
+    """Width and height of the box in µm."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The part of an image that shows the slide: what is left without the caption at its foot."""
+
+    size: tuple[int, int]
+    """Px of the whole image."""
+    width: int
+    height: int
+    bar_um: float
+    """A round length of at most a quarter of the width, for a scale bar."""
+    bar_share: float
+    """That length as a share of the width."""
+
+
+def drawn_part(size: tuple[int, int], box: Box, mpp: float, slide_mpp: float) -> Drawn:
+    """How much of an image of `size` px is `box` at `mpp`; the rest is caption and margin."""
+    width = max(1, min(size[0], round(box.w * slide_mpp / mpp)))
+    height = max(1, min(size[1], round(box.h * slide_mpp / mpp)))
+    um = scale_bar_um(box.w * slide_mpp)
+    return Drawn(size, width, height, um, round(um / (box.w * slide_mpp), 4))
 
 
 @dataclass(frozen=True)
@@ -37,8 +64,7 @@ class OverviewMap:
 
     image: str
     """Path relative to the run folder."""
-    width: int
-    height: int
+    drawn: Drawn
     tag_h: float
     boxes: tuple[MapBox, ...]
 
@@ -50,19 +76,20 @@ class OverviewMap:
         shown, mpp, image = overview.observation.box, overview.observation.mpp, overview.observation.image
         if shown is None or mpp is None or image is None:
             raise ValueError(f"step {overview.index} shows nothing to place boxes on")
-        scale = slide_mpp / mpp  # overview px per level-0 px
-        drawn = (shown.w * scale, shown.h * scale)  # the part of the image above its caption
-        tag_h = max(12.0, max(drawn) * TAG)
+        drawn, scale = drawn_part(size, shown, mpp, slide_mpp), slide_mpp / mpp
+        tag_h = max(12.0, max(drawn.width, drawn.height) * TAG)
         placed: list[MapBox] = []
-        for box, indices in _looked_at(steps, shown).items():
-            numbers = ", ".join(map(str, indices))
+        for box, about in _looked_at(steps, shown).items():
+            numbers = ", ".join(str(step.index) for step in about)
             on_map = ((box.x - shown.x) * scale, (box.y - shown.y) * scale, box.w * scale, box.h * scale)
             tag = (tag_h * (0.5 + 0.55 * len(numbers)), tag_h)
-            corner = _free_corner(on_map, tag, drawn, placed)
+            corner = _free_corner(on_map, tag, (drawn.width, drawn.height), placed)
             x, y, w, h, tag_x, tag_y, tag_w = (round(v, 1) for v in (*on_map, *corner, tag[0]))
-            is_cited = not cited.isdisjoint(indices)
-            placed.append(MapBox(numbers, x, y, w, h, tag_x, tag_y, tag_w, is_cited))
-        return OverviewMap(image, *size, round(tag_h, 1), tuple(placed))
+            is_cited = any(step.index in cited for step in about)
+            field = (box.w * slide_mpp, box.h * slide_mpp)
+            found = about[-1].finding
+            placed.append(MapBox(numbers, x, y, w, h, tag_x, tag_y, tag_w, is_cited, found, field))
+        return OverviewMap(image, drawn, round(tag_h, 1), tuple(placed))
 
 
 @dataclass(frozen=True)
@@ -71,8 +98,8 @@ class Figure:
 
     step: Step
     cited: bool
-    size: tuple[int, int] | None
-    """Px of the image; None where the step shows none."""
+    drawn: Drawn | None
+    """The image; None where the step shows none."""
     field: tuple[float, float] | None
     """Width and height shown, µm."""
     leading: tuple[str, float] | None
@@ -91,14 +118,25 @@ def step_figure(
     step: Step, cited: bool, slide_mpp: float, image_size: Callable[[str], tuple[int, int]]
 ) -> Figure:
     """The figure of one step; `image_size` gives (width, height) of an image of the run."""
-    seen = step.observation
+    seen, drawn = step.observation, None
+    if seen.image and seen.box and seen.mpp:
+        drawn = drawn_part(image_size(seen.image), seen.box, seen.mpp, slide_mpp)
     return Figure(
         step=step,
         cited=cited,
-        size=image_size(seen.image) if seen.image else None,
+        drawn=drawn,
         field=(seen.box.w * slide_mpp, seen.box.h * slide_mpp) if seen.box else None,
         leading=max(step.posterior.items(), key=lambda item: item[1]) if step.posterior else None,
     )
+
+
+def human_share(share: float) -> str:
+    """A share in whole per cent that says 0 and 100 only where it is exactly that."""
+    if 0 < share < 0.005:
+        return "under 1 %"
+    if 0.995 <= share < 1:
+        return "over 99 %"
+    return f"{share * 100:.0f} %"
 
 
 def human_length(um: float) -> str:
@@ -109,7 +147,7 @@ def human_length(um: float) -> str:
 def _free_corner(
     box: tuple[float, float, float, float],
     tag: tuple[float, float],
-    size: tuple[float, float],
+    size: tuple[int, int],
     placed: Sequence[MapBox],
 ) -> tuple[float, float]:
     """Top left corner of a number tag: outside the box at a corner, on the image, off other tags.
@@ -133,11 +171,11 @@ def _free_corner(
     return on_image[0]
 
 
-def _looked_at(steps: Sequence[Step], whole: Box) -> dict[Box, list[int]]:
-    """Boxes smaller than the whole, each with the indices of the steps that were about it."""
-    found: dict[Box, list[int]] = {}
+def _looked_at(steps: Sequence[Step], whole: Box) -> dict[Box, list[Step]]:
+    """Boxes smaller than the whole, each with the steps that were about it."""
+    found: dict[Box, list[Step]] = {}
     for step in steps:
         box = step.observation.box
         if box is not None and box != whole and step.observation.ok:
-            found.setdefault(box, []).append(step.index)
+            found.setdefault(box, []).append(step)
     return found
