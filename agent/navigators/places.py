@@ -58,8 +58,9 @@ def window(center: tuple[float, float], side: int, inside: Box) -> Box:
 def grid(side: int, inside: Box) -> list[Box]:
     """Windows of `side` side by side over `inside`, in reading order, thinned to `MAX_WINDOWS`."""
     columns, rows = _starts(inside.x, inside.w, side), _starts(inside.y, inside.h, side)
-    boxes = [Box(x, y, min(side, inside.w), min(side, inside.h)) for y in rows for x in columns]
-    return boxes[:: -(-len(boxes) // MAX_WINDOWS)] if boxes else []
+    w, h, count = min(side, inside.w), min(side, inside.h), len(rows) * len(columns)
+    kept = range(0, count, -(-count // MAX_WINDOWS))
+    return [Box(columns[i % len(columns)], rows[i // len(columns)], w, h) for i in kept]
 
 
 def _starts(start: int, length: int, side: int) -> list[int]:
@@ -84,9 +85,14 @@ def _by_box(hits: Sequence[Mapping[str, Any]]) -> dict[Box, float]:
     return {Box(*hit["box"]): float(hit["score"]) for hit in hits}
 
 
-def unseen(box: Box, seen: Sequence[Box]) -> bool:
-    """Whether no earlier look covered most of the window, nor did the earlier looks together."""
-    return sum(box.overlap(other) for other in seen) < SEEN_SHARE
+def seen_shares(boxes: Sequence[Box], seen: Sequence[Box]) -> np.ndarray:
+    """(N,) share of each of N boxes that earlier looks covered; looks that overlap count each for itself."""
+    b = np.array(boxes, dtype=np.int64).reshape(-1, 1, 4)  # (N, 1, 4): x, y, w, h
+    s = np.array(seen, dtype=np.int64).reshape(1, -1, 4)  # (1, S, 4)
+    near = np.maximum(b[..., :2], s[..., :2])
+    far = np.minimum(b[..., :2] + b[..., 2:], s[..., :2] + s[..., 2:])
+    common = np.clip(far - near, 0, None).prod(axis=-1)  # (N, S)
+    return common.sum(axis=1) / b[:, 0, 2:].prod(axis=-1)
 
 
 class Choice(NamedTuple):
@@ -125,12 +131,9 @@ def _worthwhile(boxes: list[Box], seen: Sequence[Box], tissue: TissueMask) -> di
     """The windows (all of one size) that are unseen and hold tissue, with their share of it."""
     if not boxes:
         return {}
-    shares = tissue.shares(np.array([box[:2] for box in boxes]), boxes[0].w, boxes[0].h)
-    return {
-        box: float(share)
-        for box, share in zip(boxes, shares, strict=True)
-        if share >= LEAST_TISSUE and unseen(box, seen)
-    }
+    shares = tissue.shares(np.array([box[:2] for box in boxes]), boxes[0].w, boxes[0].h)  # (N,)
+    worthwhile = (shares >= LEAST_TISSUE) & (seen_shares(boxes, seen) < SEEN_SHARE)
+    return {boxes[i]: float(shares[i]) for i in np.flatnonzero(worthwhile)}
 
 
 def _worth_inside(box: Box, worth: Mapping[Box, float]) -> float:
