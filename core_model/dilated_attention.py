@@ -27,7 +27,15 @@ ABSENT = -1e8
 def dilated_attention(
     q: Tensor, k: Tensor, v: Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]
 ) -> Tensor:
-    """Combine all branches. `q`, `k`, `v`: (B, L, H, D). Returns (B, L, H, D)."""
+    """Combine all branches. `q`, `k`, `v`: (B, L, H, D). Returns (B, L, H, D).
+
+    Computed in the type of `q`, also under autocast: bf16 scores are too coarse to weigh branches by.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        return _combined(q, k.to(q.dtype), v.to(q.dtype), segments, ratios)
+
+
+def _combined(q: Tensor, k: Tensor, v: Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]) -> Tensor:
     total, norm, highest = torch.zeros_like(q), q.new_zeros(q.shape[:3]), q.new_full(q.shape[:3], ABSENT)
     for segment, ratio in zip(segments, ratios, strict=True):
         out, lse = _branch(q, k, v, min(segment, q.shape[1]), ratio)  # (B, L, H, D), (B, L, H)
@@ -68,28 +76,30 @@ def _split(x: Tensor, segment: int, ratio: int) -> Tensor:
 def exact_attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """softmax(q kᵀ / √D) v and the log-sum-exp of the scores, a bounded block of scores at a time.
 
-    `q`, `k`, `v`: (N, h, M, D). Returns (N, h, M, D) and (N, h, M). Under autograd a block's scores are
-    computed again in the backward pass instead of being kept, unless there is only one block.
+    `q`, `k`, `v`: (N, h, M, D). Returns (N, h, M, D) and (N, h, M); the latter carries no gradient. Under
+    autograd a block is computed again in the backward pass instead of being kept, unless it is the only one.
     """
     N, h, M, _ = q.shape
-    per_query = h * k.shape[2]
-    n_step = max(1, min(N, SCORES_AT_ONCE // max(1, per_query * M)))
-    q_step = M if n_step > 1 else max(1, min(M, SCORES_AT_ONCE // per_query))
-    if n_step >= N and q_step >= M:
+    learning = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    at_once = SCORES_AT_ONCE if learning else SCORES_AT_ONCE // 16  # small blocks stay in the cache
+    n_step = max(1, min(N, at_once // (h * M * M)))
+    m_step = M if n_step > 1 else max(1, min(M, at_once // (h * M)))
+    if n_step >= N and m_step >= M:
         return _attend(q, k, v)
     outs, lses = [], []
     for n in range(0, N, n_step):
-        blocks = []
-        for m in range(0, M, q_step):
-            part = (q[n : n + n_step, :, m : m + q_step], k[n : n + n_step], v[n : n + n_step])
-            recompute = torch.is_grad_enabled() and any(x.requires_grad for x in part)
-            blocks.append(checkpoint(_attend, *part, use_reentrant=False) if recompute else _attend(*part))
-        outs.append(torch.cat([out for out, _ in blocks], dim=2))
-        lses.append(torch.cat([lse for _, lse in blocks], dim=2))
+        rows = []
+        for m in range(0, M, m_step):
+            part = (q[n : n + n_step, :, m : m + m_step], k[n : n + n_step], v[n : n + n_step])
+            rows.append(checkpoint(_attend, *part, use_reentrant=False) if learning else _attend(*part))
+        outs.append(torch.cat([out for out, _ in rows], dim=2))
+        lses.append(torch.cat([lse for _, lse in rows], dim=2))
     return torch.cat(outs), torch.cat(lses)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (N, h, m, M)
-    lse = scores.logsumexp(dim=-1)  # (N, h, m)
-    return (scores - lse.unsqueeze(-1)).exp() @ v, lse
+    highest = scores.detach().amax(dim=-1, keepdim=True)  # (N, h, m, 1)
+    shares = scores.sub_(highest).exp_()  # in place: this is the largest array of the network
+    total = shares.sum(dim=-1, keepdim=True)  # (N, h, m, 1)
+    return (shares @ v) / total, (highest + total.detach().log()).squeeze(-1)
