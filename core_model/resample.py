@@ -14,11 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from core_model.slide_files import DecodeError, PixelSource
 
 BLOCK = 2048
 """Side of a block in level px: 16 MB as RGBA."""
+
+LEAST_CELL = 128
+"""Least side, in level px, of the parts in which a damaged block is read."""
+
+MAX_FAILURES = 500
+"""Failed reads, each with a reopening, after which the rest of every damaged block counts as unknown."""
 
 UNKNOWN_RGB = (128, 128, 128)
 """Placeholder under the `unknown` mask; nothing may read it as colour."""
@@ -81,6 +88,7 @@ class _Reader:
         self.canvas = Image.new("RGB", size, UNKNOWN_RGB)
         self.unknown = np.zeros((size[1], size[0]), dtype=bool)
         self.offset = (0.0, 0.0)
+        self.failures = 0
 
     def read(self, lenient: bool) -> tuple[Image.Image, np.ndarray]:
         blocks = list(_split(self.piece, _up(BLOCK, self.fx), _up(BLOCK, self.fy)))
@@ -107,20 +115,38 @@ class _Reader:
     def _cell(self, piece: Piece) -> tuple[int, int]:
         return (piece.x - self.piece.x) // self.fx, (piece.y - self.piece.y) // self.fy
 
-    def _salvage(self, piece: Piece) -> None:
-        """Halve a block that failed until what does not decode is cornered, and mark that as unknown."""
-        smallest = max(64, max(self.piece.w, self.piece.h) // 32)
-        if piece.w <= max(smallest, self.fx) and piece.h <= max(smallest, self.fy):
-            left, top = self._cell(piece)
-            w, h = _up(piece.w, self.fx) // self.fx, _up(piece.h, self.fy) // self.fy
-            self.unknown[top : top + h, left : left + w] = True
-            return
-        side_w, side_h = _up(math.ceil(piece.w / 2), self.fx), _up(math.ceil(piece.h / 2), self.fy)
-        for part in _split(piece, side_w, side_h):
+    def _salvage(self, block: Piece) -> None:
+        """Read a block that failed by the file's own tiles, and mark those that do not decode as unknown."""
+        pixels = np.zeros((_up(block.h, self.fy), _up(block.w, self.fx), 3), dtype=np.uint8)
+        bad = np.zeros(pixels.shape[:2], dtype=bool)
+        for cell in self._cells(block):
+            rows = slice(cell.y - block.y, cell.y - block.y + cell.h)
+            columns = slice(cell.x - block.x, cell.x - block.x + cell.w)
             try:
-                self._paste(part)
+                if self.failures >= MAX_FAILURES:
+                    raise DecodeError("too many parts of it failed before")
+                image, _ = self.source.read_level(self.window.level, cell.x, cell.y, cell.w, cell.h)
+                pixels[rows, columns] = np.asarray(image)
             except DecodeError:
-                self._salvage(part)
+                self.failures += 1
+                bad[rows, columns] = True
+        left, top = self._cell(block)
+        image = Image.fromarray(pixels[: block.h, : block.w])
+        self.canvas.paste(image.reduce((self.fx, self.fy)), (left, top))
+        h, w = bad.shape[0] // self.fy, bad.shape[1] // self.fx
+        any_bad = bad.reshape(h, self.fy, w, self.fx).any(axis=(1, 3))
+        self.unknown[top : top + h, left : left + w] = any_bad
+
+    def _cells(self, block: Piece) -> Iterator[Piece]:
+        """The tiles of the file in a block, those of a very fine grid in groups."""
+        side_w, side_h = (
+            _up(max(LEAST_CELL, side), side) for side in self.source.tile_size(self.window.level)
+        )
+        for top in range(block.y // side_h * side_h, block.y + block.h, side_h):
+            for left in range(block.x // side_w * side_w, block.x + block.w, side_w):
+                x, y = max(left, block.x), max(top, block.y)
+                right, bottom = min(left + side_w, block.x + block.w), min(top + side_h, block.y + block.h)
+                yield Piece(x, y, right - x, bottom - y)
 
     def _finish(self) -> tuple[Image.Image, np.ndarray]:
         """The fraction that whole factors left, from exact bounds in canvas px."""
@@ -135,11 +161,12 @@ class _Reader:
             return self.canvas, self.unknown
         canvas, unknown = self._reaching(math.ceil(x1 - 1e-6), math.ceil(y1 - 1e-6))
         bounds = (bounds[0], bounds[1], min(x1, canvas.width), min(y1, canvas.height))
-        # Hamming: as sharp as a box filter, without the box's jumps at fractional factors.
-        image = canvas.resize(size, Image.Resampling.HAMMING, box=bounds)
+        scale = min((bounds[2] - bounds[0]) / size[0], (bounds[3] - bounds[1]) / size[1])
+        image = canvas.resize(size, _filter(scale), box=bounds)
         if not unknown.any():
             return image, np.zeros((size[1], size[0]), dtype=bool)
-        spread = Image.fromarray(unknown.astype(np.float32))
+        reach = ndimage.binary_dilation(unknown, np.ones((3, 3)))  # as far as the filters reach
+        spread = Image.fromarray(reach.astype(np.float32))
         return image, np.asarray(spread.resize(size, Image.Resampling.BILINEAR, box=bounds)) > 1e-3
 
     def _reaching(self, right: int, bottom: int) -> tuple[Image.Image, np.ndarray]:
@@ -149,6 +176,11 @@ class _Reader:
             return self.canvas, self.unknown
         pixels = np.pad(np.asarray(self.canvas), ((0, high), (0, wide), (0, 0)), mode="edge")
         return Image.fromarray(pixels), np.pad(self.unknown, ((0, high), (0, wide)), mode="edge")
+
+
+def _filter(scale: float) -> Image.Resampling:
+    """Hamming is as sharp as a mean over the area, but near 1:1 it would snap to the nearest pixel."""
+    return Image.Resampling.HAMMING if scale > 1.25 else Image.Resampling.BICUBIC
 
 
 def _whole_factor(scale: float) -> int:

@@ -189,7 +189,8 @@ class Slide:
                 where=self.name,
                 fix="Ask for a smaller box or a coarser mpp",
             )
-        near = [i for i, d in enumerate(self.level_downsamples) if i == 0 or d <= factor * 1.005]
+        step = min(box.w / out_w, box.h / out_h)  # below `factor` where the box is smaller than a pixel
+        near = [i for i, d in enumerate(self.level_downsamples) if i == 0 or d <= step * 1.005]
         level = max(near, key=self.level_downsamples.__getitem__)
         d = self.level_downsamples[level]
         return Window(level, box.x / d, box.y / d, box.right / d, box.bottom / d, out_w, out_h)

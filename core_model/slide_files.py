@@ -40,6 +40,9 @@ class PixelSource(Protocol):
     level_dimensions: tuple[tuple[int, int], ...]
     """Width and height per level, level 0 first."""
 
+    def tile_size(self, level: int) -> tuple[int, int]:
+        """Width and height of the tiles in which the file holds a level."""
+
     def read_level(
         self, level: int, x: int, y: int, w: int, h: int
     ) -> tuple[Image.Image, tuple[float, float]]:
@@ -71,6 +74,12 @@ class OpenSlideSource:
         self._downsamples = tuple(float(d) for d in first.level_downsamples)
         self._background = "#" + self.properties.get("openslide.background-color", "ffffff")
         self._idle.put(first)
+
+    def tile_size(self, level: int) -> tuple[int, int]:
+        """See `PixelSource`; 256 px where OpenSlide does not say."""
+        names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
+        width, height = (int(self.properties.get(name, 256)) for name in names)
+        return max(width, 1), max(height, 1)
 
     def _open(self) -> openslide.OpenSlide:
         try:
@@ -128,6 +137,10 @@ class PlainSource:
         self.level_dimensions: tuple[tuple[int, int], ...] = (image.size,)
         self._lock = threading.Lock()
         self._path = path
+
+    def tile_size(self, level: int) -> tuple[int, int]:
+        """See `PixelSource`: the image is in one piece."""
+        return self.level_dimensions[level]
 
     def read_level(
         self, level: int, x: int, y: int, w: int, h: int

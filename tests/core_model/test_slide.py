@@ -1,0 +1,299 @@
+"""Opening slides, their scale, and reading boxes."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core_model.errors import BoxError, MppError, RegionUnreadable, SlideError
+from core_model.slide import Box, magnification, open_slide
+
+WriteSlide = Callable[..., Path]
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_a_box_knows_its_edges_and_overlaps() -> None:
+    box = Box(10, 20, 30, 40)
+    assert (box.right, box.bottom, box.area) == (40, 60, 1200)
+    assert box.intersect(Box(30, 50, 100, 100)) == Box(30, 50, 10, 10)
+    assert box.intersect(Box(40, 20, 5, 5)) is None
+    assert box.overlap(Box(0, 0, 25, 100)) == 0.5
+    assert box.contains(39, 59)
+    assert not box.contains(40, 59)
+
+
+def test_magnification_is_what_pathologists_say() -> None:
+    assert magnification(0.25) == 40
+    assert magnification(0.5) == 20
+
+
+def test_a_pyramid_opens_with_its_facts(write_slide: WriteSlide) -> None:
+    with open_slide(write_slide(noise(203, 301), "a.b.tiff", mpp=0.25, levels=3)) as slide:
+        assert (slide.width, slide.height, slide.name) == (301, 203, "a.b")
+        assert slide.mpp == pytest.approx(0.25)
+        assert slide.level_dimensions == ((301, 203), (150, 101), (75, 50))
+        assert slide.level_downsamples == (1.0, 2.0, 4.0), "whole factors, not the ratio of cropped sizes"
+        assert slide.box == slide.bounds == Box(0, 0, 301, 203)
+
+
+def test_identity_is_the_content_and_not_the_path(write_slide: WriteSlide, tmp_path: Path) -> None:
+    one, other = write_slide(noise(64, 64), "one.tiff"), write_slide(noise(64, 64, seed=1), "other.tiff")
+    copy = tmp_path / "copy.tiff"
+    shutil.copy(one, copy)
+    assert open_slide(one).id == open_slide(copy).id != open_slide(other).id
+    for name, seed in (("a.png", 0), ("b.png", 0), ("c.png", 1)):
+        Image.fromarray(noise(64, 64, seed)).save(tmp_path / name)
+    plain = [open_slide(tmp_path / f"{n}.png", mpp=1).id for n in "abc"]
+    assert plain[0] == plain[1] != plain[2]
+
+
+def test_native_resolution_gives_the_files_own_pixels(write_slide: WriteSlide) -> None:
+    rgb = noise(150, 170)
+    with open_slide(write_slide(rgb)) as slide:
+        read = np.asarray(slide.read(Box(33, 41, 100, 90), mpp=0.5))
+        finer = np.asarray(slide.read(Box(33, 41, 100, 90), mpp=0.1))
+    assert np.array_equal(read, rgb[41:131, 33:133])
+    assert np.array_equal(finer, read), "nothing finer than the slide is made up"
+
+
+def test_the_level_nearest_to_need_is_read(write_slide: WriteSlide) -> None:
+    with open_slide(write_slide(noise(512, 512), levels=4)) as slide:
+        used = []
+        read_level = slide._source.read_level
+
+        def spy(level: int, *rest: int) -> tuple[Image.Image, tuple[float, float]]:
+            used.append(level)
+            return read_level(level, *rest)
+
+        slide._source.read_level = spy  # type: ignore[method-assign]
+        for mpp in (0.5, 0.99, 1.0, 1.9, 2.0, 4.0, 20.0):
+            slide.read(slide.box, mpp)
+    assert used == [0, 0, 1, 1, 2, 3, 3]
+
+
+def test_size_follows_from_box_and_resolution(write_slide: WriteSlide) -> None:
+    with open_slide(write_slide(noise(300, 400), levels=2)) as slide:
+        assert slide.read(Box(0, 0, 400, 300), 1.7).size == (round(400 * 0.5 / 1.7), round(300 * 0.5 / 1.7))
+        assert slide.read(Box(5, 5, 3, 2), 16).size == (1, 1)
+        assert slide.effective_mpp(0.1) == 0.5
+        assert slide.effective_mpp(3) == 3
+
+
+@pytest.mark.parametrize(
+    "box", [Box(-1, 0, 10, 10), Box(0, 0, 101, 10), Box(95, 95, 10, 1), Box(0, 0, 0, 5), Box(5, 5, 5, -5)]
+)
+def test_a_box_off_the_slide_is_refused_with_the_valid_range(write_slide: WriteSlide, box: Box) -> None:
+    with open_slide(write_slide(noise(100, 100))) as slide, pytest.raises(BoxError, match="≤ 100"):
+        slide.read(box, 1.0)
+
+
+def test_an_image_too_large_to_hold_is_refused(
+    write_slide: WriteSlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core_model.slide.MAX_PIXELS", 100 * 99)
+    with open_slide(write_slide(noise(100, 100))) as slide:
+        with pytest.raises(BoxError, match="coarser mpp"):
+            slide.read(slide.box, 0.5)
+        assert slide.read(slide.box, 1.0).size == (50, 50)
+
+
+@pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_senseless_resolution_is_refused(write_slide: WriteSlide, mpp: float) -> None:
+    with open_slide(write_slide(noise(64, 64))) as slide, pytest.raises(BoxError, match="no resolution"):
+        slide.read(slide.box, mpp)
+
+
+def test_many_threads_read_what_one_reads(write_slide: WriteSlide) -> None:
+    with open_slide(write_slide(noise(256, 256), levels=2)) as slide:
+        boxes = [Box(x, y, 60, 60) for x in range(0, 196, 30) for y in range(0, 196, 30)]
+        alone = [slide.read(box, 0.7).tobytes() for box in boxes]
+        gate = threading.Barrier(8)
+
+        def read(i: int) -> bytes:
+            if i < 8:
+                gate.wait(timeout=30)
+            return slide.read(boxes[i], 0.7).tobytes()
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(read, range(len(boxes)))) == alone
+
+
+def test_a_closed_slide_says_so(write_slide: WriteSlide) -> None:
+    slide = open_slide(write_slide(noise(64, 64)))
+    slide.close()
+    with pytest.raises(SlideError, match="closed"):
+        slide.read(slide.box, 1.0)
+
+
+# --- scale ---------------------------------------------------------------------------------------------
+
+
+def test_the_users_scale_overrides_the_files(write_slide: WriteSlide) -> None:
+    path = write_slide(noise(64, 64), mpp=0.25)
+    assert open_slide(path, mpp=0.75).mpp == 0.75
+    assert open_slide(path, mpp=0.75).mpp_source == "user"
+    assert open_slide(path).mpp_source == "property"
+
+
+def test_a_plain_tiffs_resolution_is_its_scale(tmp_path: Path) -> None:
+    path = tmp_path / "plain.tif"
+    Image.fromarray(noise(40, 50)).save(path, resolution_unit=3, resolution=20000.0)
+    slide = open_slide(path)
+    assert (slide.mpp, slide.mpp_source) == (pytest.approx(0.5), "tiff-resolution")
+
+
+@pytest.mark.parametrize("mpp", [None, 0.01, 353.0])
+def test_missing_or_absurd_scale_asks_for_one(write_slide: WriteSlide, mpp: float | None) -> None:
+    with pytest.raises(MppError, match="--mpp"):
+        open_slide(write_slide(noise(64, 64), mpp=mpp))
+
+
+@pytest.mark.parametrize("mpp", [0.0, -0.5, 0.049, 20.1, float("nan")])
+def test_an_absurd_scale_from_the_user_is_refused(write_slide: WriteSlide, mpp: float) -> None:
+    with pytest.raises(MppError, match="outside"):
+        open_slide(write_slide(noise(64, 64)), mpp=mpp)
+
+
+def test_oblong_pixels_are_refused(write_slide: WriteSlide) -> None:
+    with pytest.raises(MppError, match="not square"):
+        open_slide(write_slide(noise(64, 64), mpp=(0.5, 0.6)))
+    assert open_slide(write_slide(noise(64, 64), mpp=(0.5, 0.51))).mpp == pytest.approx(0.505)
+
+
+# --- plain images --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_plain_images_read_like_slides(tmp_path: Path, suffix: str) -> None:
+    rgb = noise(80, 90)
+    path = tmp_path / f"plain.{suffix}"
+    Image.fromarray(rgb).save(path)
+    with open_slide(path, mpp=1.0) as slide:
+        assert np.array_equal(np.asarray(slide.read(Box(10, 20, 30, 40), 1.0)), rgb[20:60, 10:40])
+        assert slide.vendor.startswith("plain")
+
+
+def test_transparent_means_glass(tmp_path: Path) -> None:
+    rgba = np.zeros((20, 20, 4), dtype=np.uint8)
+    rgba[:10] = (200, 100, 150, 255)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    read = np.asarray(open_slide(tmp_path / "a.png", mpp=1).read(Box(0, 0, 20, 20), 1))
+    assert (read[:10] == (200, 100, 150)).all()
+    assert (read[10:] == 255).all()
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(noise(40, 40)).save(tmp_path / "a.png")
+    for limit in (1500, 700):  # Pillow warns above its limit and raises above twice as much
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(SlideError, match="too large"):
+            open_slide(tmp_path / "a.png", mpp=1)
+
+
+def test_sixteen_bit_grey_is_refused_rather_than_cut(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 100).save(tmp_path / "deep.png")
+    with pytest.raises(SlideError, match="8-bit"):
+        open_slide(tmp_path / "deep.png", mpp=1)
+
+
+# --- what is no slide ----------------------------------------------------------------------------------
+
+
+def test_no_file_folder_empty_and_text_are_one_line_each(tmp_path: Path) -> None:
+    (tmp_path / "empty.svs").touch()
+    (tmp_path / "text.svs").write_text("not a slide\n" * 50)
+    cases = {"gone.svs": "no such file", ".": "folder", "empty.svs": "empty", "text.svs": "no slide"}
+    for name, says in cases.items():
+        with pytest.raises(SlideError, match=says) as caught:
+            open_slide(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_malformed_files_are_slide_errors(shared: Path) -> None:
+    names = sorted(p.name for p in (shared / "data" / "malformed").iterdir())
+    opens = {"unreadable.svs", "cmu-1-small-region_corrupt_tiles.svs"}
+    assert opens < set(names)
+    for name in set(names) - opens:
+        with pytest.raises(SlideError) as caught:
+            open_slide(shared / "data" / "malformed" / name, mpp=0.5)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_slide_that_decodes_nowhere_says_so(shared: Path) -> None:
+    with open_slide(shared / "data" / "malformed" / "unreadable.svs") as slide:
+        with pytest.raises(RegionUnreadable, match="does not decode"):
+            slide.read(slide.box, 0.5)
+        with pytest.raises(SlideError, match="no part of it decodes"):
+            slide.overview()
+
+
+def test_reading_goes_on_after_an_error(shared: Path) -> None:
+    whole = shared / "data" / "slides" / "CMU-1-Small-Region.svs"
+    damaged = shared / "data" / "malformed" / "cmu-1-small-region_corrupt_tiles.svs"
+    good, bad = Box(1000, 2000, 200, 200), Box(1200, 1100, 100, 100)
+    with open_slide(whole) as reference, open_slide(damaged) as slide:
+        wanted = reference.read(good, 0.5).tobytes()
+        for _ in range(2):
+            with pytest.raises(RegionUnreadable):
+                slide.read(bad, 0.5)
+            assert slide.read(good, 0.5).tobytes() == wanted
+
+        def outcome(box: Box) -> bytes | None:
+            try:
+                return slide.read(box, 0.5).tobytes()
+            except RegionUnreadable:
+                return None
+
+        with ThreadPoolExecutor(4) as pool:  # one thread's error is nobody else's
+            assert list(pool.map(outcome, [good, bad] * 8)) == [wanted, None] * 8
+
+
+def test_a_survey_marks_what_does_not_decode_and_keeps_the_rest(shared: Path) -> None:
+    whole = shared / "data" / "slides" / "CMU-1-Small-Region.svs"
+    damaged = shared / "data" / "malformed" / "cmu-1-small-region_corrupt_tiles.svs"
+    with open_slide(whole) as reference, open_slide(damaged) as slide:
+        seen, wanted = slide.survey(mpp=8), reference.survey(mpp=8)
+    assert not wanted.unknown.any()
+    assert wanted.unreadable == ()
+    assert 11 / 130 * 0.9 < seen.unknown.mean() < 11 / 130 * 1.35, "11 of 130 tiles, and their blurred edges"
+    known = ~seen.unknown
+    assert np.array_equal(np.asarray(seen.image)[known], np.asarray(wanted.image)[known])
+    assert all(not box.intersect(Box(1000, 2000, 200, 200)) for box in seen.unreadable)
+    shown = np.asarray(seen.shown())
+    assert np.isin(shown[seen.unknown], (96, 160)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "mpp", "size"),
+    [
+        ("CMU-1-Small-Region.svs", None, (2220, 2967)),
+        ("TCGA-CR-7395-01A-01-TS1.svs", 0.5, (4443, 3567)),
+        ("HER2ST-C2.tiff", None, (9274, 9911)),
+        ("kidney-ihc-plain.tif", 0.5, (1493, 901)),
+        ("camelyon-overview-jpeg.dcm", 20, (1152, 700)),
+    ],
+)
+def test_real_slides_open_and_show_an_overview(
+    shared: Path, name: str, mpp: float | None, size: tuple[int, int]
+) -> None:
+    with open_slide(shared / "data" / "slides" / name, mpp) as slide:
+        assert (slide.width, slide.height) == size
+        image, shown = slide.overview(512)
+        assert max(image.size) == 512
+        assert shown == pytest.approx(slide.mpp * max(size) / 512)
+
+
+def test_real_slides_without_a_believable_scale_ask_for_one(shared: Path) -> None:
+    for name in ("TCGA-CR-7395-01A-01-TS1.svs", "boxes.tiff", "camelyon-overview-jpeg.dcm"):
+        with pytest.raises(MppError, match="--mpp"):
+            open_slide(shared / "data" / "slides" / name)
