@@ -1,0 +1,189 @@
+"""After training: how far to trust probabilities, and what counts as familiar. Fitted on validation slides.
+
+Letters: Q questions, O options of a question, R regions of a slide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from core_model.config import Calibration, FamiliarityConfig
+from core_model.familiarity import Familiarity, fit_familiarity
+from core_model.slide import Box
+from training.data import ClosedQuestion, Cohort
+from training.fit import Progress, quiet
+
+if TYPE_CHECKING:
+    from core_model.bundle import WsiLlava
+    from core_model.features import TileFeatures
+    from training.recipes import CalibrateSettings, Recipe
+
+Floats = npt.NDArray[np.float64]
+
+FLOOR = 1e-4
+"""Smallest probability of a look when looks are pooled, as the agent pools them."""
+TEMPERATURES = np.geomspace(0.25, 8.0, 61)
+SLIDE_WEIGHTS = np.linspace(0.0, 1.5, 16)
+REGION_WEIGHTS = np.linspace(0.0, 1.0, 11)
+LEAST_RIGHT = 0.4
+"""Answers of a confidence at which fewer than this share are right are not worth giving."""
+FEWEST = 10
+"""Answers from which such a share may be concluded."""
+MARGIN = 1.1
+"""Distance and surprise may exceed those of validation by this factor and still count as familiar."""
+FAMILIAR_TILES = 40000
+"""Training tiles that the centroids are fitted on, at most."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the model says to one question: of the slide, and of some of its regions."""
+
+    whole: Floats
+    """(O,) log-probabilities at temperature 1."""
+    regions: Floats
+    """(R, O) likewise."""
+    truth: int
+    """Index of the right option."""
+
+
+def calibrate(
+    model: WsiLlava,
+    asked: Sequence[ClosedQuestion],
+    features: Mapping[str, TileFeatures],
+    settings: CalibrateSettings,
+    progress: Progress = quiet,
+) -> Calibration:
+    """Temperature, pooling weights and the confidence to abstain below, from a model at temperature 1."""
+    heard = []
+    for done, item in enumerate(asked, start=1):
+        heard.append(hear(model, item, features[item.slide], settings))
+        progress("calibrate", done, len(asked))
+    return fitted(heard)
+
+
+def fitted(heard: Sequence[Heard]) -> Calibration:
+    """The calibration under which the right options are likeliest; the default where nothing was asked.
+
+    Temperature first, on whole slides; then the weights of slide and regions at that temperature. Ties
+    go to the smaller weight of the regions.
+    """
+    if not heard:
+        return Calibration()
+    temperature = min(TEMPERATURES, key=lambda t: np.mean([_loss(_cool(h.whole, t), h.truth) for h in heard]))
+    weights = [(a, b) for b in REGION_WEIGHTS for a in SLIDE_WEIGHTS if a + b > 0]
+    losses = [np.mean([_loss(pooled(h, temperature, *pair), h.truth) for h in heard]) for pair in weights]
+    slide_weight, region_weight = weights[int(np.argmin(losses))]
+    logs = [pooled(h, temperature, slide_weight, region_weight) for h in heard]
+    return Calibration(
+        temperature=float(temperature),
+        slide_weight=float(slide_weight),
+        region_weight=float(region_weight),
+        abstain_below=abstain_below(
+            [float(np.exp(log.max())) for log in logs],
+            [int(log.argmax()) == h.truth for log, h in zip(logs, heard, strict=True)],
+        ),
+    )
+
+
+def pooled(heard: Heard, temperature: float, slide_weight: float, region_weight: float) -> Floats:
+    """Log-linear pool (O,) of slide and regions: weighted logs, the regions' averaged, normalised."""
+    total = slide_weight * np.maximum(_cool(heard.whole, temperature), np.log(FLOOR))
+    if len(heard.regions):
+        looks = np.maximum(_cool(heard.regions, temperature), np.log(FLOOR))  # (R, O)
+        total = total + region_weight * looks.mean(axis=0)
+    return _normal(total)
+
+
+def abstain_below(confidence: Sequence[float], right: Sequence[bool]) -> float:
+    """The highest confidence below which at least FEWEST answers lie and fewer than LEAST_RIGHT are right.
+
+    0 where there is none: then every answer is worth giving.
+    """
+    order = np.argsort(confidence)
+    share = np.cumsum(np.asarray(right, dtype=float)[order]) / np.arange(1, len(order) + 1)  # of the least sure
+    poor = np.flatnonzero(share[FEWEST - 1 :] < LEAST_RIGHT) + FEWEST - 1
+    return float(np.asarray(confidence)[order][poor[-1]]) if len(poor) else 0.0
+
+
+def _normal(logs: Floats) -> Floats:
+    top = logs.max(axis=-1, keepdims=True)
+    return logs - top - np.log(np.exp(logs - top).sum(axis=-1, keepdims=True))
+
+
+def _cool(logs: Floats, temperature: float) -> Floats:
+    return _normal(logs / temperature)
+
+
+def _loss(logs: Floats, truth: int) -> float:
+    return -float(logs[truth])
+
+
+def hear(
+    model: WsiLlava, item: ClosedQuestion, features: TileFeatures, settings: CalibrateSettings
+) -> Heard:
+    """Ask about the slide, then about the windows that best tell its two likeliest options apart."""
+    whole = _logs(model.score_options(features, item.question, item.options))
+    first, second = (item.options[i] for i in np.argsort(-whole)[:2])
+    boxes = telling_windows(model, features, item.question, (first, second), settings)
+    parts = [features.inside(box) for box in boxes]
+    regions = _logs(model.score_options_many(parts, item.question, item.options))
+    return Heard(whole, regions, item.options.index(item.answer))
+
+
+def _logs(probabilities: npt.NDArray[np.floating]) -> Floats:
+    return np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
+
+
+def telling_windows(
+    model: WsiLlava,
+    features: TileFeatures,
+    question: str,
+    options: Sequence[str],
+    settings: CalibrateSettings,
+) -> list[Box]:
+    """Windows around the tiles whose likeness to the two options differs most, none of them overlapping."""
+    texts = model.embed_text([f"{question.rstrip('?:. ')}: {option}" for option in options])  # (2, E)
+    worth = np.abs(model.embed_tiles(features) @ (texts[0] - texts[1]))  # (N,)
+    side = settings.window * features.size
+    boxes: list[Box] = []
+    for i in np.argsort(-worth):
+        x, y = (max(0, int(v) - (settings.window // 2) * features.size) for v in features.coords[i])
+        box = Box(x, y, side, side)
+        if all(box.intersect(other) is None for other in boxes):
+            boxes.append(box)
+        if len(boxes) == settings.regions:
+            break
+    return boxes
+
+
+def familiar_tiles(
+    cohort: Cohort, features: Mapping[str, TileFeatures], recipe: Recipe
+) -> tuple[Familiarity, float]:
+    """Centroids of the training tiles, and the largest slide distance that counts as familiar."""
+    rows = np.concatenate([features[name].features for name in cohort.train])
+    rng = np.random.default_rng([recipe.seed, 31])
+    kept = rng.permutation(len(rows))[:FAMILIAR_TILES]
+    familiar = fit_familiarity(rows[kept], recipe.calibrate.centroids, recipe.seed)
+    distances = [familiar.distance(features[name].features) for name in cohort.val]
+    return familiar, MARGIN * float(np.quantile(distances, recipe.calibrate.familiar_quantile))
+
+
+def familiar_questions(
+    model: WsiLlava, questions: Sequence[str], settings: CalibrateSettings
+) -> float | None:
+    """The largest surprise (nats per token) at a question that counts as familiar; None without questions."""
+    if not questions:
+        return None
+    surprise = [model.question_nll(question) for question in dict.fromkeys(questions)]
+    return MARGIN * float(np.quantile(surprise, settings.familiar_quantile))
+
+
+def familiarity_config(slide_threshold: float, question_nll: float | None) -> FamiliarityConfig:
+    """The limits as the model's configuration holds them."""
+    return FamiliarityConfig(slide_threshold=slide_threshold, question_nll=question_nll)

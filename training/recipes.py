@@ -1,0 +1,242 @@
+"""Recipes: named functions that return every number of a training run as one frozen record.
+
+`mini` makes the embedded model; `tiny` runs through the same steps in seconds and learns next to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core_model.config import (
+    AlignmentConfig,
+    LanguageModelConfig,
+    ModelConfig,
+    SlideEncoderConfig,
+    TileEncoderConfig,
+)
+from core_model.errors import UsageError
+from training.language_model import LanguageModelSettings
+from training.tile_pretrain import TileSettings
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Schedule(_Record):
+    """How long and how fast a stage learns; the rate warms up linearly and falls as a cosine to zero."""
+
+    steps: int = Field(gt=0)
+    """Optimizer steps."""
+    batch: int = Field(gt=0)
+    """Regions per step."""
+    learning_rate: float = Field(gt=0)
+    """Peak rate of AdamW."""
+    warmup: float = Field(0.05, ge=0, le=1)
+    """Share of the steps over which the rate rises."""
+    weight_decay: float = 0.02
+    save_every: int = Field(100, gt=0)
+    """Steps between checkpoints from which an interrupted stage resumes."""
+
+
+class RegionSettings(_Record):
+    """Which regions of the slides are shown."""
+
+    whole_share: float = Field(0.1, ge=0, le=1)
+    """Share of whole slides; the others are windows of tiles."""
+    together: int = Field(8, gt=0)
+    """Regions of equal length that go through the slide encoder in one call, at most."""
+    refresh: int = Field(100, gt=0)
+    """Steps of stage 1 after which new regions are drawn."""
+    pool: int = Field(9000, gt=0)
+    """Regions whose slide tokens are computed once for stages 2 and 3; whole slides come on top."""
+
+
+class AlignSettings(_Record):
+    """Stage 1: slide encoder, text tower and alignment head."""
+
+    schedule: Schedule
+    short_weight: float = 1.0
+    """Weight of the loss on phrases and questions, where that on reports and captions weighs 1."""
+    text_length: int = 128
+    """Tokens of a text beyond which it is cut."""
+
+
+class ProjectSettings(_Record):
+    """Stage 2: the projector alone, on descriptions."""
+
+    schedule: Schedule
+    max_length: int = 192
+    """Tokens of a sample, image tokens included."""
+
+
+class InstructSettings(_Record):
+    """Stage 3: projector and LoRA on the language model, on questions and answers."""
+
+    schedule: Schedule
+    projector_rate: float = 1e-3
+    """Peak learning rate of the projector; the schedule's is that of LoRA."""
+    rank: int = 64
+    """Rank of LoRA's matrices."""
+    alpha: int = 128
+    """Scale of LoRA: its product is multiplied by alpha / rank."""
+    dropout: float = 0.05
+    """Dropout before LoRA."""
+    turns: int = Field(2, gt=0)
+    """Questions about one region in one sample."""
+    whole_share: float = Field(0.25, ge=0, le=1)
+    """Share of whole slides among the samples."""
+    max_length: int = 256
+    """Tokens of a sample, image tokens included."""
+
+
+class CalibrateSettings(_Record):
+    """Fits on validation slides."""
+
+    regions: int = 6
+    """Windows per slide whose answers are weighed against the slide's own."""
+    window: int = 5
+    """Tiles on a side of such a window."""
+    familiar_quantile: float = 0.995
+    """Share of validation slides and questions that must count as familiar."""
+    centroids: int = 256
+    """Tile centroids kept for telling unlike slides."""
+
+
+class Recipe(_Record):
+    """A whole training run."""
+
+    name: str
+    seed: int = 0
+    """Seed of regions, texts and stages; the pretraining steps have seeds of their own."""
+    tiles: str | None = None
+    """Folder of labelled real tiles with `tiles.csv` for the tile encoder; None: phantom tiles only."""
+    vocabulary: int = 1500
+    """Tokens of the tokenizer."""
+    texts_per_slide: int = 32
+    """Documents per slide for the language model."""
+    n_tokens: int = 32
+    """Slide tokens that the language model sees."""
+    tile_encoder: TileSettings
+    language: LanguageModelSettings
+    slide_encoder: SlideEncoderConfig
+    alignment: AlignmentConfig
+    regions: RegionSettings = RegionSettings()
+    stage1: AlignSettings
+    stage2: ProjectSettings
+    stage3: InstructSettings
+    calibrate: CalibrateSettings = CalibrateSettings()
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model that this recipe trains, before its tokenizer is known."""
+        return ModelConfig(
+            name=self.name,
+            n_tokens=self.n_tokens,
+            feature_dim=self.slide_encoder.embed_dim,
+            tile_encoder=self.tile_encoder.encoder,
+            slide_encoder=self.slide_encoder,
+            alignment=self.alignment,
+            language_model=self.language.model,
+        )
+
+
+def mini() -> Recipe:
+    """The embedded model: minutes per step on two cores, 25 MB in the end."""
+    return Recipe(
+        name="mini",
+        tile_encoder=TileSettings(),
+        language=LanguageModelSettings(
+            model=LanguageModelConfig(embed_dim=256, depth=4, heads=4, kv_heads=4)
+        ),
+        slide_encoder=SlideEncoderConfig(
+            embed_dim=192, depth=3, heads=8, ffn_dim=384, tile_size=224, dilated_ratio=(1, 4)
+        ),
+        alignment=AlignmentConfig(embed_dim=128, depth=2, heads=4, ffn_dim=512, shared_dim=128),
+        stage1=AlignSettings(schedule=Schedule(steps=900, batch=64, learning_rate=1e-3)),
+        stage2=ProjectSettings(schedule=Schedule(steps=300, batch=48, learning_rate=2e-3)),
+        stage3=InstructSettings(schedule=Schedule(steps=1200, batch=32, learning_rate=1e-3)),
+    )
+
+
+def tiny() -> Recipe:
+    """Every step in seconds, for tests and for trying a new cohort: the result is of no use."""
+    encoder = TileEncoderConfig(embed_dim=24, depth=1, heads=2, ffn_dim=48, patch_px=32)
+    llama = LanguageModelConfig(embed_dim=32, depth=1, heads=2, kv_heads=2, ffn_dim=64, max_positions=512)
+    return Recipe(
+        name="tiny",
+        vocabulary=600,
+        texts_per_slide=8,
+        n_tokens=4,
+        tile_encoder=replace(
+            TileSettings(), encoder=encoder, crop_steps=4, full_steps=2, batch=8, per_slide=4
+        ),
+        language=LanguageModelSettings(model=llama, steps=20, batch=8, learning_rate=5e-3),
+        slide_encoder=SlideEncoderConfig(
+            in_chans=24, embed_dim=24, depth=1, heads=2, ffn_dim=48, dilated_ratio=(1, 4)
+        ),
+        alignment=AlignmentConfig(embed_dim=24, depth=1, heads=2, ffn_dim=48, shared_dim=16),
+        regions=RegionSettings(refresh=10, pool=64),
+        stage1=AlignSettings(schedule=Schedule(steps=20, batch=16, learning_rate=5e-3, save_every=5)),
+        stage2=ProjectSettings(schedule=Schedule(steps=20, batch=8, learning_rate=5e-3, save_every=5)),
+        stage3=InstructSettings(
+            schedule=Schedule(steps=20, batch=8, learning_rate=5e-3, save_every=5), rank=4, alpha=8
+        ),
+        calibrate=CalibrateSettings(regions=2, window=2, centroids=8),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"mini": mini, "tiny": tiny}
+
+
+def make_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by name with `key=value` overrides; keys are dotted paths such as `stage1.schedule.steps`.
+
+    Values are read as JSON where they are JSON, else as text. Raises UsageError for an unknown name or
+    key, listing the valid ones, and for a value of the wrong type.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe '{name}'", fix=f"choose one of: {', '.join(RECIPES)}")
+    values = RECIPES[name]().model_dump()
+    valid = list(keys_of(values))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or key not in valid:
+            raise UsageError(
+                f"'{override}' sets no value of the recipe",
+                fix=f"use key=value with one of: {', '.join(valid)}",
+            )
+        *path, leaf = key.split(".")
+        record = values
+        for part in path:
+            record = record[part]
+        record[leaf] = _value(text)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"--set {where}: {first['msg']}", fix=f"it was given as {first['input']!r}"
+        ) from error
+
+
+def keys_of(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all values of a nested record."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from keys_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

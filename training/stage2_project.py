@@ -1,0 +1,48 @@
+"""Stage 2: the projector alone learns to say slide tokens in the language model's words.
+
+As in LLaVA's first stage: template `plain` (image tokens, then a description), everything else frozen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.conversations import LlavaTask, SampleBatches, plain_samples
+from training.data import Cohort
+from training.fit import Progress, fit, needed, quiet
+from training.pool import TokenPool
+
+if TYPE_CHECKING:
+    from core_model.parts import Parts
+    from training.recipes import Recipe
+
+
+def project(
+    parts: Parts,
+    cohort: Cohort,
+    pool: TokenPool,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: Progress = quiet,
+) -> None:
+    """Train the projector of `parts` in place."""
+    llava = needed(parts.llava).requires_grad_(False)
+    llava.model.multi_modal_projector.requires_grad_(True)
+    batches = SampleBatches(
+        pool,
+        plain_samples(cohort, pool, parts.tokenizer, recipe),
+        [recipe.seed, 22],
+        int(parts.tokenizer.pad_token_id),
+    )
+    fit(
+        LlavaTask(llava),
+        batches.batch,
+        recipe.stage2.schedule,
+        folder,
+        seed=recipe.seed + 2,
+        resume=resume,
+        progress=progress,
+    )

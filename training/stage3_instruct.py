@@ -1,0 +1,76 @@
+"""Stage 3: the projector and LoRA on the language model learn to answer questions.
+
+LoRA (Hu et al. 2021) lies on every linear layer of the language model except the output head, as in
+WSI-LLaVA's recipe; the loss falls on the assistant's words alone. At the end LoRA is merged, so that the
+checkpoint needs no adapter library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from training.conversations import LlavaTask, SampleBatches, instruction_samples
+from training.data import Cohort
+from training.fit import Progress, fit, needed, quiet
+from training.pool import TokenPool
+
+if TYPE_CHECKING:
+    from core_model.parts import Parts
+    from training.recipes import InstructSettings, Recipe
+
+PROJECTOR = "llava.model.multi_modal_projector."
+
+
+def instruct(
+    parts: Parts,
+    cohort: Cohort,
+    pool: TokenPool,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: Progress = quiet,
+) -> None:
+    """Train projector and language model of `parts` in place."""
+    llava = needed(parts.llava)
+    adapted = add_lora(llava, recipe.stage3)
+    batches = SampleBatches(
+        pool,
+        instruction_samples(cohort, pool, parts.tokenizer, recipe),
+        [recipe.seed, 23],
+        int(parts.tokenizer.pad_token_id),
+    )
+    fit(
+        LlavaTask(llava),
+        batches.batch,
+        recipe.stage3.schedule,
+        folder,
+        seed=recipe.seed + 3,
+        rates={PROJECTOR: recipe.stage3.projector_rate},
+        resume=resume,
+        progress=progress,
+    )
+    adapted.merge_and_unload()
+
+
+def add_lora(llava: Any, settings: InstructSettings) -> Any:
+    """Freeze all but the projector and put LoRA on the language model, in place.
+
+    Returns peft's wrapper of the language model, whose `merge_and_unload` undoes the change of structure.
+    """
+    from peft import LoraConfig, PeftModel
+
+    llava.requires_grad_(False)
+    language_model = llava.model.language_model
+    targets = [name for name, module in language_model.named_modules() if isinstance(module, nn.Linear)]
+    adapted = PeftModel(
+        language_model,
+        LoraConfig(
+            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
+        ),
+    )
+    llava.model.multi_modal_projector.requires_grad_(True)
+    return adapted
