@@ -106,7 +106,9 @@ def abstain_below(confidence: Sequence[float], right: Sequence[bool]) -> float:
     0 where there is none: then every answer is worth giving.
     """
     order = np.argsort(confidence)
-    share = np.cumsum(np.asarray(right, dtype=float)[order]) / np.arange(1, len(order) + 1)  # of the least sure
+    share = np.cumsum(np.asarray(right, dtype=float)[order]) / np.arange(
+        1, len(order) + 1
+    )  # of the least sure
     poor = np.flatnonzero(share[FEWEST - 1 :] < LEAST_RIGHT) + FEWEST - 1
     return float(np.asarray(confidence)[order][poor[-1]]) if len(poor) else 0.0
 
@@ -124,9 +126,7 @@ def _loss(logs: Floats, truth: int) -> float:
     return -float(logs[truth])
 
 
-def hear(
-    model: WsiLlava, item: ClosedQuestion, features: TileFeatures, settings: CalibrateSettings
-) -> Heard:
+def hear(model: WsiLlava, item: ClosedQuestion, features: TileFeatures, settings: CalibrateSettings) -> Heard:
     """Ask about the slide, then about the windows that best tell its two likeliest options apart."""
     whole = _logs(model.score_options(features, item.question, item.options))
     first, second = (item.options[i] for i in np.argsort(-whole)[:2])

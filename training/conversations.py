@@ -124,7 +124,7 @@ def instruction_samples(
 
 
 def _asked(cohort: Cohort, pool: TokenPool, i: int, rng: np.random.Generator) -> list[Turn]:
-    """Questions about a region; about a slide without truth map, a call for its report where none is given."""
+    """Questions about a region; of a slide without truth map, where none is given, a call for its report."""
     truth, name = pool.truth(i, cohort), pool.slides[i]
     written = list(cohort.turns.get(name, ())) if pool.boxes[i] is None else []
     if truth is None:

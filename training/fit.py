@@ -54,7 +54,7 @@ def fit(
     log.jsonl, one line per step, and the Trainer's checkpoints under `trainer/`, from the last whole one
     of which `resume` continues. Raises RunError where the loss is no longer a number.
     """
-    from transformers import Trainer, set_seed
+    from transformers import PrinterCallback, Trainer, set_seed
 
     set_seed(seed)
     checkpoints = folder / "trainer"
@@ -66,11 +66,12 @@ def fit(
     trainer = Trainer(
         model=module,
         args=_arguments(checkpoints, schedule, seed),
-        train_dataset=_Batches(batch_of, schedule.steps),  # type: ignore[arg-type]
+        train_dataset=_Batches(batch_of, schedule.steps),
         data_collator=_only_item,
-        optimizers=(_optimizer(module, schedule, rates or {}), None),  # type: ignore[arg-type]
+        optimizers=(_optimizer(module, schedule, rates or {}), None),
         callbacks=[log.callback()],
     )
+    trainer.remove_callback(PrinterCallback)  # it would print every step on stdout
     trainer.train(resume_from_checkpoint=str(start) if start else None)
     module.eval()
     shutil.rmtree(checkpoints, ignore_errors=True)

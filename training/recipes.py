@@ -37,23 +37,23 @@ class Schedule(_Record):
     """Regions per step."""
     learning_rate: float = Field(gt=0)
     """Peak rate of AdamW."""
-    warmup: float = Field(0.05, ge=0, le=1)
+    warmup: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps over which the rate rises."""
     weight_decay: float = 0.02
-    save_every: int = Field(100, gt=0)
+    save_every: int = Field(default=100, gt=0)
     """Steps between checkpoints from which an interrupted stage resumes."""
 
 
 class RegionSettings(_Record):
     """Which regions of the slides are shown."""
 
-    whole_share: float = Field(0.1, ge=0, le=1)
+    whole_share: float = Field(default=0.1, ge=0, le=1)
     """Share of whole slides; the others are windows of tiles."""
-    together: int = Field(8, gt=0)
+    together: int = Field(default=8, gt=0)
     """Regions of equal length that go through the slide encoder in one call, at most."""
-    refresh: int = Field(100, gt=0)
+    refresh: int = Field(default=100, gt=0)
     """Steps of stage 1 after which new regions are drawn."""
-    pool: int = Field(9000, gt=0)
+    pool: int = Field(default=9000, gt=0)
     """Regions whose slide tokens are computed once for stages 2 and 3; whole slides come on top."""
 
 
@@ -87,9 +87,9 @@ class InstructSettings(_Record):
     """Scale of LoRA: its product is multiplied by alpha / rank."""
     dropout: float = 0.05
     """Dropout before LoRA."""
-    turns: int = Field(2, gt=0)
+    turns: int = Field(default=2, gt=0)
     """Questions about one region in one sample."""
-    whole_share: float = Field(0.25, ge=0, le=1)
+    whole_share: float = Field(default=0.25, ge=0, le=1)
     """Share of whole slides among the samples."""
     max_length: int = 256
     """Tokens of a sample, image tokens included."""

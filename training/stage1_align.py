@@ -49,11 +49,10 @@ class AlignmentTask(Trainable):
         """
         image = self.embed(groups)  # (B, E)
         scale = self.alignment.logit_scale.clamp(max=float(np.log(100))).exp()
-        losses = [
-            contrastive_loss(image, self.alignment.text(t["ids"], t["mask"]).float(), t["fits"], scale)
-            for t in (long, short)
-            if len(t["ids"])
-        ]
+        shown = [t for t in (long, short) if len(t["ids"])]
+        words = [self.alignment.text(t["ids"], t["mask"]).float() for t in shown]  # each (T, E)
+        with torch.autocast(image.device.type, enabled=False):  # bf16 is too coarse for similarities
+            losses = [contrastive_loss(image, w, t["fits"], scale) for w, t in zip(words, shown, strict=True)]
         return {"loss": losses[0] + self.short_weight * sum(losses[1:])}
 
     def embed(self, groups: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -1,0 +1,126 @@
+"""`giant train …` and `giant phantom`. Only typer is imported here; torch waits until a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from training.fit import Progress
+
+RecipeOpt = Annotated[str, typer.Option(metavar="NAME", help="mini or tiny.")]
+DataOpt = Annotated[Path, typer.Option(metavar="DIR", help="Cohort folder, as `giant phantom` writes it.")]
+OutOpt = Annotated[Path, typer.Option(metavar="DIR", help="Where every step keeps its folder.")]
+ResumeOpt = Annotated[bool, typer.Option(help="Skip finished steps and continue an interrupted one.")]
+SetOpt = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; repeat it.")
+]
+TRAINED = {
+    "all": "Every step of the recipe; the model ends up in OUT/model.",
+    "tiles": "Pretrain the tile encoder.",
+    "language": "Pretrain tokenizer and language model on the cohort's text.",
+    "stage1": "Align slides with texts: slide encoder and text tower.",
+    "stage2": "Train the projector on descriptions.",
+    "stage3": "Train projector and LoRA on questions, then calibrate and save the model.",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add our commands to `giant`."""
+    group = typer.Typer(help="Train a model step by step.", no_args_is_help=True)
+    for name, told in TRAINED.items():
+        group.command(name, help=told)(_command(name))
+    app.add_typer(group, name="train")
+    app.command()(phantom)
+
+
+def _command(name: str):  # type: ignore[no-untyped-def]  # typer reads the inner function's signature
+    def run(
+        data: DataOpt,
+        out: OutOpt,
+        recipe: RecipeOpt = "mini",
+        resume: ResumeOpt = False,
+        set_: SetOpt = None,
+    ) -> None:
+        train(name, recipe, data, out, resume, set_ or [])
+
+    return run
+
+
+def train(command: str, recipe: str, data: Path, out: Path, resume: bool, overrides: list[str]) -> None:
+    """Run the steps of one command and print what was measured."""
+    _require_extra()
+    from training.recipes import make_recipe
+    from training.run import COMMANDS
+    from training.run import train as train_steps
+
+    chosen = make_recipe(recipe, overrides)
+    with _bars() as progress:
+        run = train_steps(chosen, data, out, command=command, resume=resume, progress=progress)
+    for name in COMMANDS[command]:
+        typer.echo(_told(name, run.folder(name)))
+
+
+def _told(name: str, folder: Path) -> str:
+    """One line about a finished step."""
+    import json
+
+    path = folder.parent / "metrics.json" if name == "model" else folder / "metrics.json"
+    if not path.is_file():
+        return f"{name}: {folder}"
+    figures = json.loads(path.read_text("utf-8"))["figures"]
+    return f"{name}: {folder}  " + "  ".join(f"{key} {value:.3f}" for key, value in figures.items())
+
+
+def _require_extra() -> None:
+    """Training needs libraries that asking does not."""
+    from importlib.util import find_spec
+
+    from core_model.errors import GiantError
+
+    if missing := [name for name in ("accelerate", "peft") if find_spec(name) is None]:
+        raise GiantError(
+            f"training needs {' and '.join(missing)}", fix="pip install 'giant-pathology[train]'"
+        )
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """A progress bar per step, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield report
+
+
+def phantom(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the cohort goes.")],
+    slides: Annotated[int, typer.Option(help="How many slides.")] = 48,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same slides.")] = 0,
+    workers: Annotated[int, typer.Option(help="Slides drawn at the same time.")] = 1,
+    demo: Annotated[bool, typer.Option("--demo", help="One slide only: DIR/slide.tiff.")] = False,
+) -> None:
+    """Write procedural H&E-like slides with known truth, reports and questions."""
+    from training.phantom.cohort import write_cohort, write_demo_slide
+
+    if demo:
+        out.mkdir(parents=True, exist_ok=True)
+        write_demo_slide(out / "slide.tiff", seed)
+        typer.echo(out / "slide.tiff")
+        return
+    with _bars() as progress:
+        write_cohort(out, slides, seed, workers, lambda done, total: progress("phantom", done, total))
+    typer.echo(out)

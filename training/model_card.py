@@ -1,0 +1,139 @@
+"""The model card: every figure in it was measured in the run that wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core_model.config import ModelConfig
+
+
+def model_card(config: ModelConfig, record: Mapping[str, Any]) -> str:
+    """Markdown for MODEL_CARD.md from a configuration and the record of its training (see `steps`)."""
+    return "\n".join(
+        [
+            f"# {config.name}",
+            "",
+            "A small model that answers questions about whole-slide images of procedural, H&E-like tissue.",
+            "**For research and demonstration, not for diagnosis.**",
+            "",
+            *_parts(config),
+            *_data(record),
+            *_recipe(record),
+            *_results(config, record),
+            *_limits(config, record),
+        ]
+    )
+
+
+def _parts(config: ModelConfig) -> list[str]:
+    tile, slide, text, lm = (
+        config.tile_encoder,
+        config.slide_encoder,
+        config.alignment,
+        config.language_model,
+    )
+    return [
+        "## Parts",
+        "",
+        "| part | what |",
+        "|---|---|",
+        f"| tile encoder | ViT, {tile.depth} layers x {tile.embed_dim}, {tile.tile_px} px"
+        f" at {tile.mpp} µm/px ({tile.tile_px * tile.mpp:.0f} µm) |",
+        f"| slide encoder | LongNetViT, {slide.depth} layers x {slide.embed_dim}, dilations"
+        f" {', '.join(map(str, slide.dilated_ratio))}; {config.n_tokens} tokens per slide |",
+        f"| text tower | BERT, {text.depth} layers x {text.embed_dim}, common space of {text.shared_dim} |",
+        f"| language model | Llama, {lm.depth} layers x {lm.embed_dim}, {lm.vocab_size} tokens,"
+        " trained from scratch |",
+        "",
+        f"Weights are stored as {config.dtype} and computed with as float32.",
+        "",
+    ]
+
+
+def _data(record: Mapping[str, Any]) -> list[str]:
+    slides = record["slides"]
+    lines = [
+        "## Data",
+        "",
+        f"- {slides['train']} training and {slides['val']} validation slides,"
+        f" {slides['with_truth']} of them procedural, with reports and questions made from their truth.",
+    ]
+    if record["real_tiles"]:
+        lines.append(
+            "- The tile encoder has also seen labelled photographs of real tissue, split by group;"
+            " no other part has seen real tissue."
+        )
+    return [*lines, ""]
+
+
+def _recipe(record: Mapping[str, Any]) -> list[str]:
+    settings, versions = record["settings"], record["versions"]
+    lines = [
+        "## Recipe",
+        "",
+        f"`giant train all --recipe {record['recipe']}`, seed {settings['seed']}; python"
+        f" {versions['python']}, torch {versions['torch']}, transformers {versions['transformers']}.",
+        "",
+        "| step | steps | seconds | loss at first | at last |",
+        "|---|---|---|---|---|",
+    ]
+    for name, stage in record["stages"].items():
+        lines.append(
+            f"| {name} | {stage['steps']} | {stage['seconds']:.0f} | {stage['loss_first']:.3f}"
+            f" | {stage['loss_last']:.3f} |"
+        )
+    return [*lines, "", "Every number of the recipe is in `config.json` under `training`.", ""]
+
+
+def _results(config: ModelConfig, record: Mapping[str, Any]) -> list[str]:
+    figures, guessing = record["figures"], record["guessing"]
+    lines = [
+        "## Measured on the validation slides",
+        "",
+        f"{record['questions']} closed questions about whole slides, one look at each, by this checkpoint as"
+        f" saved. At random {guessing['random']:.2f}, best constant answer per kind"
+        f" {guessing['best_constant']:.2f}.",
+        "",
+        "| questions | right |",
+        "|---|---|",
+    ]
+    names = {"closed": "**all**"}
+    lines += [f"| {names.get(name, name)} | {value:.3f} |" for name, value in figures.items()]
+    retrieval = record["stages"]["stage1"]["figures"].get("retrieval")
+    told = [
+        *(f"tile encoder: {name.replace('_', ' ')} {value:.3f}" for name, value in _numbers(record["tiles"]))
+    ]
+    told += [
+        f"language model, reading a report: {name} {value:.3f}"
+        for name, value in _numbers(record["language"])
+    ]
+    if retrieval is not None:
+        told.append(f"text retrieves a fitting region first: {retrieval:.3f}")
+    calibration = config.calibration
+    told.append(
+        f"calibration: temperature {calibration.temperature:.2f}, weights of slide and regions"
+        f" {calibration.slide_weight:.1f} and {calibration.region_weight:.1f},"
+        f" abstains below {calibration.abstain_below:.2f}"
+    )
+    return [*lines, "", *(f"- {line}" for line in told), ""]
+
+
+def _numbers(values: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return [(name, float(value)) for name, value in values.items() if isinstance(value, int | float)]
+
+
+def _limits(config: ModelConfig, record: Mapping[str, Any]) -> list[str]:
+    slide, asked = config.familiarity.slide_threshold, config.familiarity.question_nll
+    return [
+        "## Limits",
+        "",
+        "- It knows procedural tissue only. What it says of a real slide means nothing; the agent abstains"
+        " where a slide or a question is unlike its training data"
+        + (f" (median tile distance above {slide:.2f}" if slide is not None else " (")
+        + (f", surprise above {asked:.2f} nats per token)." if asked is not None else ")."),
+        "- The validation slides come from the same generator as the training slides.",
+        "- It knows these words and no others: `words.txt`.",
+        "",
+    ]
