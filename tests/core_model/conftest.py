@@ -1,9 +1,10 @@
-"""Small slides written on the spot."""
+"""Small slides written on the spot, and a model of a few thousand random weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,3 +60,93 @@ def he_image() -> Callable[..., np.ndarray]:
         return rgb.clip(0, 255).astype(np.uint8)
 
     return paint
+
+
+TEXTS = [
+    "USER: \nWhat is the grade of this tumour? ASSISTANT: grade 1</s>",
+    "USER: \nIs there necrosis?\nOptions: absent; focal; extensive ASSISTANT: focal</s>",
+    "Adenocarcinoma, squamous cell carcinoma, papillary carcinoma, small cell carcinoma, benign tissue.",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from core_model.conversation import BOS, EOS, IMAGE, PAD, SPECIAL_TOKENS, UNKNOWN
+
+    core = Tokenizer(models.BPE())
+    core.normalizer = normalizers.Lowercase()
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(TEXTS, trainer)
+    core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 2)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        extra_special_tokens=[IMAGE],
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_tokenizer: Any) -> Any:
+    from core_model import config
+
+    return config.ModelConfig(
+        name="tiny",
+        n_tokens=4,
+        feature_dim=24,
+        tile_encoder=config.TileEncoderConfig(embed_dim=12, depth=1, heads=2, ffn_dim=16, tile_px=32),
+        slide_encoder=config.SlideEncoderConfig(
+            in_chans=12, embed_dim=16, depth=2, heads=2, ffn_dim=16, tile_size=32
+        ),
+        alignment=config.AlignmentConfig(
+            embed_dim=16, depth=1, heads=2, ffn_dim=16, shared_dim=8, max_positions=64
+        ),
+        language_model=config.LanguageModelConfig(
+            embed_dim=16, depth=2, heads=2, kv_heads=2, ffn_dim=24, max_positions=160
+        ),
+        familiarity=config.FamiliarityConfig(slide_threshold=0.8, question_nll=50.0),
+    ).for_tokenizer(tiny_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_parts(tiny_config: Any, tiny_tokenizer: Any) -> Any:
+    """All parts; tests must not change them."""
+    from core_model.checkpoint import new_model
+    from core_model.familiarity import fit_familiarity
+
+    parts = new_model(tiny_config, tiny_tokenizer, seed=1)
+    parts.familiarity = fit_familiarity(np.random.default_rng(0).normal(size=(200, 12)), k=20, seed=0)
+    parts.words = ("absent", "focal", "grade", "necrosis", "tumour")
+    return parts
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path, tiny_parts: Any, tiny_config: Any) -> Path:
+    """A whole checkpoint folder that the test may spoil."""
+    from core_model.checkpoint import save_checkpoint
+
+    save_checkpoint(tmp_path / "models" / "tiny", tiny_parts, tiny_config, card="# tiny\nRandom weights.\n")
+    return tmp_path / "models" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Any, tiny_config: Any) -> Any:
+    """A loaded model; tests must not change it."""
+    from core_model import load_model
+    from core_model.checkpoint import save_checkpoint
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_checkpoint(folder, tiny_parts, tiny_config)
+    return load_model(folder, device="cpu")

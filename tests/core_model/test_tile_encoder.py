@@ -1,0 +1,94 @@
+"""Tile encoders: named, deterministic, honest about what they do not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core_model import load_tile_encoder
+from core_model.errors import CheckpointError, GiantError
+from core_model.tile_encoder import ViTTileEncoder, bind
+
+
+def pictures(n: int, side: int = 32) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)) for _ in range(n)]
+
+
+@pytest.fixture
+def encoder(tiny_parts: Any, tiny_config: Any) -> ViTTileEncoder:
+    return bind(tiny_parts.tile_encoder, "tiny", tiny_config.tile_encoder, "cpu")
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_tile_has_one_vector_whatever_else_is_in_its_batch(encoder: ViTTileEncoder, bf16: bool) -> None:
+    encoder.bf16 = bf16
+    images = pictures(5)
+    together, alone = encoder.encode(images), np.concatenate([encoder.encode([image]) for image in images])
+    assert together.shape == (5, 12)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, alone, atol=0.02 if bf16 else 1e-5)
+    np.testing.assert_array_equal(encoder.encode(images[::-1])[::-1], together)
+    assert np.abs(together[0] - together[1]).max() > 0.05
+
+
+def test_other_sizes_and_modes_are_brought_to_the_tile(encoder: ViTTileEncoder) -> None:
+    large = pictures(1, side=64)[0]
+    small = large.resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(encoder.encode([large]), encoder.encode([small]))
+    assert encoder.encode([large.convert("RGBA"), large.convert("L")]).shape == (2, 12)
+    assert encoder.encode([]).shape == (0, 12)
+
+
+def test_pixels_are_normalised_by_channel(encoder: ViTTileEncoder) -> None:
+    pixels = encoder.pixels([Image.new("RGB", (32, 32), (255, 0, 51))])
+    assert pixels.shape == (1, 3, 32, 32)
+    torch.testing.assert_close(pixels[0, :, 0, 0], torch.tensor([1.0, -1.0, -0.6]))
+
+
+def test_the_fingerprint_follows_the_weights(
+    tiny_checkpoint: Path, tiny_parts: Any, tiny_config: Any
+) -> None:
+    first, second = load_tile_encoder(tiny_checkpoint), load_tile_encoder(tiny_checkpoint)
+    assert first.fingerprint == second.fingerprint
+    assert (first.name, first.dim, first.tile_px, first.tile_um) == ("tiny", 12, 32, 16.0)
+    from core_model.checkpoint import new_model, save_checkpoint
+
+    other = new_model(tiny_config, seed=9, only=("tile_encoder",))
+    save_checkpoint(tiny_checkpoint, other, tiny_config)
+    assert load_tile_encoder(tiny_checkpoint).fingerprint != first.fingerprint
+
+
+def test_a_transformers_folder_is_an_encoder(tmp_path: Path, tiny_parts: Any) -> None:
+    tiny_parts.tile_encoder.save_pretrained(tmp_path / "vit")
+    encoder = load_tile_encoder(tmp_path / "vit", mpp=1.0)
+    assert (encoder.name, encoder.tile_px, encoder.tile_um) == ("vit", 32, 32.0)
+    encoder.bf16 = False  # type: ignore[attr-defined]
+    expected = ViTTileEncoder(tiny_parts.tile_encoder, name="", tile_px=32, mpp=1.0, device="cpu", bf16=False)
+    np.testing.assert_allclose(encoder.encode(pictures(2)), expected.encode(pictures(2)), atol=1e-6)
+
+
+def test_a_transformers_folder_with_missing_weights_is_refused(tmp_path: Path, tiny_parts: Any) -> None:
+    """transformers would fill them in at random, with a warning."""
+    from safetensors.torch import load_file, save_file
+
+    tiny_parts.tile_encoder.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    state.pop("layernorm.weight")
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"layernorm\.weight"):
+        load_tile_encoder(tmp_path)
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(GiantError, match="not available in this version"):
+        load_tile_encoder("gigapath")
+    with pytest.raises(CheckpointError, match="no tile encoder 'uni'"):
+        load_tile_encoder("uni")
+    with pytest.raises(CheckpointError, match="no vision transformer"):
+        load_tile_encoder(tmp_path)
