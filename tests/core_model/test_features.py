@@ -1,0 +1,324 @@
+"""The feature store: what is whole and ours is read, everything else is done again."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from core_model.errors import FeatureStoreError, NoTissue, SlideError
+from core_model.extract import extract
+from core_model.features import FeatureStore, TileFeatures
+from core_model.slide import Box, Slide, open_slide
+
+WriteSlide = Callable[..., Path]
+
+
+@dataclass
+class ColourEncoder:
+    """Mean and spread of each channel: an encoder whose output one can compute by hand."""
+
+    name: str = "colour"
+    fingerprint: str = "abc"
+    dim: int = 6
+    tile_px: int = 224
+    mpp: float = 0.5
+    seen: int = 0
+
+    @property
+    def tile_um(self) -> float:
+        return self.tile_px * self.mpp
+
+    def encode(self, images: list[Image.Image]) -> np.ndarray:
+        self.seen += len(images)
+        pixels = [np.asarray(image, dtype=np.float32).reshape(-1, 3) for image in images]
+        return np.stack([np.concatenate([p.mean(axis=0), p.std(axis=0)]) for p in pixels])
+
+
+@pytest.fixture
+def slide(write_slide: WriteSlide, he_image: Callable[..., np.ndarray]) -> Iterator[Slide]:
+    with open_slide(write_slide(he_image(700, 900, (0, 0, 740, 460)), mpp=0.5, levels=2)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    return FeatureStore(tmp_path / "store")
+
+
+def test_features_are_those_of_the_tiles_pixels(slide: Slide) -> None:
+    encoder = ColourEncoder()
+    found = extract(slide, encoder, batch_size=4)
+    assert found.features.shape == (len(found), 6)
+    assert found.features.dtype == np.float32
+    assert len(found) == 8  # four columns (the last partly tissue), two rows
+    assert (found.size, found.tile_um, found.slide_mpp, found.encoder) == (224, 112.0, slide.mpp, "colour")
+    for i in range(len(found)):
+        wanted = encoder.encode([slide.read(found.box(i), 0.5)])[0]
+        assert np.array_equal(found.features[i], wanted), "row and place belong together"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
+def test_batches_make_no_difference(slide: Slide, batch_size: int) -> None:
+    found, wanted = extract(slide, ColourEncoder(), batch_size=batch_size), extract(slide, ColourEncoder())
+    assert np.array_equal(found.features, wanted.features)
+    assert np.array_equal(found.coords, wanted.coords)
+
+
+def test_progress_is_told_from_start_to_end(slide: Slide) -> None:
+    calls: list[tuple[int, int]] = []
+    extract(slide, ColourEncoder(), progress=lambda done, total: calls.append((done, total)), batch_size=3)
+    assert calls[0] == (0, 8)
+    assert calls[-1] == (8, 8)
+    assert calls == sorted(calls)
+
+
+def test_inside_takes_tiles_by_their_overlap(slide: Slide) -> None:
+    found = extract(slide, ColourEncoder())
+    part = found.inside(Box(0, 0, 336, 224))
+    assert part.coords.tolist() == [[0, 0], [224, 0]]
+    assert np.array_equal(part.features, found.features[[0, 1]])
+    assert len(found.inside(Box(0, 0, 335, 224))) == 1
+    assert len(found.inside(Box(0, 0, 335, 224), min_overlap=0.1)) == 2
+    assert len(found.inside(Box(600, 600, 50, 50))) == 0
+    assert len(found.inside(slide.box)) == len(found)
+
+
+def test_stored_features_come_back_without_encoding(slide: Slide, store: FeatureStore) -> None:
+    encoder = ColourEncoder()
+    first = extract(slide, encoder, store)
+    seen = encoder.seen
+    again = extract(slide, encoder, store)
+    assert encoder.seen == seen
+    assert np.array_equal(again.features, first.features)
+    assert np.array_equal(again.coords, first.coords)
+    assert replace(again, features=first.features, coords=first.coords) == first
+
+
+def test_the_layout_is_tridents(slide: Slide, store: FeatureStore) -> None:
+    extract(slide, ColourEncoder(), store)
+    path = store.root / "features_colour" / "slide.h5"
+    with h5py.File(path) as file:
+        assert (file["features"].dtype, file["features"].shape) == (np.float32, (8, 6))
+        assert (file["coords"].dtype, file["coords"].shape) == (np.int64, (8, 2))
+        wanted = {
+            "patch_size": 224, "patch_size_level0": 224, "level0_magnification": 20,
+            "target_magnification": 20, "overlap": 0, "name": "slide", "savetodir": str(path.parent),
+            "level0_width": 900, "level0_height": 700,
+        }  # fmt: skip
+        found = dict(file["coords"].attrs)
+    assert {name: found[name] for name in wanted} == wanted
+    assert [p.name for p in path.parent.iterdir() if not p.name.endswith(".lock")] == ["slide.h5"]
+
+
+def test_failed_tiles_are_kept_with_place_and_reason(slide: Slide, store: FeatureStore) -> None:
+    encoder = ColourEncoder()
+    failed = tuple((Box(i, 2, 224, 224), f"grund µ {i}") for i in range(3000))
+    found = replace(extract(slide, encoder), failed=failed)
+    store.save(slide, encoder, found)
+    loaded = store.load(slide, encoder)
+    assert loaded is not None
+    assert loaded.failed == failed
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def text(path: Path) -> None:
+    path.write_text("features")
+
+
+def one_number(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["features"][3, 3] += 1
+
+
+def no_attributes(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        for name in list(file["coords"].attrs):
+            del file["coords"].attrs[name]
+
+
+def no_coords(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["coords"]
+
+
+@pytest.mark.parametrize("damage", [cut, empty, text, one_number, no_attributes, no_coords])
+def test_a_damaged_or_foreign_file_is_redone_with_a_warning(
+    slide: Slide, store: FeatureStore, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = ColourEncoder()
+    wanted = extract(slide, encoder, store)
+    path = store.path(slide, encoder.name)
+    damage(path)
+    with caplog.at_level(logging.WARNING):
+        assert store.load(slide, encoder) is None
+    assert "will be redone" in caplog.text
+    found = extract(slide, encoder, store)
+    assert np.array_equal(found.features, wanted.features)
+    assert store.load(slide, encoder) is not None
+
+
+def test_a_foreign_file_in_the_way_is_kept(slide: Slide, store: FeatureStore) -> None:
+    path = store.path(slide, "colour")
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = np.ones((5, 6), np.float32), np.ones((5, 2), np.int64)
+    before = path.read_bytes()
+    extract(slide, ColourEncoder(), store)
+    assert path.with_name("slide.h5.foreign").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [ColourEncoder(fingerprint="other weights"), ColourEncoder(mpp=1.0), ColourEncoder(dim=7)],
+    ids=["weights", "resolution", "width"],
+)
+def test_features_of_another_encoder_are_not_taken(
+    slide: Slide, store: FeatureStore, other: ColourEncoder
+) -> None:
+    extract(slide, ColourEncoder(), store)
+    assert store.load(slide, other) is None
+
+
+def test_features_of_another_slide_of_the_same_name_are_not_taken(
+    write_slide: WriteSlide, he_image: Callable[..., np.ndarray], store: FeatureStore, tmp_path: Path
+) -> None:
+    encoder = ColourEncoder()
+    one = open_slide(write_slide(he_image(500, 500, (0, 0, 500, 500), seed=1), "slide.tiff"))
+    extract(one, encoder, store)
+    one.close()
+    other = open_slide(write_slide(he_image(500, 500, (0, 0, 500, 500), seed=2), "slide.tiff"))
+    assert store.load(other, encoder) is None
+    rescaled = open_slide(tmp_path / "slide.tiff", mpp=0.6)
+    extract(other, encoder, store)
+    assert store.load(rescaled, encoder) is None
+    assert store.load(other, encoder) is not None
+
+
+def test_a_writer_that_fails_leaves_nothing_behind(
+    slide: Slide, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = ColourEncoder()
+    found = extract(slide, encoder, store)
+    before = store.path(slide, encoder.name).read_bytes()
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("core_model.feature_file.flush", full)
+    with pytest.raises(FeatureStoreError, match="No space left"):
+        store.save(slide, encoder, found)
+    folder = store.path(slide, encoder.name).parent
+    assert store.path(slide, encoder.name).read_bytes() == before
+    assert not list(folder.glob("*.part")) + list(folder.glob(".*.part"))
+
+
+def test_an_unwritable_store_is_one_error(slide: Slide, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FeatureStoreError, match="cannot be written"):
+        extract(slide, ColourEncoder(), FeatureStore(tmp_path / "file" / "store"))
+
+
+def hold(root: Path, path: Path, ready: multiprocessing.synchronize.Event) -> None:
+    with open_slide(path) as slide, FeatureStore(root).lock(slide, "colour"):
+        ready.set()
+        signal.pause()
+
+
+def test_one_writer_at_a_time_and_none_after_death(slide: Slide, store: FeatureStore) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    writer = context.Process(target=hold, args=(store.root, slide.path, ready), daemon=True)
+    writer.start()
+    assert ready.wait(60)
+    with pytest.raises(FeatureStoreError, match="another process"), store.lock(slide, "colour", wait=False):
+        pass
+    with store.lock(slide, "other encoder", wait=False):
+        pass
+    assert writer.pid is not None
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join(60)
+    with store.lock(slide, "colour"):
+        pass
+
+
+def test_odd_encoder_names_stay_inside_the_store(slide: Slide, store: FeatureStore) -> None:
+    for name in ("../../etc", "/models/vit base", "..", "a/b"):
+        path = store.path(slide, name).resolve()
+        assert path.parent.parent == store.root.resolve()
+
+
+# --- slides that are hard to read ----------------------------------------------------------------------
+
+
+def test_unreadable_tiles_are_listed_and_never_encoded(shared: Path) -> None:
+    damaged = shared / "data" / "malformed" / "cmu-1-small-region_corrupt_tiles.svs"
+    with open_slide(damaged) as slide, open_slide(shared / "data/slides/CMU-1-Small-Region.svs") as whole:
+        encoder = ColourEncoder()
+        found, wanted = extract(slide, encoder), extract(whole, ColourEncoder())
+    assert 5 < len(found.failed) < 30
+    assert encoder.seen == len(found)
+    bad = {tuple(box) for box, reason in found.failed if "does not decode" in reason}
+    assert len(bad) == len(found.failed)
+    good = {tuple(int(v) for v in xy): row for xy, row in zip(found.coords, found.features, strict=True)}
+    assert not {box[:2] for box in bad} & set(good)
+    for xy, row in zip(wanted.coords, wanted.features, strict=True):
+        place = tuple(int(v) for v in xy)
+        assert place in good or (*place, 224, 224) in bad, "no tile of tissue is lost without a word"
+        if place in good:
+            assert np.array_equal(good[place], row)
+
+
+def test_a_slide_without_a_readable_tile_is_an_error(shared: Path) -> None:
+    with open_slide(shared / "data/malformed/unreadable.svs") as slide, pytest.raises(SlideError):
+        extract(slide, ColourEncoder())
+
+
+def test_a_tiny_slide_is_an_error(write_slide: WriteSlide) -> None:
+    rgb = np.full((8, 8, 3), (215, 120, 170), dtype=np.uint8)
+    with open_slide(write_slide(rgb, tile=16)) as slide, pytest.raises(NoTissue) as caught:
+        extract(slide, ColourEncoder())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bug_in_the_encoder_is_not_hidden(slide: Slide) -> None:
+    class Wrong(ColourEncoder):
+        def encode(self, images: list[Image.Image]) -> np.ndarray:
+            return np.zeros((len(images), 5), np.float32)
+
+    with pytest.raises(ValueError, match="returned"):
+        extract(slide, Wrong())
+
+
+def test_coarse_slides_give_small_tiles_and_fine_ones_are_reduced(
+    write_slide: WriteSlide, he_image: Callable[..., np.ndarray]
+) -> None:
+    sizes = set()
+
+    class Sizes(ColourEncoder):
+        def encode(self, images: list[Image.Image]) -> np.ndarray:
+            sizes.update(image.size for image in images)
+            return super().encode(images)
+
+    for mpp, px in ((0.25, 224), (0.5, 224), (1.0, 112)):
+        sizes.clear()
+        with open_slide(write_slide(he_image(600, 600, (0, 0, 600, 600)), mpp=mpp)) as slide:
+            found: TileFeatures = extract(slide, Sizes())
+            assert found.size * mpp == 112
+        assert sizes == {(px, px)}
