@@ -38,7 +38,9 @@ def llava_config(config: ModelConfig) -> LlavaConfig:
         pad_token_id=lm.pad_id,
     )
     return LlavaConfig(
-        vision_config=CLIPVisionConfig(hidden_size=config.feature_dim, num_hidden_layers=1),
+        vision_config=CLIPVisionConfig(
+            hidden_size=config.feature_dim, num_hidden_layers=1, num_attention_heads=1
+        ),
         text_config=text,
         image_token_index=lm.image_id,
         image_seq_length=config.n_tokens,
