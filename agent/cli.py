@@ -1,0 +1,259 @@
+"""The `giant` command: ask, report, index, similar, doctor; other packages add theirs as entry points.
+
+Only typer is imported here, so that `giant --help` answers at once; each command imports what it needs.
+A `GiantError` is printed once, as one line on stderr; anything else is a bug and keeps its traceback.
+
+    exit 0  answered (an abstention is an answer)      exit 2    the call means nothing
+    exit 1  a GiantError                               exit 130  interrupted
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from core_model.errors import GiantError
+
+COMMANDS = "giant.commands"
+"""Entry-point group: each entry is a function `register(app)` that adds commands."""
+
+
+class Commands(TyperGroup):
+    """The one place where errors become lines and exit codes, for our commands and added ones alike."""
+
+    missing: dict[str, str]
+    """Entry points that could not be loaded, and why."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was called."""
+        try:
+            return super().invoke(ctx)
+        except GiantError as error:
+            typer.echo(f"giant: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            typer.echo("giant: interrupted; repeat the command with --resume to go on from there", err=True)
+            raise typer.Exit(130) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does, but a name that a broken part may have offered says so."""
+        if args and self.missing and args[0] not in self.commands and not args[0].startswith("-"):
+            why = "; ".join(
+                f"the commands of '{name}' cannot be loaded ({w})" for name, w in self.missing.items()
+            )
+            fix = "Install what they need, e.g. pip install 'giant-pathology[train]'"
+            raise GiantError(f"there is no command '{args[0]}' here: {why}", fix=fix)
+        return super().resolve_command(ctx, args)
+
+
+def build_app() -> typer.Typer:
+    """The whole command line, with the commands that other installed packages add."""
+    missing: dict[str, str] = {}
+    app = typer.Typer(
+        name="giant",
+        cls=type("Commands", (Commands,), {"missing": missing}),
+        help="Ask a whole-slide image a question. For research and demonstration, not for diagnosis.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for command in (ask, report, index, similar, doctor):
+        app.command()(command)
+    missing |= add_commands(app)
+    return app
+
+
+def add_commands(app: typer.Typer) -> dict[str, str]:
+    """Let every entry point register its commands; returns those that cannot be loaded, and why."""
+    from importlib.metadata import entry_points
+
+    missing = {}
+    for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
+        try:
+            register = entry.load()
+        except (ImportError, AttributeError) as error:
+            missing[entry.name] = str(error)
+        else:
+            register(app)
+    return missing
+
+
+def main() -> None:
+    """Run the command line."""
+    build_app()()
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("giant-pathology"))
+        raise typer.Exit
+
+
+SlideArg = Annotated[str, typer.Argument(metavar="SLIDE", help="A slide file.")]
+SlidesArg = Annotated[list[str], typer.Argument(metavar="SLIDE|DIR...", help="Slides, or folders of them.")]
+ModelOpt = Annotated[str, typer.Option(metavar="NAME", help="mini, or a checkpoint folder.")]
+MppOpt = Annotated[float | None, typer.Option(help="µm per px at level 0, where the file does not say.")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+EncoderOpt = Annotated[str, typer.Option(metavar="NAME", help="Tile encoder: mini, or a folder.")]
+
+
+def ask(
+    slide: SlideArg,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to find out.")],
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="An answer to choose from; repeat it.")
+    ] = None,
+    model: ModelOpt = "mini",
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the model.")] = None,
+    navigator: Annotated[
+        str, typer.Option(metavar="search|chat", help="Who decides where to look.")
+    ] = "search",
+    mode: Annotated[
+        str,
+        typer.Option(metavar="agent|slide|...", help="agent looks around; slide reads the whole at once."),
+    ] = "agent",
+    max_steps: Annotated[int, typer.Option(metavar="N", help="Most looks before the answer.")] = 16,
+    max_cost: Annotated[float | None, typer.Option(metavar="USD", help="Spending limit.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N")] = 0,
+    mpp: MppOpt = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    as_json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Ask a question about a slide; answer it with evidence and a report."""
+    from agent import terminal
+    from agent.records import Answer
+    from agent.session import stream
+
+    terminal.quieten_libraries(quiet)
+    console, answer = terminal.stderr(), None
+    with terminal.tile_bar(console, quiet) as progress:
+        run = stream(
+            slide,
+            question,
+            options=option,
+            model=model,
+            base_url=base_url,
+            navigator=navigator,
+            mode=mode,
+            max_steps=max_steps,
+            max_cost=max_cost,
+            seed=seed,
+            mpp=mpp,
+            out=out,
+            resume=resume,
+            progress=progress,
+        )
+        for item in run:
+            if isinstance(item, Answer):
+                answer = item
+            elif not quiet:
+                terminal.show_step(console, item)
+    if answer is None:
+        raise AssertionError("a run ends in an answer or raises")
+    if as_json:
+        # `version` belongs to answer.json; the fields that scripts read are a contract of their own
+        typer.echo(answer.model_dump_json(exclude={"version"}))
+    else:
+        terminal.show_answer(terminal.stdout(), answer)
+
+
+def report(
+    slides: SlidesArg,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports go.")],
+    model: ModelOpt = "mini",
+    max_steps: Annotated[int, typer.Option(metavar="N", help="Most looks per question.")] = 16,
+    seed: Annotated[int, typer.Option(metavar="N")] = 0,
+    mpp: MppOpt = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="Only 1 in this version.")] = 1,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Not in this version.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip slides that are complete.")] = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Describe slides one after another: a folder for each, an index page, a list of failures."""
+    from agent import terminal
+    from agent.batch import Batch, find_slides
+
+    if workers != 1 or ray is not None:
+        from core_model.errors import UsageError
+
+        raise UsageError("there is one worker in this version", fix="Leave out --ray and use --workers 1")
+    terminal.quieten_libraries(quiet)
+    batch = Batch(out, model=model, max_steps=max_steps, seed=seed, mpp=mpp, resume=resume)
+    console = terminal.stderr()
+    with terminal.tile_bar(console, quiet) as progress:
+        done, failed = batch.run(find_slides(slides), progress, say=None if quiet else console.print)
+    typer.echo(str(out / "index.html"))
+    if failed:
+        total = done + failed
+        raise GiantError(
+            f"{failed} of {total} slides failed", fix=f"They are listed in {out / 'failures.csv'}"
+        )
+
+
+def index(
+    slides: SlidesArg,
+    encoder: EncoderOpt = "mini",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: the cache.")] = None,
+    mpp: MppOpt = None,
+    quiet: QuietOpt = False,
+) -> None:
+    """Compute tile features and the vectors that `similar` searches."""
+    from agent import terminal
+    from agent.batch import find_slides
+    from agent.similar import index_slides
+
+    terminal.quieten_libraries(quiet)
+    with terminal.tile_bar(terminal.stderr(), quiet) as progress:
+        for path in index_slides(find_slides(slides), encoder, out, mpp, progress):
+            typer.echo(str(path))
+
+
+def similar(
+    slide: SlideArg,
+    box: Annotated[
+        tuple[int, int, int, int], typer.Option(metavar="X Y W H", help="The place, in level-0 px.")
+    ],
+    k: Annotated[int, typer.Option("-k", metavar="N", help="How many tiles.")] = 5,
+    among: Annotated[
+        Path | None, typer.Option("--in", metavar="DIR", help="Search all slides indexed there.")
+    ] = None,
+    encoder: EncoderOpt = "mini",
+    mpp: MppOpt = None,
+    as_json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Find the tiles most like a place, in its slide or in all indexed slides."""
+    from agent import terminal
+    from agent.similar import find_similar
+
+    terminal.quieten_libraries(quiet)
+    with terminal.tile_bar(terminal.stderr(), quiet) as progress:
+        found = find_similar(slide, box, k, among, encoder, mpp, progress)
+    if as_json:
+        typer.echo(found.model_dump_json(exclude={"version"}))
+        return
+    for hit in found.hits:
+        typer.echo(f"{hit.score:.3f}  {hit.slide}  box {' '.join(map(str, hit.box))}")
+
+
+def doctor(as_json: JsonOpt = False) -> None:
+    """Check the installation; every fault comes with its fix."""
+    from agent.doctor import examine, show
+
+    checks = examine()
+    show(checks, as_json)
+    if any(check.status == "failed" for check in checks):
+        raise typer.Exit(1)
