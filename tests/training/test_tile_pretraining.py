@@ -16,14 +16,20 @@ from core_model.errors import CheckpointError, CohortError, UsageError
 from core_model.parts import build_tile_encoder
 from core_model.tile_encoder import load_tile_encoder
 from training.augment import jitter_stain, orient
-from training.phantom.truth import BENIGN, DIAGNOSES, Zone
+from training.phantom.truth import BENIGN, DIAGNOSES, PhantomTruth, Zone
 from training.probe import probe, probe_features, probe_phantom
 from training.tile_batches import TileData, _phantom_crops
 from training.tile_heads import NO_LABEL, CellTruth, cell_tokens
 from training.tile_pretrain import TileRun, pretrain_tile_encoder
 from training.tile_settings import TileSettings
 from training.tile_vit import tokens
-from training.tiles import PhantomTiles, RealTiles, load_real_tiles, split_groups
+from training.tiles import (
+    PhantomTiles,
+    RealTiles,
+    collect_phantom_tiles,
+    load_real_tiles,
+    split_groups,
+)
 
 TINY = TileEncoderConfig(embed_dim=16, depth=2, heads=2, ffn_dim=32, patch_px=8, tile_px=56, mpp=2.0)
 SETTINGS = TileSettings(encoder=TINY, crop_steps=2, full_steps=2, batch=8, per_slide=4, report_every=2)
@@ -89,6 +95,44 @@ def test_a_missing_column_and_a_broken_tile_are_named(folder: Path, tmp_path: Pa
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(CohortError, match=r"a\.png"):
         load_real_tiles(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One slide of 672 px at 0.5 µm/px: 3 x 3 tiles, pink, each truth cell's red value its own."""
+    root = tmp_path_factory.mktemp("cohort")
+    cells = np.arange(21 * 21).reshape(21, 21)
+    pixels = np.empty((672, 672, 3), np.uint8)
+    pixels[:] = (0, 90, 160)
+    pixels[..., 0] = np.kron(150 + cells % 97, np.ones((32, 32)))
+    (root / "slides").mkdir()
+    Image.fromarray(pixels).save(root / "slides" / "one.tiff", dpi=(50800, 50800), compression="tiff_lzw")
+    zones = np.full((21, 21), Zone.TUMOUR, np.uint8)
+    truth = PhantomTruth(
+        name="one", seed=0, index=0, width=672, height=672, mpp=0.5, cell_px=32, stain="violet",
+        diagnosis=DIAGNOSES[0], grade=2, zones=zones, lymphocytes=(cells % 97).astype(np.uint8),
+        mitoses=np.zeros((21, 21), np.uint8), mitosis_xy=np.zeros((0, 2), np.int32),
+    )  # fmt: skip
+    truth.save(root)
+    (root / "split.json").write_text(json.dumps({"train": ["one"], "val": []}))
+    return root
+
+
+def test_phantom_tiles_come_with_the_truth_under_them(cohort: Path) -> None:
+    tiles = collect_phantom_tiles(cohort, ["one"], 5, seed=1)
+    assert tiles.pixels.shape == (5, 224, 224, 3)
+    shown = tiles.pixels[:, 16::32, 16::32, 0].astype(int) - 150
+    assert np.array_equal(shown, tiles.lymphocytes)
+    assert set(tiles.grade) == {2}
+    again = collect_phantom_tiles(cohort, ["one"], 5, seed=1)
+    assert np.array_equal(tiles.pixels, again.pixels)
+    with pytest.raises(CohortError, match="112 µm"):
+        collect_phantom_tiles(cohort, ["one"], 5, tile_px=128)
+
+
+def test_a_cohort_alone_trains_an_encoder(cohort: Path, tmp_path: Path) -> None:
+    written = pretrain_tile_encoder(cohort, None, tmp_path / "run", SETTINGS)
+    assert load_tile_encoder(written).dim == TINY.embed_dim
 
 
 def test_a_crop_keeps_the_truth_of_its_cells() -> None:
