@@ -123,7 +123,7 @@ class SearchNavigator:
             if choice is not None:
                 why = "Show where there is most tissue; the model cannot be asked about it."
                 return Action(tool="zoom", args={"box": list(choice.box), "mpp": coarse.mpp}, reason=why)
-        return Stop("the model does not know this slide or this question")
+        return Stop("asking the model would mean nothing here")
 
 
 def phrase(question: str, hypothesis: str) -> str:

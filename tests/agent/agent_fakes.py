@@ -73,7 +73,7 @@ class FakeModel:
         self.usage.tokens_in += 10 + len(features)
         grey = float(features.features.mean())
         logit = {"grey": grey, "pink": 1 - grey}
-        logits = [self.sharpness * logit.get(option.split()[0], -1.0) for option in options]
+        logits = [self.sharpness * logit.get(option.split()[0].casefold(), -1.0) for option in options]
         weights = np.exp(np.array(logits))
         return weights / weights.sum()
 

@@ -16,7 +16,19 @@ import agent_fakes as fakes
 
 
 @pytest.fixture
-def run_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+def plain_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have their own tests; here it only matters that they are written from the run folder."""
+
+    def write(folder: Path) -> None:
+        (folder / "report.md").write_text((folder / "answer.json").read_text())
+
+    monkeypatch.setitem(sys.modules, "agent.report", SimpleNamespace(write_reports=write))
+
+
+@pytest.fixture
+def run_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_reports: None
+) -> Callable[..., list[Any]]:
     """Run a question over the fake slide and give back every item of the stream.
 
     Keyword arguments beside those of `agent.stream`: `slide`, `model`, and `tools` for the fake toolbox.
@@ -37,13 +49,3 @@ def run_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return list(session.stream(slide, question, **given))
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def plain_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports have their own tests; here it only matters that they are written from the run folder."""
-
-    def write(folder: Path) -> None:
-        (folder / "report.md").write_text((folder / "answer.json").read_text())
-
-    monkeypatch.setitem(sys.modules, "agent.report", SimpleNamespace(write_reports=write))

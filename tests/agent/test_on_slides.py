@@ -1,0 +1,159 @@
+"""The agent with the real slide, tools, feature cache and reports; only the model is a stand-in.
+
+The stand-in sees the mean colour of a tile, so what it should say of a slide is known from its paint.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import agent_fakes as fakes
+import numpy as np
+import pytest
+from PIL import Image
+
+import agent
+from agent.evidence import check
+from agent.records import Answer, RunRecord, Step
+from core_model.errors import GiantError, NoTissue
+from core_model.features import TileFeatures
+
+OPTIONS = ["grey tissue", "pink tissue"]
+PURPLE, PINK, GLASS = (110, 70, 150), (225, 140, 180), (245, 245, 245)
+
+
+class ColourEncoder:
+    """A tile's feature is 1 where it is purple ("grey" to the model), 0 where it is pink."""
+
+    name, fingerprint, dim, tile_px, mpp, tile_um = "colour", "c0", 1, 56, 2.0, 112.0
+
+    def encode(self, images: list[Image.Image]) -> np.ndarray:
+        red = np.array([np.asarray(image, dtype=np.float32)[..., 0].mean() for image in images])
+        return np.clip((225 - red) / 115, 0, 1)[:, None].astype(np.float32)
+
+
+class ColourModel(fakes.FakeModel):
+    """`FakeModel` with what the toolbox needs of a model."""
+
+    tile_encoder, folder = ColourEncoder(), Path("nowhere")
+
+    def generate(self, features: TileFeatures, question: str) -> tuple[str, float]:
+        return self.say(features)
+
+    def embed_tiles(self, features: TileFeatures) -> np.ndarray:
+        grey = features.features[:, :1]
+        vectors = np.concatenate([grey, 1 - grey], axis=1) + 1e-3
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def embed_text(self, texts: list[str]) -> np.ndarray:
+        return np.array([[1.0, 0.0] if "grey" in text else [0.0, 1.0] for text in texts], dtype=np.float32)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def paint(path: Path, purple_share: float) -> Path:
+    """A slide of 3 x 2 mm at 2 µm/px with a margin of glass; the left part of its tissue is purple."""
+    noise = np.random.default_rng(0).integers(-8, 9, size=(1000, 1500, 3))
+    pixels = np.full((1000, 1500, 3), GLASS)
+    pixels[100:900, 100:1400] = PINK
+    pixels[100:900, 100 : 100 + round(1300 * purple_share)] = PURPLE
+    Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def ask(slide: Path, **given: Any) -> tuple[list[Step], Answer]:
+    given = {"options": OPTIONS, "model": ColourModel(), "mpp": 2.0} | given
+    *steps, answer = agent.stream(slide, "Which tissue is it?", **given)
+    assert isinstance(answer, Answer)
+    return [step for step in steps if isinstance(step, Step)], answer
+
+
+@pytest.mark.parametrize(("purple", "choice"), [(0.8, "grey tissue"), (0.2, "pink tissue")])
+def test_the_answer_comes_from_the_pixels(tmp_path: Path, purple: float, choice: str) -> None:
+    steps, answer = ask(paint(tmp_path / "slide.png", purple))
+    assert answer.choice == choice
+    assert check(answer, steps) == []
+    assert all(step.observation.ok for step in steps)
+    folder = Path(answer.run_dir)
+    for cited in answer.evidence:
+        assert cited.image is not None
+        with Image.open(folder / cited.image) as image:
+            assert image.width > 100
+    assert "not for diagnosis" in (folder / "report.html").read_text().lower()
+    assert (folder / "report.md").stat().st_size > 100
+    assert json.loads((folder / "evidence.geojson").read_text())["type"] == "FeatureCollection"
+
+
+def test_an_open_question(tmp_path: Path) -> None:
+    steps, answer = ask(paint(tmp_path / "slide.png", 0.7), options=None)
+    assert answer.answer.startswith("Grey tissue")
+    assert check(answer, steps) == []
+
+
+def test_the_second_question_reuses_the_features(tmp_path: Path) -> None:
+    slide = paint(tmp_path / "slide.png", 0.8)
+    ask(slide)
+    counted: list[tuple[int, int]] = []
+    ask(slide, seed=1, progress=lambda done, total: counted.append((done, total)))
+    assert counted == []
+
+
+def test_a_blank_slide_leaves_nothing(tmp_path: Path) -> None:
+    Image.new("RGB", (600, 600), (250, 250, 250)).save(tmp_path / "white.png")
+    with pytest.raises(NoTissue):
+        ask(tmp_path / "white.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["white.png"]
+
+
+def test_unusable_slides_leave_nothing(tmp_path: Path, shared: Path) -> None:
+    files = [*(shared / "data" / "malformed").iterdir(), tmp_path / "absent.svs", tmp_path]
+    refused = 0
+    for slide in files:
+        if "corrupt_tiles" in slide.name:
+            continue
+        with pytest.raises(GiantError) as error:
+            ask(slide, mpp=None, out=tmp_path / "out")
+        assert "\n" not in str(error.value)
+        refused += 1
+        assert not (tmp_path / "out").exists(), slide
+        assert not (tmp_path / "giant-runs").exists(), slide
+    assert refused >= 4
+
+
+def test_tiles_that_do_not_decode_are_reported(shared: Path) -> None:
+    slide = shared / "data" / "malformed" / "cmu-1-small-region_corrupt_tiles.svs"
+    steps, answer = ask(slide, mpp=None)
+    run = RunRecord.model_validate_json((Path(answer.run_dir) / "run.json").read_text())
+    assert run.tiles is not None
+    total = run.tiles + len(run.unreadable)
+    assert run.unreadable
+    assert f"{len(run.unreadable)} of {total} tiles could not be read" in (answer.reason or "")
+    x, y, w, h = run.unreadable[0].box
+    assert f"({x}, {y}, {w}, {h})" in (answer.reason or "")
+    assert check(answer, steps) == []
+
+
+def test_nothing_of_the_slides_metadata_is_written(shared: Path) -> None:
+    import openslide
+
+    slide = shared / "data" / "slides" / "CMU-1-Small-Region.svs"
+    _, answer = ask(slide, mpp=None)
+    with openslide.OpenSlide(str(slide)) as handle:
+        private = {
+            key: handle.properties[key] for key in ("aperio.ScanScope ID", "aperio.User", "aperio.Date")
+        }
+    written = [
+        p for p in Path(answer.run_dir).rglob("*") if p.suffix in (".json", ".jsonl", ".md", ".geojson")
+    ]
+    assert len(written) >= 5
+    for path in written:
+        text = path.read_text()
+        assert not [key for key, value in private.items() if value in text], path
+    names = {path.stem for path in (Path(answer.run_dir) / "regions").iterdir()}
+    assert not {name for name in names if "label" in name or "macro" in name}
