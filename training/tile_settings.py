@@ -18,9 +18,9 @@ class TileSettings:
     encoder: TileEncoderConfig = field(default_factory=TileEncoderConfig)
     """The network, and the size and scale of its tiles."""
     seed: int = 0
-    crop_steps: int = 2600
+    crop_steps: int = 1000
     """Steps on crops."""
-    full_steps: int = 500
+    full_steps: int = 120
     """Steps on whole tiles, after those on crops."""
     crop_cells: int = 4
     """Side of a crop in truth cells of 16 µm."""
