@@ -78,7 +78,7 @@ def checked(
 
 def check_question(question: str) -> str:
     """The question without outer spaces. Raises `UsageError` where it is empty or endless."""
-    text = question.strip()
+    text = _readable(question, "the question").strip()
     if not text:
         raise UsageError("the question is empty", fix='Ask something, e.g. "What is the diagnosis?"')
     if len(text) > MAX_QUESTION:
@@ -90,7 +90,7 @@ def check_options(options: Sequence[str] | None) -> list[str] | None:
     """The options without outer spaces; None for an open question. Raises `UsageError`."""
     if not options:
         return None
-    cleaned = [option.strip() for option in options]
+    cleaned = [_readable(option, "an option").strip() for option in options]
     if not all(cleaned):
         raise UsageError("an option is empty", fix="Give every --option a text")
     if any(len(option) > MAX_OPTION for option in cleaned):
@@ -102,6 +102,15 @@ def check_options(options: Sequence[str] | None) -> list[str] | None:
     if twice:
         raise UsageError(f"the option '{twice[0]}' is given twice", fix="Give each option once")
     return cleaned
+
+
+def _readable(text: str, what: str) -> str:
+    """The text, if it can be written down: an argument of broken bytes cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} is not valid UTF-8", fix="Check the terminal's encoding") from error
+    return text
 
 
 def _check_supported(model: Any, mode: str, navigator: str, base_url: str | None) -> None:

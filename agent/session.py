@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -12,20 +11,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.graph import build, checkpoints, run_config
+from agent.follow import follow
 from agent.navigators.search import SearchNavigator
 from agent.navigators.single import SlideNavigator
-from agent.nodes import cost
-from agent.records import Answer, ModelRecord, RunRecord, SlideRecord, Step, Unreadable
+from agent.records import Answer, ModelRecord, RunRecord, SlideRecord, Step
 from agent.request import Request, checked
-from agent.runs import ANSWER, RUN, choose_folder, open_run
-from agent.state import AgentContext, AgentState, Meter
-from agent.trace import append_step, rebuild_trace, write_json
-from core_model.errors import RunError
+from agent.runs import choose_folder, open_run
+from agent.state import AgentContext, Meter
 
 if TYPE_CHECKING:
+    from agent.navigators.base import Navigator
     from core_model.extract import Progress
-    from core_model.slide import Box, Slide
+    from core_model.slide import Slide
 
 CACHE_VARIABLE = "GIANT_CACHE"
 
@@ -102,6 +99,11 @@ def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | No
     return Toolbox(slide, model, store=FeatureStore(cache_folder()), folder=folder, progress=progress)
 
 
+def navigator_for(mode: str) -> Navigator:
+    """Who decides where to look."""
+    return SlideNavigator() if mode == "slide" else SearchNavigator()
+
+
 def _run(request: Request, progress: Progress | None) -> Iterator[Step | Answer]:
     started = time.perf_counter()
     with ExitStack() as stack:
@@ -118,80 +120,12 @@ def _run(request: Request, progress: Progress | None) -> Iterator[Step | Answer]
             slide=slide,
             model=model,
             toolbox=toolbox,
-            navigator=SlideNavigator() if request.settings.mode == "slide" else SearchNavigator(),
+            navigator=navigator_for(request.settings.mode),
             folder=folder,
             mode=request.settings.mode,
             meter=Meter(model, started),
         )
         yield from follow(record, context)
-
-
-def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:
-    """Take the run from its last checkpoint to its answer, and write down both."""
-    folder, config = context.folder, run_config(record.settings.max_steps)
-    try:
-        with checkpoints(folder) as saver:
-            graph = build(saver)
-            before = graph.get_state(config)
-            written = [Step.model_validate(step) for step in before.values.get("steps", [])]
-            rebuild_trace(folder, written)
-            context.toolbox.last_shown = last_shown(written)
-            # Nothing is next at the end, but also where the run died before its first node.
-            done = "answer" in before.values and not before.next
-            if not done:
-                start = None if before.created_at else initial_state(record)
-                for step in _steps(graph, start, config, context):
-                    append_step(folder, step)
-                    yield step
-            state = graph.get_state(config).values
-    except sqlite3.Error as error:
-        raise RunError(
-            f"its checkpoint cannot be used ({error})", where=folder, fix="Start anew with another --out"
-        ) from error
-    yield finish(record, state, context)
-
-
-def initial_state(record: RunRecord) -> AgentState:
-    """The state before the first node."""
-    return AgentState(
-        question=record.question,
-        options=record.options,
-        seed=record.seed,
-        max_steps=record.settings.max_steps,
-    )
-
-
-def last_shown(steps: Sequence[Step]) -> tuple[Box, float] | None:
-    """Box and resolution wished for of the last look: where a resumed run pans from."""
-    shown: tuple[Box, float] | None = None
-    for step in steps:
-        seen, wish = step.observation, step.action.args.get("mpp")
-        if step.action.tool in ("overview", "zoom", "pan") and seen.ok and seen.box and seen.mpp:
-            if step.action.tool == "pan" and shown is not None:
-                wish = shown[1]
-            shown = (seen.box, float(wish or seen.mpp))
-    return shown
-
-
-def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
-    """Write the answer, the trace as checkpointed, the reports, and last that the run is finished."""
-    from agent.report import write_reports
-
-    folder, known = context.folder, state.get("familiarity") or {"tiles": None, "failed": []}
-    answer = Answer.model_validate(state["answer"]).model_copy(update={"cost": cost(state, context)})
-    rebuild_trace(folder, [Step.model_validate(step) for step in state["steps"]])
-    write_json(folder / ANSWER, answer)
-    record = record.model_copy(
-        update={
-            "tiles": known["tiles"],
-            "unreadable": [Unreadable(box=box, why=why) for box, why in known["failed"]],
-            "unsupported": list(state.get("problems", [])),
-        }
-    )
-    write_json(folder / RUN, record)
-    write_reports(folder)
-    write_json(folder / RUN, record.model_copy(update={"status": "finished"}))
-    return answer
 
 
 def run_record(request: Request, slide: Slide, model: Any) -> RunRecord:
@@ -231,22 +165,6 @@ def giant_version() -> str:
         return version("giant-pathology")
     except PackageNotFoundError:
         return "source"
-
-
-def _steps(graph: Any, start: AgentState | None, config: Any, context: AgentContext) -> Iterator[Step]:
-    """Run the graph; each step once, as soon as the node that recorded it has ended."""
-    from langgraph.errors import GraphRecursionError
-
-    parts = graph.stream(start, config, context=context, stream_mode="updates", durability="sync")
-    try:
-        for part in parts:
-            for node, changes in part.items():
-                if node.startswith("__"):  # LangGraph's notes about the run, not ours
-                    continue
-                for step in (changes or {}).get("steps", []):
-                    yield Step.model_validate(step)
-    except GraphRecursionError as error:
-        raise RunError("the run went in circles and was ended", where=context.folder) from error
 
 
 def _open_slide(request: Request, stack: ExitStack) -> Slide:

@@ -58,11 +58,12 @@ def read_trace(folder: Path) -> list[Step]:
     """The steps of a run. Raises `RunError` naming the line that is not a step."""
     path = folder / TRACE
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: it also breaks at characters that JSON leaves inside strings, such as U+2028.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"is no readable trace ({error})", where=path) from error
     steps = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines if lines != [""] else [], 1):
         try:
             steps.append(Step.model_validate_json(line))
         except ValidationError as error:

@@ -17,6 +17,8 @@ from core_model.errors import UsageError
         ("", {}, "empty"),
         (" \n\t", {}, "empty"),
         ("x" * 10_001, {}, "10,001 characters"),
+        ("grade\udcff?", {}, "not valid UTF-8"),
+        ("grade?", {"options": ["a", "b\udcff"]}, "not valid UTF-8"),
         ("grade?", {"options": ["yes"]}, "no choice"),
         ("grade?", {"options": ["yes", "no", "yes"]}, "'yes' is given twice"),
         ("grade?", {"options": ["Yes", " yes "]}, "twice"),

@@ -1,0 +1,102 @@
+"""Follow the graph from the last checkpoint to the answer, and write down what happens on the way."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agent.graph import build, checkpoints, run_config
+from agent.nodes import cost
+from agent.records import Answer, RunRecord, Step, Unreadable
+from agent.runs import ANSWER, RUN
+from agent.state import AgentContext, AgentState
+from agent.trace import append_step, rebuild_trace, write_json
+from core_model.errors import RunError
+
+if TYPE_CHECKING:
+    from core_model.slide import Box
+
+
+def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:
+    """Take the run from its last checkpoint to its answer, and write down both."""
+    folder, config = context.folder, run_config(record.settings.max_steps)
+    try:
+        with checkpoints(folder) as saver:
+            graph = build(saver)
+            before = graph.get_state(config)
+            written = [Step.model_validate(step) for step in before.values.get("steps", [])]
+            rebuild_trace(folder, written)
+            context.toolbox.last_shown = last_shown(written)
+            # Nothing is next at the end, but also where the run died before its first node.
+            done = "answer" in before.values and not before.next
+            if not done:
+                start = None if before.created_at else initial_state(record)
+                for step in _steps(graph, start, config, context):
+                    append_step(folder, step)
+                    yield step
+            state = graph.get_state(config).values
+    except sqlite3.Error as error:
+        raise RunError(
+            f"its checkpoint cannot be used ({error})", where=folder, fix="Start anew with another --out"
+        ) from error
+    yield finish(record, state, context)
+
+
+def initial_state(record: RunRecord) -> AgentState:
+    """The state before the first node."""
+    return AgentState(
+        question=record.question,
+        options=record.options,
+        seed=record.seed,
+        max_steps=record.settings.max_steps,
+    )
+
+
+def last_shown(steps: Sequence[Step]) -> tuple[Box, float] | None:
+    """Box and resolution wished for of the last look: where a resumed run pans from."""
+    shown: tuple[Box, float] | None = None
+    for step in steps:
+        seen, wish = step.observation, step.action.args.get("mpp")
+        if step.action.tool in ("overview", "zoom", "pan") and seen.ok and seen.box and seen.mpp:
+            if step.action.tool == "pan" and shown is not None:
+                wish = shown[1]
+            shown = (seen.box, float(wish or seen.mpp))
+    return shown
+
+
+def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
+    """Write the answer, the trace as checkpointed, the reports, and last that the run is finished."""
+    from agent.report import write_reports
+
+    folder, known = context.folder, state.get("familiarity") or {"tiles": None, "failed": []}
+    answer = Answer.model_validate(state["answer"]).model_copy(update={"cost": cost(state, context)})
+    rebuild_trace(folder, [Step.model_validate(step) for step in state["steps"]])
+    write_json(folder / ANSWER, answer)
+    record = record.model_copy(
+        update={
+            "tiles": known["tiles"],
+            "unreadable": [Unreadable(box=box, why=why) for box, why in known["failed"]],
+            "unsupported": list(state.get("problems", [])),
+        }
+    )
+    write_json(folder / RUN, record)
+    write_reports(folder)
+    write_json(folder / RUN, record.model_copy(update={"status": "finished"}))
+    return answer
+
+
+def _steps(graph: Any, start: AgentState | None, config: Any, context: AgentContext) -> Iterator[Step]:
+    """Run the graph; each step once, as soon as the node that recorded it has ended."""
+    from langgraph.errors import GraphRecursionError
+
+    parts = graph.stream(start, config, context=context, stream_mode="updates", durability="sync")
+    try:
+        for part in parts:
+            for node, changes in part.items():
+                if node.startswith("__"):  # LangGraph's notes about the run, not ours
+                    continue
+                for step in (changes or {}).get("steps", []):
+                    yield Step.model_validate(step)
+    except GraphRecursionError as error:
+        raise RunError("the run went in circles and was ended", where=context.folder) from error
