@@ -20,7 +20,7 @@ SetOpt = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; repeat it.")
 ]
 TRAINED = {
-    "all": "Every step of the recipe; the model ends up in OUT/model.",
+    "all": "Every step of the recipe; the model ends up in OUT/model/checkpoint.",
     "tiles": "Pretrain the tile encoder.",
     "language": "Pretrain tokenizer and language model on the cohort's text.",
     "stage1": "Align slides with texts: slide encoder and text tower.",
@@ -54,10 +54,13 @@ def _command(name: str):  # type: ignore[no-untyped-def]  # typer reads the inne
 def train(command: str, recipe: str, data: Path, out: Path, resume: bool, overrides: list[str]) -> None:
     """Run the steps of one command and print what was measured."""
     _require_extra()
+    from transformers.utils.logging import disable_progress_bar
+
     from training.recipes import make_recipe
     from training.run import COMMANDS
     from training.run import train as train_steps
 
+    disable_progress_bar()
     chosen = make_recipe(recipe, overrides)
     with _bars() as progress:
         run = train_steps(chosen, data, out, command=command, resume=resume, progress=progress)
@@ -69,7 +72,7 @@ def _told(name: str, folder: Path) -> str:
     """One line about a finished step."""
     import json
 
-    path = folder.parent / "metrics.json" if name == "model" else folder / "metrics.json"
+    path = folder / "metrics.json"
     if not path.is_file():
         return f"{name}: {folder}"
     figures = json.loads(path.read_text("utf-8"))["figures"]

@@ -231,13 +231,13 @@ def model(run: Run, resume: bool) -> None:
             "familiarity": familiarity_config(furthest, surprise),
         }
     )
-    folder = run.folder("model")
+    folder = run.folder("model") / CHECKPOINT
     config = save_checkpoint(folder, parts, config)
     figures = closed_accuracy(load_model(folder, "cpu"), asked, run.features)
     record = provenance(run, figures)
     config = config.model_copy(update={"training": record})
     save_checkpoint(folder, parts, config, card=model_card(config, record))
-    write_json(run.out / METRICS, record)
+    write_json(run.folder("model") / METRICS, record)
 
 
 def known_words(run: Run) -> tuple[str, ...]:
