@@ -60,13 +60,19 @@ def quieten_libraries(quiet: bool) -> None:
 
 
 def show_step(console: Console, step: Step) -> None:
-    """One step on a line or two, as it happens."""
-    tool = step.action.tool.replace("_", " ")
-    line = Text(f"{step.index:>3}  ", style="dim")
-    line.append(f"{tool:<10} ", style="bold cyan" if step.observation.ok else "bold red")
-    line.append(" ".join(step.finding.split()))
-    line.append(f"  {step.seconds:.1f} s", style="dim")
-    console.print(line)
+    """One step as it happens: in columns on a terminal, else on one line."""
+    number = Text(f"{step.index:>3}", style="dim")
+    style = "bold cyan" if step.observation.ok else "bold red"
+    tool = Text(f"{step.action.tool.replace('_', ' '):<10}", style=style)
+    found = Text(" ".join(step.finding.split())).append(f"  {step.seconds:.1f} s", style="dim")
+    if not console.is_terminal:
+        console.print(Text("  ").join([number, tool, found]), soft_wrap=True)
+        return
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 2))
+    row.add_row(number, tool, found)
+    console.print(row)
 
 
 def show_answer(console: Console, answer: Answer) -> None:

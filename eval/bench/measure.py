@@ -1,0 +1,85 @@
+"""Time and memory of a part of the work, in the process that does it.
+
+Linux says the memory a process holds and, since a reset, held at most. Elsewhere only the peak since the
+start is known, and parts inherit the peak of those before them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of the work took."""
+
+    name: str
+    seconds: float
+    held: int
+    """Bytes of memory that the process holds more after it than before."""
+    peak: int
+    """Bytes that the process held at most while it ran."""
+    note: str = ""
+
+
+class Meter:
+    """Collects parts: `with meter.part("open") as say: …; say("5 levels")`."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[list[str]]:
+        """Measure the body; what is appended to the list becomes the part's note."""
+        note: list[str] = []
+        before = _memory("VmRSS")
+        reset_peak()
+        start = time.perf_counter()
+        yield note
+        seconds = time.perf_counter() - start
+        self.parts.append(Part(name, seconds, _memory("VmRSS") - before, peak(), "; ".join(note)))
+
+
+def reset_peak() -> None:
+    """Let the peak count from now, where the system can."""
+    if RESET.exists():
+        RESET.write_text("5")
+
+
+def peak() -> int:
+    """Bytes that this process held at most since the last reset."""
+    if STATUS.exists():
+        return _memory("VmHWM")
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib if sys.platform == "darwin" else kib * 1024
+
+
+def hardware() -> str:
+    """CPU, cores and memory of this machine, in words."""
+    name, total = platform.machine(), ""
+    cpus, memory = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+    if cpus.exists() and (found := re.search(r"model name\s*:\s*(.+)", cpus.read_text())):
+        name = found.group(1).strip()
+    if memory.exists() and (found := re.search(r"MemTotal:\s*(\d+) kB", memory.read_text())):
+        total = f", {int(found.group(1)) / 2**20:.0f} GiB"
+    return f"{name}, {os.cpu_count()} cores{total}"
+
+
+def _memory(field: str) -> int:
+    """A field of the process's status in bytes; 0 where the system has none."""
+    if not STATUS.exists():
+        return 0
+    found = re.search(rf"{field}:\s*(\d+) kB", STATUS.read_text())
+    return int(found.group(1)) * 1024 if found else 0

@@ -1,0 +1,101 @@
+"""One answer of an evaluation, and the file of them: `results.jsonl`, appended to as answers come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core_model.errors import RunError
+from eval.questions import Metric, Question
+
+
+class Result(BaseModel):
+    """What became of one question in one mode; it holds all that scoring needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    benchmark: str
+    id: str
+    mode: str
+    slide: str
+    metric: Metric
+    truth: str
+    position: int | None
+    """1-based place of the right answer among the options."""
+    options: int | None
+    """How many options there were."""
+    said: str | None
+    """The option chosen, or the words of an open answer; None where there is no answer."""
+    confidence: float | None = None
+    abstained: bool = False
+    error: str | None = None
+    """Why there is no answer where that is a failure."""
+    seconds: float = 0.0
+    steps: int = 0
+    regions: int = 0
+    pixels: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """A question has one result in each mode."""
+        return self.benchmark, self.id, self.mode
+
+
+def failure(question: Question, mode: str, error: str) -> Result:
+    """The result of a question that could not be put."""
+    return Result(**common(question, mode), said=None, error=error)
+
+
+def common(question: Question, mode: str) -> dict[str, Any]:
+    """The fields of a result that come from its question."""
+    return {
+        "benchmark": question.benchmark,
+        "id": question.id,
+        "mode": mode,
+        "slide": question.slide,
+        "metric": question.metric,
+        "truth": question.answer,
+        "position": question.position,
+        "options": len(question.options) if question.options else None,
+    }
+
+
+def read_results(path: Path) -> list[Result]:
+    """The results of a file; none where there is no file. A last line cut by a kill is left out.
+
+    Raises `RunError` where another line is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"cannot be read ({error})", where=path) from error
+    results = []
+    for number, line in enumerate(lines, 1):
+        try:
+            results.append(Result.model_validate_json(line))
+        except ValidationError as error:
+            if number < len(lines):
+                raise RunError(f"line {number} is no result", where=path) from error
+    return results
+
+
+def write_results(path: Path, results: Iterable[Result]) -> None:
+    """Replace the file by exactly these results."""
+    from agent.trace import write_text
+
+    write_text(path, "".join(result.model_dump_json() + "\n" for result in results))
+
+
+def append_result(path: Path, result: Result) -> None:
+    """Add one result. Raises `RunError`."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(result.model_dump_json() + "\n")
+    except OSError as error:
+        raise RunError(f"cannot be written ({error.strerror})", where=path) from error
