@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from core_model import conversation, scoring
 from core_model.checkpoint import load_checkpoint
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 TEXTS_AT_ONCE = 64
 TILES_AT_ONCE = 1024
+WORTH_KEEPING = 256
+"""Tiles from which on encoding a slide again takes longer than a moment."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class WsiLlava:
         self._llava: Any = _ready(parts.llava, self.device)
         self._familiar = parts.familiarity
         self._words = frozenset(parts.words) if parts.words is not None else None
+        self._recent: list[tuple[TileFeatures, Tensor]] = []
         self._usage = Usage()
 
     # ---- slides ----
@@ -68,15 +72,23 @@ class WsiLlava:
     @torch.inference_mode()
     def slide_tokens(self, features: TileFeatures) -> Tensor:
         """The slide or region as the language model sees it: (n, C) float32."""
-        return self._slide.slide_tokens(
-            *self._inputs(features), self.config.n_tokens, self.config.feature_dim
-        )[0]
+        pooled = self._pooled(features)  # (n, D)
+        return F.pad(pooled, (0, self.config.feature_dim - pooled.shape[1]))
 
     @torch.inference_mode()
     def embed_slide(self, features: TileFeatures) -> np.ndarray:
         """One unit vector (E,) for the slide or region, in the space of `embed_text`."""
-        tokens = self._slide.slide_tokens(*self._inputs(features), self.config.n_tokens)  # (1, n, D)
-        return self._alignment.head(tokens)[0].cpu().numpy()
+        return self._alignment.head(self._pooled(features)[None])[0].cpu().numpy()
+
+    def _pooled(self, features: TileFeatures) -> Tensor:
+        """Slide tokens before padding (n, D). An agent asks many questions of one slide: those are kept."""
+        for known, pooled in self._recent:
+            if known is features:
+                return pooled
+        pooled = self._slide.slide_tokens(*self._inputs(features), self.config.n_tokens)[0]
+        if len(features) >= WORTH_KEEPING:
+            self._recent = [(features, pooled), *self._recent][:2]
+        return pooled
 
     @torch.inference_mode()
     def embed_tiles(self, features: TileFeatures) -> np.ndarray:

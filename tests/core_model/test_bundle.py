@@ -63,6 +63,15 @@ def test_the_answer_depends_on_the_slide(tiny_model: Any) -> None:
     assert np.abs(first - second).max() > 0
 
 
+def test_a_large_slide_is_encoded_once_and_never_taken_for_another(tiny_model: Any) -> None:
+    first, second, copy = features(300, 0), features(300, 1), features(300, 0)
+    tokens = [tiny_model.slide_tokens(x) for x in (first, second, first, copy)]
+    assert tiny_model.slide_tokens(second).shape == (4, 24)
+    assert torch.equal(tokens[0], tokens[2])
+    assert torch.equal(tokens[0], tokens[3])
+    assert not torch.equal(tokens[0], tokens[1])
+
+
 def test_generated_text_repeats_and_is_counted(tiny_model: Any) -> None:
     before = tiny_model.usage
     text, probability = tiny_model.generate(features(5), QUESTION, max_new_tokens=6)
