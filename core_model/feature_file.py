@@ -7,7 +7,6 @@ boxes and `failed_reason` (M,) text. Other tools read the first two and ignore t
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +121,3 @@ def is_ours(path: Path) -> bool:
             return "coords" in file and "giant_format" in file["coords"].attrs
     except OSError:
         return True
-
-
-def flush(path: Path) -> None:
-    """Have the system write a file's content, or a folder's entries, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
+from core_model.atomic import replacing
 from core_model.errors import FeatureStoreError
 from core_model.slide import Box, Slide
 
@@ -113,22 +113,16 @@ class FeatureStore:
 
         A file in the way that giant did not write is kept beside it as `<name>.foreign`.
         """
-        from core_model.feature_file import flush, is_ours, write_features
+        from core_model.feature_file import is_ours, write_features
 
         path = self.path(slide, encoder.name)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_features(part, slide, encoder, found)
-            flush(part)
-            if path.exists() and not is_ours(path):
-                path.replace(path.with_name(path.name + ".foreign"))
-            part.replace(path)
-            flush(path.parent)
+            with replacing(path) as part:
+                write_features(part, slide, encoder, found)
+                if path.exists() and not is_ours(path):
+                    path.replace(path.with_name(path.name + ".foreign"))
         except OSError as error:
             raise FeatureStoreError(f"features cannot be written ({error})", where=path) from error
-        finally:
-            part.unlink(missing_ok=True)
         return path
 
     @contextlib.contextmanager

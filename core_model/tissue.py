@@ -174,11 +174,11 @@ def _glass_colour(rgb: np.ndarray) -> np.ndarray:
 
 def _classify(rgb: np.ndarray, glass: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Three bool masks (H, W) of a strip: stained, perhaps ink, certainly ink."""
-    smooth = ndimage.gaussian_filter(rgb.astype(np.float32), sigma=(0.7, 0.7, 0))
-    density = np.maximum(np.log10(glass / np.maximum(smooth, 1.0)), 0.0)  # (H, W, 3)
+    density = _density(ndimage.gaussian_filter(rgb.astype(np.float32), sigma=(0.7, 0.7, 0)), glass)
     red, green, blue = density[..., 0], density[..., 1], density[..., 2]
     chroma, mean = np.ptp(density, axis=2), density.mean(axis=2)
     stain = (chroma > MIN_CHROMA) & (chroma > MIN_RELATIVE_CHROMA * mean)
+    stain &= np.ptp(_density(rgb, glass), axis=2) > MIN_CHROMA / 2  # smoothing spreads dark edges
     stain &= red - green < 0.03 + 0.2 * green  # what absorbs red above green is no stain of tissue
     sure = red - green > 0.05 + 0.2 * green
     sure |= (blue > 0.85 * green) & (red < 0.3 * green) & (green > 0.8)
@@ -187,6 +187,11 @@ def _classify(rgb: np.ndarray, glass: np.ndarray) -> tuple[np.ndarray, np.ndarra
     faint |= (blue > 0.75 * green) & (red < 0.35 * green) & (green > 0.05)
     faint |= (mean > 0.12) & ~stain
     return stain, faint, sure
+
+
+def _density(rgb: np.ndarray, glass: np.ndarray) -> np.ndarray:
+    """Optical density (H, W, 3) float32 against the glass; brighter than glass is zero."""
+    return np.maximum(np.log10(glass / np.maximum(rgb, np.float32(1))), 0.0).astype(np.float32)
 
 
 def _grow(seed: np.ndarray, limit: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ can crash or worse when somebody else wrote them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from core_model.atomic import replacing
 from core_model.errors import FeatureStoreError
 from core_model.features import TileFeatures
 from core_model.slide import Box
@@ -93,16 +93,12 @@ class TileIndex:
         """Write vectors and places atomically; `about` says what they belong to and is checked by `load`."""
         from safetensors.numpy import save_file
 
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         tensors = {"vectors": self.vectors, "coords": self.coords, "size": np.array([self.size])}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, part, metadata={**about, "format": FORMAT})
-            part.replace(path)
+            with replacing(path) as part:
+                save_file(tensors, part, metadata={**about, "format": FORMAT})
         except OSError as error:
             raise FeatureStoreError(f"the index cannot be written ({error})", where=path) from error
-        finally:
-            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path, about: Mapping[str, str] | None = None) -> TileIndex:

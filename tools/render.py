@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from core_model.atomic import replacing
 from core_model.errors import RunError
 from core_model.slide import Box, Slide, magnification
 
@@ -81,12 +81,10 @@ def numbered_boxes(
 
 def save_jpeg(image: Image.Image, path: Path) -> None:
     """Write a JPEG without metadata, whole or not at all. Raises `RunError`."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    bare = image.convert("RGB")
+    bare.info.clear()  # comments, profiles and the like come from the slide's file
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(part, format="JPEG", quality=QUALITY)
-        part.replace(path)
+        with replacing(path) as part:
+            bare.save(part, format="JPEG", quality=QUALITY)
     except OSError as error:
         raise RunError(f"the image cannot be written ({error})", where=path) from error
-    finally:
-        part.unlink(missing_ok=True)

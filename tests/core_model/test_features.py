@@ -221,7 +221,7 @@ def test_a_writer_that_fails_leaves_nothing_behind(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("core_model.feature_file.flush", full)
+    monkeypatch.setattr("core_model.atomic.flush", full)
     with pytest.raises(FeatureStoreError, match="No space left"):
         store.save(slide, encoder, found)
     folder = store.path(slide, encoder.name).parent
