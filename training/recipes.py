@@ -158,9 +158,9 @@ def mini() -> Recipe:
             embed_dim=192, depth=3, heads=8, ffn_dim=384, tile_size=224, dilated_ratio=(1, 4)
         ),
         alignment=AlignmentConfig(embed_dim=128, depth=2, heads=4, ffn_dim=512, shared_dim=128),
-        stage1=AlignSettings(schedule=Schedule(steps=900, batch=64, learning_rate=1e-3)),
-        stage2=ProjectSettings(schedule=Schedule(steps=300, batch=48, learning_rate=2e-3)),
-        stage3=InstructSettings(schedule=Schedule(steps=1200, batch=32, learning_rate=1e-3)),
+        stage1=AlignSettings(schedule=Schedule(steps=650, batch=64, learning_rate=1e-3)),
+        stage2=ProjectSettings(schedule=Schedule(steps=250, batch=48, learning_rate=2e-3)),
+        stage3=InstructSettings(schedule=Schedule(steps=800, batch=32, learning_rate=1e-3)),
     )
 
 
