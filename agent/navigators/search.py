@@ -48,7 +48,7 @@ class SearchNavigator:
         looks = Looks(steps_of(state), context.slide.box)
         left = state["max_steps"] - len(looks.steps)
         if left <= 0:
-            return Stop(f"the budget of {state['max_steps']} steps is spent")
+            return Stop(f"the budget of {state['max_steps']} step{'s' * (state['max_steps'] != 1)} is spent")
         known = state.get("familiarity")
         if known is not None and doubts(known, context.model.name):
             return self._show(looks, state, context)

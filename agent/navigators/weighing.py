@@ -29,6 +29,8 @@ def weigh(state: AgentState, context: AgentContext, action: Action, observation:
     """The finding of a step, and the state fields it changes."""
     if not observation.ok:
         return Weighed(f"Nothing was seen: {observation.text}", {})
+    if action.tool == "retrieve":
+        return Weighed(_found(observation), {})
     if action.tool != "ask_region":
         return Weighed(first_sentences(observation.text), {})
     if state.get("options"):
@@ -94,6 +96,13 @@ def _pooled(scores: Scores, state: AgentState, context: AgentContext) -> Posteri
     regions = [scores[index] for index in sorted(scores, key=int) if index != whole_index]
     weights = context.model.config.calibration
     return pool(scores.get(whole_index), regions, weights.slide_weight, weights.region_weight)
+
+
+def _found(observation: Observation) -> str:
+    hits = observation.data["hits"]
+    best, last = hits[0], hits[-1]
+    place = ", ".join(str(int(v)) for v in best["box"])
+    return f"{len(hits)} tiles, from {best['score']:.2f} at box ({place}) down to {last['score']:.2f}."
 
 
 def _index(state: AgentState) -> str:
