@@ -44,7 +44,10 @@ def test_imports_point_one_way(package: str) -> None:
 
 
 def test_the_import_reader_sees_late_imports() -> None:
-    assert imported_packages("def f():\n    from agent.graph import x\n    import torch.nn") == {"agent", "torch"}
+    assert imported_packages("def f():\n    from agent.graph import x\n    import torch.nn") == {
+        "agent",
+        "torch",
+    }
 
 
 @pytest.mark.parametrize(
