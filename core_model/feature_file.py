@@ -20,7 +20,7 @@ from core_model.tissue import METHOD
 FORMAT = "giant-features-1"
 
 
-class UnusableFile(Exception):  # noqa: N818 - says what it is
+class UnusableFile(Exception):
     """A file that is not these features of this slide, whole; the message says why."""
 
 

@@ -179,7 +179,7 @@ class Toolbox:
         }
 
 
-class _BadArgs(Exception):  # noqa: N818 - never leaves this file
+class _BadArgs(Exception):
     """Arguments that do not fit the tool, in one line."""
 
 
