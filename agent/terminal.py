@@ -28,6 +28,10 @@ CITED = 6
 """Pieces of evidence listed in the terminal; the report has them all."""
 
 
+PIPED_WIDTH = 200
+"""Characters that a table may take where no terminal sets its width."""
+
+
 @contextmanager
 def tile_bar(console: Console, quiet: bool) -> Iterator[Progress | None]:
     """A progress bar for tiles on `console`; None where the user wants none or nobody watches."""
@@ -47,7 +51,9 @@ def stderr() -> Console:
 
 def stdout() -> Console:
     """A console on stdout that prints texts as they are; lines are not broken where it is piped."""
-    return Console(markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+    piped = not sys.stdout.isatty()
+    width = PIPED_WIDTH if piped else None
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=piped, width=width)
 
 
 def quieten_libraries(quiet: bool) -> None:

@@ -71,15 +71,17 @@ def as_table(summary: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    titles = ("task", "mode", "n", "metric", "%", "sd", "95 %", "constant", "random", "abst.", "failed", "s")
-    for title in titles:
-        table.add_column(title, justify="left" if title in ("task", "mode", "metric") else "right")
+    table.add_column("task", overflow="fold")
+    table.add_column("mode")
+    for title in ("n", "% ± sd", "95 %", "const", "random", "abst", "fail", "s"):
+        table.add_column(title, justify="right", no_wrap=True)
     for task, modes in summary["tasks"].items():
         for mode, f in modes.items():
+            balanced = " (balanced)" if f["metric"] == "balanced_accuracy" else ""
             table.add_row(
-                *(task, mode, str(f["n"]), f["metric"].replace("_", " ")),
-                *(f"{100 * f['value']:.1f}", f"{100 * f['sd']:.1f}"),
-                f"{100 * f['low']:.1f} to {100 * f['high']:.1f}",
+                *(f"{task}{balanced}", mode, str(f["n"])),
+                f"{100 * f['value']:.1f} ± {100 * f['sd']:.1f}",
+                f"{100 * f['low']:.0f}–{100 * f['high']:.0f}",
                 *(f"{100 * f['best_constant']:.1f}", f"{100 * f['random']:.1f}"),
                 *(str(f["abstained"]), str(f["failed"]), f"{f['seconds']:.1f}"),
             )

@@ -1,0 +1,137 @@
+"""The command line as a user and a script meet it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_fakes import PaintModel, giant, one_line, only_json, paint
+
+ROOT = Path(__file__).resolve().parents[2]
+ASK = ("--option", "purple", "--option", "pink", "--mpp", "2")
+FIELDS = {
+    *("question", "answer", "choice", "options", "confidence", "abstained", "reason", "evidence"),
+    *("coverage", "steps", "model", "mode", "slide", "cost", "run_dir"),
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import core_model
+
+    monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(core_model, "load_model", lambda *_: PaintModel(), raising=False)
+
+
+def test_json_is_one_object_with_the_fields_that_scripts_read(tmp_path: Path) -> None:
+    result = giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK, "--json")
+    answer = only_json(result)
+    assert set(answer) == FIELDS
+    assert answer["choice"] == "purple"
+    assert set(answer["evidence"][0]) == {"step", "tool", "box", "mpp", "finding", "image"}
+    assert set(answer["slide"]) == {"id", "width", "height", "mpp"}
+    assert set(answer["cost"]) == {"seconds", "regions", "pixels", "tokens_in", "tokens_out"}
+    assert (Path(answer["run_dir"]) / "report.html").is_file()
+
+
+def test_steps_go_to_stderr_and_the_answer_to_stdout(tmp_path: Path) -> None:
+    result = giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK, "--out", tmp_path / "run")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("purple\n")
+    assert f"Report: {tmp_path / 'run' / 'report.html'}" in result.stdout
+    assert "Not for diagnosis" in result.stdout
+    assert "overview" in result.stderr
+    assert "ask region" in result.stderr
+
+
+def test_quiet_says_nothing_but_the_answer(tmp_path: Path) -> None:
+    result = giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK, "--quiet")
+    assert result.stderr == ""
+    assert "purple" in result.stdout
+
+
+def test_texts_are_not_read_as_markup(tmp_path: Path) -> None:
+    options = ("--option", "[bold]x[/bold]", "--option", "[/]", "--mpp", "2")
+    result = giant("ask", paint(tmp_path / "a.png"), "Which?", *options)
+    assert result.exit_code == 0
+    assert "[bold]x[/bold]" in result.stdout
+
+
+def test_resume_of_a_finished_run_gives_its_answer_again(tmp_path: Path) -> None:
+    slide, out = paint(tmp_path / "a.png"), tmp_path / "run"
+    first = only_json(giant("ask", slide, "Which?", *ASK, "--out", out, "--json"))
+    assert "--resume" in one_line(giant("ask", slide, "Which?", *ASK, "--out", out))
+    again = only_json(giant("ask", slide, "Which?", *ASK, "--out", out, "--resume", "--json"))
+    assert again["choice"] == first["choice"]
+    assert again["evidence"] == first["evidence"]
+
+
+def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent import session
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "stream", interrupted)
+    result = giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK)
+    assert result.exit_code == 130
+    assert "--resume" in one_line(result)
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent import session
+
+    monkeypatch.setattr(session, "stream", lambda *_, **__: [][0])
+    assert isinstance(giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK).exception, IndexError)
+
+
+def test_a_broken_part_is_named_when_its_command_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    broken = EntryPoint("training", "no_such_module_of_ours.cli:register", "giant.commands")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: [broken])
+    assert giant("--help").exit_code == 0
+    result = giant("train", "all")
+    assert result.exit_code == 1
+    line = one_line(result)
+    assert "'training'" in line
+    assert "no_such_module_of_ours" in line
+
+
+def test_commands_of_other_packages_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    added = EntryPoint("eval", "eval.cli:register", "giant.commands")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: [added])
+    assert "eval" in giant("--help").stdout
+    assert "there is no bench 'x'" in one_line(giant("bench", "x"))
+
+
+def test_an_unknown_command_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: [])
+    result = giant("nonsense")
+    assert result.exit_code == 2
+    assert "No such command" in result.stderr
+
+
+@pytest.mark.parametrize("args", [["--help"], ["ask", "--help"], ["report", "--help"]])
+def test_help_loads_nothing_heavy(args: list[str]) -> None:
+    """In a fresh process, with the real entry points of the checkout."""
+    code = (
+        "import sys; sys.argv = ['giant', *sys.argv[1:]]\n"
+        "from agent.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'PIL', 'langgraph', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: giant" in done.stdout
