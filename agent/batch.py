@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from agent.records import Answer, Record, SlideFacts
-from agent.trace import write_json, write_text
+from agent.trace import read_trace, write_json, write_text
 from core_model.errors import GiantError, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -43,10 +43,11 @@ class Asked:
     name: str
     question: str
     options: tuple[str, ...] | None = None
+    mode: str = "agent"
 
 
 ASKED = (
-    Asked("description", "Describe this slide."),
+    Asked("description", "Describe this slide.", mode="slide"),  # regions differ, so words do not pool
     Asked("tumour", "Is there tumour?", ("yes", "no")),
     Asked(
         "diagnosis",
@@ -71,7 +72,10 @@ class Finding(Record):
     """What one question of a report came to."""
 
     name: str
+    said: str
+    """The option chosen, or the model's own words."""
     answer: str
+    """The answer with what it rests on."""
     choice: str | None
     confidence: float
     abstained: bool
@@ -226,6 +230,7 @@ class Batch:
                     options=asked.options,
                     model=model,
                     mpp=self.mpp,
+                    mode=asked.mode,
                     max_steps=self.max_steps,
                     seed=self.seed,
                     out=folder / asked.name,
@@ -239,7 +244,7 @@ def in_words(findings: Sequence[Finding]) -> str:
     """The report as text. A finding without an answer says that it has none."""
     lines = []
     for finding in findings:
-        said = "no answer (abstained)" if finding.abstained else finding.choice or finding.answer
+        said = "no answer (abstained)" if finding.abstained else finding.said
         lines.append(f"{finding.name.capitalize()}: {said.rstrip('.')}.")
     return " ".join(lines)
 
@@ -266,6 +271,7 @@ def render(template: str, **values: Any) -> str:
 def _finding(asked: Asked, answer: Answer) -> Finding:
     return Finding(
         name=asked.name,
+        said=answer.choice or _own_words(Path(answer.run_dir)) or answer.answer,
         answer=answer.answer,
         choice=answer.choice,
         confidence=answer.confidence,
@@ -273,3 +279,9 @@ def _finding(asked: Asked, answer: Answer) -> Finding:
         reason=answer.reason,
         run=asked.name,
     )
+
+
+def _own_words(run: Path) -> str | None:
+    """What the model said of the whole slide, without what the agent says about it."""
+    said = (step.observation.data.get("answer") for step in read_trace(run))
+    return next((str(words) for words in said if words), None)
