@@ -27,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 
 FLOOR = 1e-4
 """Smallest probability of a look when looks are pooled, as the agent pools them."""
+IMPOSSIBLE = -1e6
+"""Log-probability of an option that a question does not have."""
 TEMPERATURES = np.geomspace(0.25, 8.0, 61)
 SLIDE_WEIGHTS = np.linspace(0.0, 1.5, 16)
 REGION_WEIGHTS = np.linspace(0.0, 1.0, 11)
@@ -75,9 +77,13 @@ def fitted(heard: Sequence[Heard]) -> Calibration:
     """
     if not heard:
         return Calibration()
-    temperature = min(TEMPERATURES, key=lambda t: np.mean([_loss(_cool(h.whole, t), h.truth) for h in heard]))
+    wholes = _padded([h.whole for h in heard])  # (Q, O)
+    truths = np.array([h.truth for h in heard])
+    temperature = min(TEMPERATURES, key=lambda t: _loss(wholes / t, truths))
+    slides = _padded([_floored(_cool(h.whole, temperature)) for h in heard])  # (Q, O)
+    regions = _padded([_mean_look(h, temperature) for h in heard])  # (Q, O)
     weights = [(a, b) for b in REGION_WEIGHTS for a in SLIDE_WEIGHTS if a + b > 0]
-    losses = [np.mean([_loss(pooled(h, temperature, *pair), h.truth) for h in heard]) for pair in weights]
+    losses = [_loss(a * slides + b * regions, truths) for a, b in weights]
     slide_weight, region_weight = weights[int(np.argmin(losses))]
     logs = [pooled(h, temperature, slide_weight, region_weight) for h in heard]
     return Calibration(
@@ -93,11 +99,27 @@ def fitted(heard: Sequence[Heard]) -> Calibration:
 
 def pooled(heard: Heard, temperature: float, slide_weight: float, region_weight: float) -> Floats:
     """Log-linear pool (O,) of slide and regions: weighted logs, the regions' averaged, normalised."""
-    total = slide_weight * np.maximum(_cool(heard.whole, temperature), np.log(FLOOR))
-    if len(heard.regions):
-        looks = np.maximum(_cool(heard.regions, temperature), np.log(FLOOR))  # (R, O)
-        total = total + region_weight * looks.mean(axis=0)
-    return _normal(total)
+    whole = _floored(_cool(heard.whole, temperature))
+    return _normal(slide_weight * whole + region_weight * _mean_look(heard, temperature))
+
+
+def _mean_look(heard: Heard, temperature: float) -> Floats:
+    """(O,) mean of the regions' log-probabilities; zeros where there is no region."""
+    if not len(heard.regions):
+        return np.zeros_like(heard.whole)
+    return _floored(_cool(heard.regions, temperature)).mean(axis=0)
+
+
+def _floored(logs: Floats) -> Floats:
+    return np.maximum(logs, np.log(FLOOR))
+
+
+def _padded(rows: Sequence[Floats]) -> Floats:
+    """(Q, O) of the most options; options that a question does not have are as good as impossible."""
+    table = np.full((len(rows), max(len(row) for row in rows)), IMPOSSIBLE)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return table
 
 
 def abstain_below(confidence: Sequence[float], right: Sequence[bool]) -> float:
@@ -122,8 +144,9 @@ def _cool(logs: Floats, temperature: float) -> Floats:
     return _normal(logs / temperature)
 
 
-def _loss(logs: Floats, truth: int) -> float:
-    return -float(logs[truth])
+def _loss(logs: Floats, truths: npt.NDArray[np.int64]) -> float:
+    """Mean negative log-likelihood of the truths under (Q, O) unnormalised logs."""
+    return -float(_normal(logs)[np.arange(len(truths)), truths].mean())
 
 
 def hear(model: WsiLlava, item: ClosedQuestion, features: TileFeatures, settings: CalibrateSettings) -> Heard:

@@ -185,7 +185,7 @@ def tiny() -> Recipe:
         stage1=AlignSettings(schedule=Schedule(steps=20, batch=16, learning_rate=5e-3, save_every=5)),
         stage2=ProjectSettings(schedule=Schedule(steps=20, batch=8, learning_rate=5e-3, save_every=5)),
         stage3=InstructSettings(
-            schedule=Schedule(steps=20, batch=8, learning_rate=5e-3, save_every=5), rank=4, alpha=8
+            schedule=Schedule(steps=40, batch=8, learning_rate=2e-2, save_every=5), rank=4, alpha=8
         ),
         calibrate=CalibrateSettings(regions=2, window=2, centroids=8),
     )

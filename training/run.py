@@ -173,7 +173,7 @@ def _refuse_stale(run: Run, wanted: Sequence[str], marks: dict[str, str]) -> Non
 def _stale(run: Run, names: Sequence[str]) -> RunError:
     folders = ", ".join(str(run.folder(name)) for name in names)
     return RunError(
-        f"{', '.join(names)} was made with other settings or another cohort",
+        f"made with other settings or another cohort: {', '.join(names)}",
         where=run.out,
-        fix=f"give the same ones, or remove {folders} to make it anew",
+        fix=f"give the same ones, or remove {folders} to make anew what lies there",
     )
