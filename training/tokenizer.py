@@ -71,4 +71,5 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTr
 
 def word_list(texts: Iterable[str]) -> list[str]:
     """The content words of `texts`, sorted, each once (see `core_model.words`)."""
-    return sorted({word for text in texts for word in content_words(clean(text))})
+    # Special tokens stand between words without spaces: removed bare, they would join their neighbours.
+    return sorted({word for text in texts for word in content_words(clean(text.replace(EOS, " ")))})
