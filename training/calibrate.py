@@ -36,7 +36,7 @@ LEAST_RIGHT = 0.4
 """Answers of a confidence at which fewer than this share are right are not worth giving."""
 FEWEST = 10
 """Answers from which such a share may be concluded."""
-MARGIN = 1.1
+MARGIN = 1.15
 """Distance and surprise may exceed those of validation by this factor and still count as familiar."""
 FAMILIAR_TILES = 40000
 """Training tiles that the centroids are fitted on, at most."""
@@ -62,9 +62,11 @@ def calibrate(
     progress: Progress = quiet,
 ) -> Calibration:
     """Temperature, pooling weights and the confidence to abstain below, from a model at temperature 1."""
-    heard = []
+    heard, tiles = [], {}  # type: tuple[list[Heard], dict[str, npt.NDArray[np.float32]]]
     for done, item in enumerate(asked, start=1):
-        heard.append(hear(model, item, features[item.slide], settings))
+        if item.slide not in tiles:
+            tiles[item.slide] = model.embed_tiles(features[item.slide])
+        heard.append(hear(model, item, features[item.slide], tiles[item.slide], settings))
         progress("calibrate", done, len(asked))
     return fitted(heard)
 
@@ -149,11 +151,22 @@ def _loss(logs: Floats, truths: npt.NDArray[np.int64]) -> float:
     return -float(_normal(logs)[np.arange(len(truths)), truths].mean())
 
 
-def hear(model: WsiLlava, item: ClosedQuestion, features: TileFeatures, settings: CalibrateSettings) -> Heard:
-    """Ask about the slide, then about the windows that best tell its two likeliest options apart."""
+def hear(
+    model: WsiLlava,
+    item: ClosedQuestion,
+    features: TileFeatures,
+    tiles: npt.NDArray[np.float32],
+    settings: CalibrateSettings,
+) -> Heard:
+    """Ask about the slide, then about the windows that best tell its two likeliest options apart.
+
+    `tiles` (N, E): the slide's tiles in the common space.
+    """
     whole = _logs(model.score_options(features, item.question, item.options))
     first, second = (item.options[i] for i in np.argsort(-whole)[:2])
-    boxes = telling_windows(model, features, item.question, (first, second), settings)
+    texts = [f"{item.question.rstrip('?:. ')}: {option}" for option in (first, second)]
+    ends = model.embed_text(texts)  # (2, E)
+    boxes = telling_windows(features, np.abs(tiles @ (ends[0] - ends[1])), settings)
     parts = [features.inside(box) for box in boxes]
     regions = _logs(model.score_options_many(parts, item.question, item.options))
     return Heard(whole, regions, item.options.index(item.answer))
@@ -164,15 +177,9 @@ def _logs(probabilities: npt.NDArray[np.floating]) -> Floats:
 
 
 def telling_windows(
-    model: WsiLlava,
-    features: TileFeatures,
-    question: str,
-    options: Sequence[str],
-    settings: CalibrateSettings,
+    features: TileFeatures, worth: npt.NDArray[np.floating], settings: CalibrateSettings
 ) -> list[Box]:
-    """Windows around the tiles whose likeness to the two options differs most, none of them overlapping."""
-    texts = model.embed_text([f"{question.rstrip('?:. ')}: {option}" for option in options])  # (2, E)
-    worth = np.abs(model.embed_tiles(features) @ (texts[0] - texts[1]))  # (N,)
+    """Windows around the tiles of most worth (N,), none of them overlapping."""
     side = settings.window * features.size
     boxes: list[Box] = []
     for i in np.argsort(-worth):
