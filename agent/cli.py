@@ -35,7 +35,10 @@ class Commands(TyperGroup):
             typer.echo(f"giant: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
-            typer.echo("giant: interrupted; repeat the command with --resume to go on from there", err=True)
+            called = self.commands.get(ctx.invoked_subcommand)
+            resumes = called is not None and any(option.name == "resume" for option in called.params)
+            how = "; repeat the command with --resume to go on from there" if resumes else ""
+            typer.echo(f"giant: interrupted{how}", err=True)
             raise typer.Exit(130) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -119,7 +119,11 @@ def _tell(items: list[tuple[Step, Ranked]], looks: Looks) -> str:
     for step, here in strongest:
         box = step.observation.box
         place = "the whole slide" if step is looks.whole or box is None else f"x {box.x}, y {box.y}"
-        told.append(f"step {step.index} ({place}: {here.name} {here.p:.2f})")
+        told.append(
+            f"step {step.index} ({place}: {here.name} {here.p:.2f})"
+            if here.p < 1
+            else f"step {step.index} ({place})"
+        )
     more = len(items) - len(strongest)
     return "; ".join(told) + (f"; and {more} more" if more else "")
 

@@ -140,7 +140,7 @@ def environment(*, html: bool) -> Environment:
         keep_trailing_newline=True,
     )
     filters: dict[str, Callable[..., str]] = {
-        "percent": human_share,
+        "percent": lambda share: human_share(share).replace(" %", "\u00a0%"),
         "count": lambda number: f"{number:,}",
         "mpp": lambda value: f"{value:.3g} µm/px",
         "times": lambda value: f"{magnification(value):.3g}×",

@@ -54,13 +54,14 @@ def _command(name: str):  # type: ignore[no-untyped-def]  # typer reads the inne
 def train(command: str, recipe: str, data: Path, out: Path, resume: bool, overrides: list[str]) -> None:
     """Run the steps of one command and print what was measured."""
     _require_extra()
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     from training.recipes import make_recipe
     from training.run import COMMANDS
     from training.run import train as train_steps
 
     disable_progress_bar()
+    set_verbosity_error()
     chosen = make_recipe(recipe, overrides)
     with _bars() as progress:
         run = train_steps(chosen, data, out, command=command, resume=resume, progress=progress)

@@ -7,6 +7,7 @@ checkpoint needs no adapter library.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,11 +67,11 @@ def add_lora(llava: Any, settings: InstructSettings) -> Any:
     llava.requires_grad_(False)
     language_model = llava.model.language_model
     targets = [name for name, module in language_model.named_modules() if isinstance(module, nn.Linear)]
-    adapted = PeftModel(
-        language_model,
-        LoraConfig(
-            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
-        ),
+    lora = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
     )
+    with warnings.catch_warnings():  # peft reads an attribute that transformers has renamed
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = PeftModel(language_model, lora)
     llava.model.multi_modal_projector.requires_grad_(True)
     return adapted

@@ -69,6 +69,8 @@ class Looks:
         lead = margin(posteriors[-1])
         if lead <= largest:
             return None
+        if len(posteriors[-1]) == 1:
+            return f"the model gave the same answer at all {len(self.regions)} regions"
         return f"the lead of {lead:.2f} is more than any look has changed so far ({largest:.2f})"
 
     def _posteriors(self) -> list[Posterior]:

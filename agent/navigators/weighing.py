@@ -64,7 +64,9 @@ def _open(state: AgentState, context: AgentContext, action: Action, observation:
         "posterior": _pooled(scores, state, context),
     }
     heard = f"Here the model says “{text}” ({p:.2f} per token)" if text else "Here the model says nothing"
-    return Weighed(f"{heard}; {in_words(scores[_index(state)])}.", updates)
+    # Of one hypothesis the share is 1 by construction: it would only look like certainty.
+    shares = f"; {in_words(scores[_index(state)])}" if len(hypotheses) > 1 else ""
+    return Weighed(f"{heard}{shares}.", updates)
 
 
 def _score(

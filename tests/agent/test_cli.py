@@ -83,6 +83,18 @@ def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert "--resume" in one_line(result)
 
 
+def test_what_cannot_be_resumed_does_not_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent import doctor
+
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "examine", interrupted)
+    result = giant("doctor")
+    assert result.exit_code == 130
+    assert one_line(result) == "giant: interrupted"
+
+
 def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from agent import session
 

@@ -121,7 +121,7 @@ def read_page(folder: Path) -> Reader:
 
 def test_page_says_what_matters(tmp_path: Path) -> None:
     page = read_page(write_run(tmp_path / "run"))
-    text = " ".join(page.text.split())
+    text = " ".join(page.text.split())  # also turns spaces that do not break into plain ones
     for part in (
         *("Is there necrosis?", "focal", "80 %", "42 %", "Not for diagnosis.", "mini 3", "case 7"),
         *("1 µm/px (10×)", "300 µm × 200 µm", "1,000, 800; 600 × 400 px", "1 could not be read", "1.50 mm²"),
