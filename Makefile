@@ -20,7 +20,7 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt $(VENV)/.installed
 	@touch $@
 
 $(DEMO)/slide.tiff: $(VENV)/.installed
-	$(BIN)/giant phantom --demo --out $(DEMO) --seed 20
+	$(BIN)/giant phantom --demo --out $(DEMO) --seed 1
 
 ask: $(DEMO)/slide.tiff
 	$(BIN)/giant ask $(DEMO)/slide.tiff "What is the diagnosis?"
