@@ -41,7 +41,7 @@ def evaluate(
     from core_model.errors import UsageError
     from eval import load_benchmark
     from eval.modes import Budget, check_modes
-    from eval.runner import Plan, run
+    from eval.runner import Plan, run, weights
     from eval.summary import as_table, summarise, write_summary
 
     quieten_libraries(quiet)
@@ -56,7 +56,8 @@ def evaluate(
         raise UsageError("the slides are not given", fix="Add --slides DIR")
     budget = Budget(max_steps=max_steps, seed=seed)
     plan = Plan(questions, folder, modes, out, model, budget, workers, keep_runs)
-    about = {"benchmark": name, "data": str(data), "model": model, "max_steps": max_steps, "seed": seed}
+    about = {"benchmark": name, "data": str(data), "max_steps": max_steps, "seed": seed}
+    about |= {"model": model, "weights": weights(model)}
     results = run(plan, resume, None if quiet else _teller(len(questions) * len(modes)))
     summary = summarise(results, about | provenance())
     write_summary(out / "summary.json", summary)

@@ -6,6 +6,8 @@ each worker. What fails is a result too: it is counted, listed, and tried again 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -13,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from eval.results import Result, append_result, common, failure, read_results, w
 
 log = logging.getLogger(__name__)
 
-RESULTS = "results.jsonl"
+RESULTS, CONDITIONS = "results.jsonl", "conditions.json"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def run(plan: Plan, resume: bool = False, say: Callable[[Result], None] | None =
         plan.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot be made ({error.strerror})", where=plan.out) from error
+    _same_conditions(plan, resume)
     write_results(path, before)
     results = list(before)
     for result in _answers(plan, tasks(plan, {r.key for r in before})):
@@ -188,6 +191,29 @@ def _before(path: Path, resume: bool) -> list[Result]:
             raise RunError("already holds results", where=path.parent, fix="Add --resume or change --out")
         return []
     return [result for result in read_results(path) if result.error is None]
+
+
+def _same_conditions(plan: Plan, resume: bool) -> None:
+    """Note what the answers depend on; a run goes on only under the same. Raises `RunError`."""
+    from agent.trace import write_text
+
+    now = {"weights": weights(plan.model), **asdict(plan.budget)}
+    path = plan.out / CONDITIONS
+    if resume and path.exists():
+        then = json.loads(path.read_text(encoding="utf-8"))
+        if then != now:
+            raise RunError(f"was run with {then}, not {now}", where=plan.out, fix="Choose another --out")
+    write_text(path, json.dumps(now) + "\n")
+
+
+def weights(model: Any) -> str:
+    """What tells one model's weights from another's: a digest of the manifest, else the model's name."""
+    from core_model.tile_encoder import MINI
+
+    if not isinstance(model, str | Path):
+        return str(model.name)
+    manifest = (MINI if str(model) == "mini" else Path(model)) / "manifest.json"
+    return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.is_file() else str(model)
 
 
 def _load(model: Any) -> Any:

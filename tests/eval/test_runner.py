@@ -154,6 +154,13 @@ def test_resume_asks_what_is_missing_or_failed(slides: Path, tmp_path: Path, ask
     assert not asked.calls
 
 
+def test_answers_under_other_conditions_are_not_mixed(slides: Path, tmp_path: Path, asked: Asked) -> None:
+    run(plan(slides, tmp_path, question(1, "a.tiff")))
+    other = plan(slides, tmp_path, question(1, "a.tiff"), budget=modes.Budget(seed=7))
+    with pytest.raises(RunError, match="seed"):
+        run(other, resume=True)
+
+
 def test_a_damaged_results_file_is_not_resumed(slides: Path, tmp_path: Path, asked: Asked) -> None:
     run(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff")))
     path = tmp_path / "out" / "results.jsonl"
