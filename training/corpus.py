@@ -159,7 +159,7 @@ def _written_readings(cohort: Path, names: Sequence[str]) -> Iterator[Reading]:
     turns: dict[str, list[Turn]] = {name: [] for name in names if name in reports}
     try:
         for row in rows:
-            turns.get(slide_name(row["image"]), []).extend(_dialogue(row["conversations"]))
+            turns.get(slide_name(row["image"]), []).extend(dialogue(row["conversations"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CohortError(f"a conversation is malformed ({error!r})", where=path) from error
     for name, about in turns.items():
@@ -167,7 +167,7 @@ def _written_readings(cohort: Path, names: Sequence[str]) -> Iterator[Reading]:
             yield Reading(reports[name], tuple(about[start : start + TURNS]))
 
 
-def _dialogue(messages: Sequence[dict[str, Any]]) -> Iterator[Turn]:
+def dialogue(messages: Sequence[dict[str, Any]]) -> Iterator[Turn]:
     """Question–answer pairs of one conversation in WSI-Bench's format."""
     for human, answer in zip(messages[::2], messages[1::2], strict=True):
         if (human["from"], answer["from"]) != ("human", "gpt"):

@@ -12,11 +12,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from core_model.conversation import IMAGE, Turn
+from core_model.conversation import Turn
 from core_model.errors import CohortError
-from training.corpus import slide_name, split_names
+from training.corpus import dialogue, slide_name, split_names
 from training.phantom.truth import PhantomTruth
 
 SHOWN = 5
@@ -145,14 +144,6 @@ def _read_turns(path: Path, known: Mapping[str, Path]) -> dict[str, tuple[Turn, 
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _malformed(path, f"conversation {number}", error) from error
     return {name: tuple(pairs) for name, pairs in turns.items()}
-
-
-def dialogue(messages: list[dict[str, Any]]) -> Iterator[Turn]:
-    """Question–answer pairs of one conversation in WSI-Bench's format. Raises ValueError or KeyError."""
-    for human, answer in zip(messages[::2], messages[1::2], strict=True):
-        if (human["from"], answer["from"]) != ("human", "gpt"):
-            raise ValueError("human and gpt must take turns")
-        yield Turn(human["value"].replace(IMAGE, "").strip(), answer["value"])
 
 
 def _read_questions(path: Path, known: Mapping[str, Path]) -> Iterator[ClosedQuestion]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,11 +59,13 @@ def pretrain_language_model(
     *,
     settings: LanguageModelSettings | None = None,
     held_out: Sequence[Reading] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> LlamaForCausalLM:
     """Train a Llama from scratch on `texts` and save it, its tokenizer and its log in `out`.
 
     `texts` are whole documents (see `training.corpus`). With `held_out`, perplexity and reading accuracy on
-    them are logged and written to `out/log.json`. Raises CohortError if there is no text.
+    them are logged and written to `out/log.json`. `progress` is told steps done and steps in all. Raises
+    CohortError if there is no text.
     """
     from transformers import set_seed
 
@@ -74,6 +76,7 @@ def pretrain_language_model(
     model = build_language_model(settings.model, tokenizer)
     documents = [encode_document(tokenizer, text, settings) for text in texts]
     trainer = _trainer(model, documents, tokenizer.pad_token_id, Path(out), settings)
+    _report_to(trainer, progress)
     # Measured on CPU: the fused attention's backward pass takes half again as long as the plain one's.
     model.set_attn_implementation("eager")
     trainer.train()
@@ -210,6 +213,19 @@ def _trainer(
         train_dataset=documents,
         data_collator=collate,
     )
+
+
+def _report_to(trainer: Any, progress: Callable[[int, int], None] | None) -> None:
+    """Tell `progress` of every step, instead of printing losses on stdout."""
+    from transformers import PrinterCallback, TrainerCallback
+
+    class Report(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if progress is not None:
+                progress(state.global_step, state.max_steps)
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Report())
 
 
 def _arguments(out: Path, settings: LanguageModelSettings, make: Any) -> Any:

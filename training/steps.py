@@ -130,7 +130,12 @@ def language(run: Run, resume: bool) -> None:
     tokenizer = train_tokenizer(texts, recipe.vocabulary)
     held_out = cohort_readings(run.data, seed=recipe.seed + 1)
     pretrain_language_model(
-        texts, tokenizer, run.folder("language"), settings=recipe.language, held_out=held_out
+        texts,
+        tokenizer,
+        run.folder("language"),
+        settings=recipe.language,
+        held_out=held_out,
+        progress=lambda done, total: run.progress("language", done, total),
     )
 
 
@@ -264,6 +269,7 @@ def provenance(run: Run, figures: Mapping[str, float]) -> dict[str, Any]:
         "settings": json.loads(run.recipe.model_dump_json(exclude={"tiles"})),
         "real_tiles": run.recipe.tiles is not None,
         "slides": {"train": len(cohort.train), "val": len(cohort.val), "with_truth": len(cohort.truths)},
+        "phantom_seeds": sorted({truth.seed for truth in cohort.truths.values()}),
         "tiles": json.loads(tile_log.read_text("utf-8").splitlines()[-1]).get("held_out", {}),
         "language": {key: reading[key] for key in ("perplexity", "accuracy") if key in reading},
         "stages": {name: read_metrics(run.folder(name)) for name in ("stage1", "stage2", "stage3")},
