@@ -53,12 +53,13 @@ def _parts(config: ModelConfig) -> list[str]:
 
 
 def _data(record: Mapping[str, Any]) -> list[str]:
-    slides, seeds = record["slides"], ", ".join(str(seed) for seed in record["phantom_seeds"])
+    slides = record["slides"]
+    seeds = "".join(f", seed {seed}" for seed in record["phantom_seeds"])
     lines = [
         "## Data",
         "",
         f"- {slides['train']} training and {slides['val']} validation slides,"
-        f" {slides['with_truth']} of them procedural (`giant phantom`{f', seed {seeds}' if seeds else ''}), with"
+        f" {slides['with_truth']} of them procedural (`giant phantom`{seeds}), with"
         " reports and questions made from their truth.",
     ]
     if record["real_tiles"]:
