@@ -87,7 +87,8 @@ class ViTTileEncoder:
             torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bf16),
         ):
             out = self.network(pixel_values=self.pixels(images)).last_hidden_state[:, 0]  # (N, dim)
-        return out.float().cpu().numpy()
+        # A copy: a view would keep all tokens of the batch in memory, 4.8 MB for 32 tiles.
+        return out.float().cpu().numpy().copy()
 
     def pixels(self, images: list[Image.Image]) -> torch.Tensor:
         """Images → normalised (N, 3, px, px) float32 on the encoder's device."""

@@ -92,3 +92,9 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         load_tile_encoder("uni")
     with pytest.raises(CheckpointError, match="no vision transformer"):
         load_tile_encoder(tmp_path)
+
+
+def test_vectors_do_not_keep_the_tokens_they_were_cut_from(tiny_checkpoint: Path) -> None:
+    encoder = load_tile_encoder(str(tiny_checkpoint))
+    vectors = encoder.encode([Image.new("RGB", (encoder.tile_px, encoder.tile_px))] * 3)
+    assert vectors.base is None
