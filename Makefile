@@ -36,9 +36,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed
+bench: $(DEMO)/slide.tiff
 	$(BIN)/giant bench startup
-	$(BIN)/giant bench ask
+	$(BIN)/giant bench ask --slide $(DEMO)/slide.tiff
 
 clean:
-	rm -rf $(VENV) $(DEMO) build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) giant-bench build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

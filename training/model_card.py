@@ -67,6 +67,10 @@ def _data(record: Mapping[str, Any]) -> list[str]:
             "- The tile encoder has also seen labelled photographs of real tissue, split by group;"
             " no other part has seen real tissue."
         )
+        source = record["settings"].get("tiles_source")
+        lines.append(
+            f"- Real tiles: {source}" if source else "- Where the real tiles come from was not recorded."
+        )
     return [*lines, ""]
 
 

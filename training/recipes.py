@@ -116,6 +116,8 @@ class Recipe(_Record):
     """Seed of regions, texts and stages; the pretraining steps have seeds of their own."""
     tiles: str | None = None
     """Folder of labelled real tiles with `tiles.csv` for the tile encoder; None: phantom tiles only."""
+    tiles_source: str | None = None
+    """Where the real tiles come from, for the model card: data set, reference, licence."""
     vocabulary: int = 1500
     """Tokens of the tokenizer."""
     texts_per_slide: int = 32

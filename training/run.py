@@ -50,7 +50,7 @@ STEPS: dict[str, Step] = {
     "tokens": Step(steps.tokens, ("stage1",), ()),
     "stage2": Step(steps.stage2, ("tokens",), ("stage2",)),
     "stage3": Step(steps.stage3, ("stage2",), ("stage3",)),
-    "model": Step(steps.model, ("stage3",), ("calibrate",)),
+    "model": Step(steps.model, ("stage3",), ("calibrate", "tiles_source")),
 }
 """In order."""
 
