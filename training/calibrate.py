@@ -36,7 +36,7 @@ LEAST_RIGHT = 0.4
 """Answers of a confidence at which fewer than this share are right are not worth giving."""
 FEWEST = 10
 """Answers from which such a share may be concluded."""
-MARGIN = 1.15
+MARGIN = 1.1
 """Distance and surprise may exceed those of validation by this factor and still count as familiar."""
 FAMILIAR_TILES = 40000
 """Training tiles that the centroids are fitted on, at most."""
