@@ -19,20 +19,43 @@ class _Record(BaseModel):
 class TileEncoderConfig(_Record):
     """A vision transformer that turns one tile into one vector (the CLS token after the last LayerNorm)."""
 
-    class_name: Literal["ViTModel"] = "ViTModel"
-    """Class of transformers that is built."""
+    class_name: Literal["ViTModel", "Dinov2Model"] = "ViTModel"
+    """Class of transformers that is built; Dinov2 with SwiGLU, layer scale and no mask token."""
     embed_dim: int = 192
     depth: int = 6
     heads: int = 3
     ffn_dim: int = 768
+    """Channels of the hidden layer; of SwiGLU those after gating."""
     patch_px: int = 16
     """Side of the patches that become tokens, px."""
     tile_px: int = 224
     """Side of the tile image, px; other sizes are resized."""
+    crop_px: int | None = None
+    """Side of the centre that the network sees of it, px; None: all."""
     mpp: float = 0.5
     """µm per px at which tiles are read."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @property
+    def image_px(self) -> int:
+        """Side of the image that the network sees, px."""
+        return self.crop_px or self.tile_px
+
+    @classmethod
+    def gigapath(cls) -> Self:
+        """Prov-GigaPath's ViT-g/16 with its preprocessing: 1,134,953,984 parameters."""
+        return cls(
+            class_name="Dinov2Model",
+            embed_dim=1536,
+            depth=40,
+            heads=24,
+            ffn_dim=4096,
+            tile_px=256,
+            crop_px=224,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+        )
 
 
 class SlideEncoderConfig(_Record):
@@ -95,7 +118,10 @@ class SlideEncoderConfig(_Record):
 class AlignmentConfig(_Record):
     """Stage 1: text tower and slide head that meet in one space of `shared_dim` channels."""
 
-    class_name: Literal["BertModel"] = "BertModel"
+    class_name: str = "BertModel"
+    """Class of transformers; the dimensions below are a BERT's and unused where `text_config` is given."""
+    text_config: dict[str, Any] | None = None
+    """transformers' configuration of a pretrained text encoder, which brings a tokenizer of its own."""
     vocab_size: int = 0
     """Filled in by `ModelConfig.for_tokenizer`."""
     embed_dim: int = 192
@@ -112,8 +138,9 @@ class AlignmentConfig(_Record):
 class LanguageModelConfig(_Record):
     """The language model and the ids by which it knows the tokenizer's special tokens."""
 
-    class_name: Literal["LlamaForCausalLM"] = "LlamaForCausalLM"
+    class_name: Literal["LlamaForCausalLM", "Qwen2ForCausalLM"] = "LlamaForCausalLM"
     vocab_size: int = 0
+    """Rows of the embedding: at least the tokenizer's, not counting an `<image>` added behind them."""
     embed_dim: int = 256
     depth: int = 6
     heads: int = 4
@@ -123,11 +150,64 @@ class LanguageModelConfig(_Record):
     rope_theta: float = 10000.0
     rms_eps: float = 1e-5
     tie_embeddings: bool = True
-    bos_id: int = 1
+    bos_id: int | None = 1
+    """None: texts begin without one."""
     eos_id: int = 2
     pad_id: int = 0
     image_id: int = 3
-    """Id of the placeholder `<image>`, one per slide token."""
+    """Id of the placeholder `<image>`, one per slide token; it may lie beyond the vocabulary."""
+
+    @classmethod
+    def vicuna_7b(cls) -> Self:
+        """lmsys/vicuna-7b-v1.5, the language model of WSI-LLaVA."""
+        return cls(
+            vocab_size=32000,
+            embed_dim=4096,
+            depth=32,
+            heads=32,
+            kv_heads=32,
+            ffn_dim=11008,
+            max_positions=4096,
+            tie_embeddings=False,
+            image_id=32000,
+        )
+
+    @classmethod
+    def qwen_7b(cls) -> Self:
+        """Qwen/Qwen2.5-7B-Instruct, the language model of MLLM-HWSI."""
+        return cls(
+            class_name="Qwen2ForCausalLM",
+            vocab_size=152064,
+            embed_dim=3584,
+            depth=28,
+            heads=28,
+            kv_heads=4,
+            ffn_dim=18944,
+            max_positions=32768,
+            rope_theta=1e6,
+            rms_eps=1e-6,
+            tie_embeddings=False,
+            bos_id=None,
+            eos_id=151645,
+            pad_id=151643,
+            image_id=151665,
+        )
+
+
+class GenerationConfig(_Record):
+    """How free text is written. The defaults are greedy, as the embedded model writes."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    """0: the likeliest token each time; else tokens are drawn, always the same for the same seed."""
+    no_repeat_ngram: int = Field(default=0, ge=0)
+    """No run of so many tokens is written twice; 0: no such rule."""
+    max_new_tokens: int = Field(default=64, gt=0)
+    seed: int = 0
+
+    @classmethod
+    def wsi_llava(cls) -> Self:
+        """The settings of WSI-LLaVA's evaluation."""
+        return cls(temperature=0.2, no_repeat_ngram=3, max_new_tokens=1024)
 
 
 class Calibration(_Record):
@@ -164,12 +244,17 @@ class ModelConfig(_Record):
     """Parts whose weights the folder holds; written by `save_checkpoint`."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of the weights on disk; they are computed with as float32."""
+    template: Literal["vicuna_v1", "chatml"] = "vicuna_v1"
+    """Form of a conversation: chatml is Qwen's."""
     system: str = ""
     """Sentence before the first turn of a conversation; the embedded model was trained with none."""
     n_tokens: int = 32
     """Tokens per slide after pooling; 576 at full size."""
     feature_dim: int = 192
     """Channels per slide token, zero-padded from the slide encoder's; 1024 at full size."""
+    pooling: Literal["tokens", "mean", "class"] = "tokens"
+    """How tile tokens become slide tokens: averaged to `n_tokens`, to one, or the class token alone."""
+    generation: GenerationConfig = GenerationConfig()
     tile_encoder: TileEncoderConfig = TileEncoderConfig()
     slide_encoder: SlideEncoderConfig = SlideEncoderConfig()
     alignment: AlignmentConfig = AlignmentConfig()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -42,6 +42,14 @@ class Schedule(_Record):
     weight_decay: float = 0.02
     save_every: int = Field(default=100, gt=0)
     """Steps between checkpoints from which an interrupted stage resumes."""
+    micro_batch: int | None = Field(default=None, gt=0)
+    """Samples that a process computes at a time; None: its whole share of `batch`."""
+    zero: Literal[0, 2, 3] = 0
+    """DeepSpeed's ZeRO stage; 0: without DeepSpeed."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the processor computes it in hardware."""
+    recompute: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
 
 
 class RegionSettings(_Record):
