@@ -7,7 +7,7 @@
     │   ├── RegionUnreadable   the slide opened, this box did not decode
     │   └── NoTissue           nothing on the glass
     ├── BoxError               a box that leaves the slide or has no area
-    ├── FeatureStoreError      a feature file that cannot be written or is in use
+    ├── FeatureStoreError      a feature file that cannot be read or written, or is in use
     ├── CheckpointError        a model folder that is incomplete or does not match
     ├── CohortError            a cohort folder that is incomplete or malformed
     └── RunError               a run folder that cannot be resumed or written
@@ -62,7 +62,7 @@ class BoxError(GiantError):
 
 
 class FeatureStoreError(GiantError):
-    """A feature file that cannot be written, or that another process is writing."""
+    """A feature file that cannot be read or written, or that another process is writing."""
 
 
 class CheckpointError(GiantError):

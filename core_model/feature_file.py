@@ -61,7 +61,7 @@ def _write(
         "level0_width": slide.width,
         "level0_height": slide.height,
     }
-    ours = _identity(slide, encoder) | {"giant_digest": _digest(features, coords)}
+    ours = _identity(slide, encoder) | {"giant_digest": digest(features, coords)}
     dataset.attrs.update(trident | ours)
 
 
@@ -78,7 +78,7 @@ def _read(file: h5py.File, slide: Slide, encoder: EncoderIdentity) -> TileFeatur
         raise ValueError(f"features have shape {features.shape} and type {features.dtype}")
     if coords.dtype != np.int64 or coords.shape[1:] != (2,):
         raise ValueError(f"coords have shape {coords.shape} and type {coords.dtype}")
-    if attributes["giant_digest"] != _digest(features, coords):
+    if attributes["giant_digest"] != digest(features, coords):
         raise ValueError("its content does not match its digest")
     reasons = file["failed_reason"].asstr()[()]
     boxes = (Box(*(int(v) for v in row)) for row in file["failed"][()])
@@ -108,10 +108,11 @@ def _identity(slide: Slide, encoder: EncoderIdentity) -> dict[str, Any]:
     }
 
 
-def _digest(features: np.ndarray, coords: np.ndarray) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(features).data)
-    digest.update(np.ascontiguousarray(coords).data)
-    return digest.hexdigest()
+def digest(features: np.ndarray, coords: np.ndarray) -> str:
+    """What a file of giant says of its own content: SHA-256 over features and places."""
+    found = hashlib.sha256(np.ascontiguousarray(features).data)
+    found.update(np.ascontiguousarray(coords).data)
+    return found.hexdigest()
 
 
 def is_ours(path: Path) -> bool:
