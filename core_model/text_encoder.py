@@ -8,36 +8,53 @@ The text tower is used again after training: text queries find tiles through it.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core_model.config import AlignmentConfig
+from core_model.errors import CheckpointError
+
+
+def build_text_encoder(config: AlignmentConfig) -> nn.Module:
+    """A small BERT, or with `text_config` any text encoder of transformers, with random weights.
+
+    It takes `input_ids`, `attention_mask` (B, L) and gives `last_hidden_state` (B, L, W); a pooler is left
+    out, since nothing reads it. Raises `CheckpointError` for a configuration that transformers refuses.
+    """
+    from transformers import AutoConfig, AutoModel, BertConfig, BertModel
+
+    if config.text_config is None:
+        small = BertConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.embed_dim,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.heads,
+            intermediate_size=config.ffn_dim,
+            max_position_embeddings=config.max_positions,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+            type_vocab_size=1,
+        )
+        return BertModel(small, add_pooling_layer=False)
+    try:
+        network = AutoModel.from_config(AutoConfig.for_model(**config.text_config))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"text_config describes no text encoder of transformers ({error})") from error
+    if hasattr(network, "pooler"):
+        network.pooler = None
+    return network
 
 
 class TextTower(nn.Module):
-    """A small BERT, the mean over its words, and a linear map into the shared space."""
+    """A text encoder, the mean over its words, and a linear map into the shared space."""
 
     def __init__(self, config: AlignmentConfig) -> None:
         super().__init__()
-        from transformers import BertConfig, BertModel
-
-        self.bert = BertModel(
-            BertConfig(
-                vocab_size=config.vocab_size,
-                hidden_size=config.embed_dim,
-                num_hidden_layers=config.depth,
-                num_attention_heads=config.heads,
-                intermediate_size=config.ffn_dim,
-                max_position_embeddings=config.max_positions,
-                hidden_dropout_prob=config.dropout,
-                attention_probs_dropout_prob=config.dropout,
-                type_vocab_size=1,
-            ),
-            add_pooling_layer=False,
-        )
-        self.project = nn.Linear(config.embed_dim, config.shared_dim)
+        self.bert: Any = build_text_encoder(config)
+        self.project = nn.Linear(self.bert.config.hidden_size, config.shared_dim)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """`input_ids`, `attention_mask` (B, L) → unit vectors (B, E)."""

@@ -196,10 +196,15 @@ def familiar_tiles(
     cohort: Cohort, features: Mapping[str, TileFeatures], recipe: Recipe
 ) -> tuple[Familiarity, float]:
     """Centroids of the training tiles, and the largest slide distance that counts as familiar."""
-    rows = np.concatenate([features[name].features for name in cohort.train])
+    counts = [len(features[name]) for name in cohort.train]
     rng = np.random.default_rng([recipe.seed, 31])
-    kept = rng.permutation(len(rows))[:FAMILIAR_TILES]
-    familiar = fit_familiarity(rows[kept], recipe.calibrate.centroids, recipe.seed)
+    kept = rng.permutation(sum(counts))[:FAMILIAR_TILES]
+    ends = np.cumsum(counts)
+    rows = np.empty((len(kept), features[cohort.train[0]].features.shape[1]), np.float32)
+    for name, end, count in zip(cohort.train, ends, counts, strict=True):  # one slide in memory at a time
+        here = np.flatnonzero((kept >= end - count) & (kept < end))
+        rows[here] = features[name].features[kept[here] - (end - count)]
+    familiar = fit_familiarity(rows, recipe.calibrate.centroids, recipe.seed)
     distances = [familiar.distance(features[name].features) for name in cohort.val]
     return familiar, MARGIN * float(np.quantile(distances, recipe.calibrate.familiar_quantile))
 
@@ -214,6 +219,6 @@ def familiar_questions(
     return MARGIN * float(np.quantile(surprise, settings.familiar_quantile))
 
 
-def familiarity_config(slide_threshold: float, question_nll: float | None) -> FamiliarityConfig:
+def familiarity_config(slide_threshold: float | None, question_nll: float | None) -> FamiliarityConfig:
     """The limits as the model's configuration holds them."""
     return FamiliarityConfig(slide_threshold=slide_threshold, question_nll=question_nll)

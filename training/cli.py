@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from training.fit import Progress
 
-RecipeOpt = Annotated[str, typer.Option(metavar="NAME", help="mini or tiny.")]
+RecipeOpt = Annotated[str, typer.Option(metavar="NAME", help="mini, tiny, wsi-llava-7b or wsi-llava-qwen7b.")]
 DataOpt = Annotated[Path, typer.Option(metavar="DIR", help="Cohort folder, as `giant phantom` writes it.")]
 OutOpt = Annotated[Path, typer.Option(metavar="DIR", help="Where every step keeps its folder.")]
 ResumeOpt = Annotated[bool, typer.Option(help="Skip finished steps and continue an interrupted one.")]
@@ -56,17 +56,22 @@ def train(command: str, recipe: str, data: Path, out: Path, resume: bool, overri
     _require_extra()
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+    from training import ranks
+    from training.fit import quiet
     from training.recipes import make_recipe
-    from training.run import COMMANDS
+    from training.run import COMMANDS, steps_of
     from training.run import train as train_steps
 
     disable_progress_bar()
     set_verbosity_error()
     chosen = make_recipe(recipe, overrides)
-    with _bars() as progress:
+    ranks.start()
+    with _bars() if ranks.is_main() else nullcontext(quiet) as progress:
         run = train_steps(chosen, data, out, command=command, resume=resume, progress=progress)
-    for name in COMMANDS[command]:
-        typer.echo(_told(name, run.folder(name)))
+    if ranks.is_main():
+        known = steps_of(run)
+        for name in (name for name in COMMANDS[command] if name in known):
+            typer.echo(_told(name, run.folder(name)))
 
 
 def _told(name: str, folder: Path) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 import csv
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core_model.conversation import Turn
@@ -18,6 +18,10 @@ from core_model.errors import CohortError
 from training.corpus import dialogue, slide_name, split_names
 from training.phantom.truth import PhantomTruth
 
+SOURCES = ("slides", "features", "tokens")
+"""Folders of a cohort that say what its slides look like: pixels, vectors of tiles, tokens of slides."""
+REPORT_CALL = "Describe the slide."
+"""Asked of slides without a conversation."""
 SHOWN = 5
 """Names listed in an error before "and more"."""
 
@@ -41,7 +45,7 @@ class Cohort:
 
     root: Path
     paths: Mapping[str, Path]
-    """Slide files."""
+    """Slide files; empty where the cohort holds features or tokens instead."""
     train: tuple[str, ...]
     val: tuple[str, ...]
     reports: Mapping[str, str]
@@ -50,6 +54,10 @@ class Cohort:
     questions: tuple[ClosedQuestion, ...]
     truths: Mapping[str, PhantomTruth]
     """Truth maps; empty for a cohort of real slides."""
+    features: Mapping[str, Path] = field(default_factory=dict)
+    """Files of tile features, where somebody has computed them already."""
+    tokens: Mapping[str, Path] = field(default_factory=dict)
+    """Files of slide tokens, where somebody has computed them already."""
 
     def names(self, split: str) -> tuple[str, ...]:
         """Slides of "train" or "val"."""
@@ -59,6 +67,10 @@ class Cohort:
         """Closed questions about the slides of one split."""
         names = set(self.names(split))
         return [question for question in self.questions if question.slide in names]
+
+    def told(self, name: str) -> tuple[Turn, ...]:
+        """What was written about a slide: its conversation, or a call for its report."""
+        return self.turns.get(name) or (Turn(REPORT_CALL, self.reports[name]),)
 
     @property
     def extents(self) -> dict[str, tuple[int, int]]:
@@ -76,16 +88,24 @@ def load_cohort(root: Path) -> Cohort:
         raise CohortError(f"{_listed(both)} in both splits", where=root / "split.json")
     if not train or not val:
         raise CohortError("one of the splits is empty", where=root / "split.json")
-    paths = _slide_files(root, (*train, *val))
+    names = (*train, *val)
+    files = {folder: _files(root / folder, names) for folder in SOURCES}
+    if not any(files.values()):
+        raise CohortError(
+            f"has none of the folders {', '.join(SOURCES)}", where=root, fix="put the slides into one of them"
+        )
+    asked = root / "questions.csv"
     return Cohort(
         root=root,
-        paths=paths,
+        paths=files["slides"],
         train=train,
         val=val,
-        reports=_read_reports(root / "reports.jsonl", paths),
-        turns=_read_turns(root / "instructions.json", paths),
-        questions=tuple(_read_questions(root / "questions.csv", paths)),
-        truths={name: PhantomTruth.load(root, name) for name in paths if _has_truth(root, name)},
+        reports=_read_reports(root / "reports.jsonl", names),
+        turns=_read_turns(root / "instructions.json", names),
+        questions=tuple(_read_questions(asked, names)) if asked.exists() else (),
+        truths={name: PhantomTruth.load(root, name) for name in names if _has_truth(root, name)},
+        features=files["features"],
+        tokens=files["tokens"],
     )
 
 
@@ -99,9 +119,11 @@ def _listed(names: list[str]) -> str:
     return f"{len(names)} slide{'s' * (len(names) > 1)} ({', '.join(names[:SHOWN])}{more})"
 
 
-def _slide_files(root: Path, names: tuple[str, ...]) -> dict[str, Path]:
-    folder = root / "slides"
-    found = {slide_name(p.name): p for p in sorted(folder.iterdir())} if folder.is_dir() else {}
+def _files(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
+    """A file for each slide; none where there is no such folder. A folder that lacks some is an error."""
+    if not folder.is_dir():
+        return {}
+    found = {slide_name(p.name): p for p in sorted(folder.iterdir())}
     if missing := [name for name in names if name not in found]:
         raise CohortError(
             f"{_listed(missing)} of {len(names)} in split.json have no file",
@@ -111,7 +133,7 @@ def _slide_files(root: Path, names: tuple[str, ...]) -> dict[str, Path]:
     return {name: found[name] for name in names}
 
 
-def _read_reports(path: Path, known: Mapping[str, Path]) -> dict[str, str]:
+def _read_reports(path: Path, known: Collection[str]) -> dict[str, str]:
     reports = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
@@ -130,7 +152,7 @@ def _read_reports(path: Path, known: Mapping[str, Path]) -> dict[str, str]:
     return reports
 
 
-def _read_turns(path: Path, known: Mapping[str, Path]) -> dict[str, tuple[Turn, ...]]:
+def _read_turns(path: Path, known: Collection[str]) -> dict[str, tuple[Turn, ...]]:
     turns: dict[str, list[Turn]] = {name: [] for name in known}
     try:
         rows = json.loads(_text(path))
@@ -146,7 +168,7 @@ def _read_turns(path: Path, known: Mapping[str, Path]) -> dict[str, tuple[Turn, 
     return {name: tuple(pairs) for name, pairs in turns.items()}
 
 
-def _read_questions(path: Path, known: Mapping[str, Path]) -> Iterator[ClosedQuestion]:
+def _read_questions(path: Path, known: Collection[str]) -> Iterator[ClosedQuestion]:
     """Closed questions; open ones have no options and are not for measuring accuracy."""
     rows = csv.DictReader(_text(path).splitlines())
     for number, row in enumerate(rows, start=2):

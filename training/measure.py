@@ -1,25 +1,53 @@
-"""Closed-question accuracy of a model on validation slides, by kind of question."""
+"""What is measured on validation slides: closed-question accuracy by kind, or the loss of answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core_model.bundle import WsiLlava
+from core_model.conversation import IGNORE, Turn, encode_turns
+from core_model.scoring import option_log_likelihoods
 from training.data import ClosedQuestion
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from core_model.config import ModelConfig
     from core_model.features import TileFeatures
     from core_model.parts import Parts
 
 
 def bound(parts: Parts, config: ModelConfig, folder: Path) -> WsiLlava:
-    """The parts in memory as a model that answers, on the CPU like the stages that made them."""
-    return WsiLlava(folder, parts, config, "cpu")
+    """The parts in memory as a model that answers."""
+    return WsiLlava(folder, parts, config)
+
+
+def answer_loss(
+    llava: Any, tokenizer: Any, config: ModelConfig, asked: Iterable[tuple[Tensor, Sequence[Turn]]]
+) -> float:
+    """Mean negative log-likelihood (nats) per token of the answers; nan where nothing is asked.
+
+    `asked`: slide tokens (n, C) with the turns of one conversation about them. Answers are cut where the
+    model's reach ends.
+    """
+    total, count = 0.0, 0
+    for seen, turns in asked:
+        encoded = encode_turns(
+            tokenizer,
+            turns,
+            config.n_tokens,
+            config.language_model.max_positions,
+            system=config.system,
+            template=config.template,
+        )
+        likelihood = option_log_likelihoods(llava, seen[None].to(llava.device), [encoded])
+        total -= float(likelihood[0, 0])
+        count += sum(label != IGNORE for label in encoded[1])
+    return total / count if count else float("nan")
 
 
 def closed_accuracy(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core_model.config import ModelConfig
+    from core_model.config import AlignmentConfig, ModelConfig
 
 
 def model_card(config: ModelConfig, record: Mapping[str, Any]) -> str:
@@ -15,7 +15,7 @@ def model_card(config: ModelConfig, record: Mapping[str, Any]) -> str:
         [
             f"# {config.name}",
             "",
-            "A small model that answers questions about whole-slide images of procedural, H&E-like tissue.",
+            _purpose(record),
             "**For research and demonstration, not for diagnosis.**",
             "",
             *_parts(config),
@@ -25,6 +25,18 @@ def model_card(config: ModelConfig, record: Mapping[str, Any]) -> str:
             *_limits(config, record),
         ]
     )
+
+
+def _purpose(record: Mapping[str, Any]) -> str:
+    if _procedural(record):
+        return "A small model that answers questions about whole-slide images of procedural, H&E-like tissue."
+    return "A model that answers questions about whole-slide images."
+
+
+def _procedural(record: Mapping[str, Any]) -> bool:
+    """Whether every slide of its training was drawn by `giant phantom`."""
+    slides = record["slides"]
+    return bool(slides["with_truth"] == slides["train"] + slides["val"])
 
 
 def _parts(config: ModelConfig) -> list[str]:
@@ -39,29 +51,32 @@ def _parts(config: ModelConfig) -> list[str]:
         "",
         "| part | what |",
         "|---|---|",
-        f"| tile encoder | ViT, {tile.depth} layers x {tile.embed_dim}, {tile.tile_px} px"
+        f"| tile encoder | {tile.class_name}, {tile.depth} layers x {tile.embed_dim}, {tile.tile_px} px"
         f" at {tile.mpp} µm/px ({tile.tile_px * tile.mpp:.0f} µm) |",
         f"| slide encoder | LongNetViT, {slide.depth} layers x {slide.embed_dim}, dilations"
         f" {', '.join(map(str, slide.dilated_ratio))}; {config.n_tokens} tokens per slide |",
-        f"| text tower | BERT, {text.depth} layers x {text.embed_dim}, common space of {text.shared_dim} |",
-        f"| language model | Llama, {lm.depth} layers x {lm.embed_dim}, {lm.vocab_size} tokens,"
-        " trained from scratch |",
-        "",
-        f"Weights are stored as {config.dtype} and computed with as float32.",
+        f"| text tower | {_text_tower(text)}, common space of {text.shared_dim} |",
+        f"| language model | {lm.class_name}, {lm.depth} layers x {lm.embed_dim}, {lm.vocab_size} tokens |",
         "",
     ]
+
+
+def _text_tower(text: AlignmentConfig) -> str:
+    if text.text_config is not None:
+        return f"{text.class_name}, pretrained"
+    return f"BERT, {text.depth} layers x {text.embed_dim}"
 
 
 def _data(record: Mapping[str, Any]) -> list[str]:
     slides = record["slides"]
     seeds = "".join(f", seed {seed}" for seed in record["phantom_seeds"])
-    lines = [
-        "## Data",
-        "",
-        f"- {slides['train']} training and {slides['val']} validation slides,"
-        f" {slides['with_truth']} of them procedural (`giant phantom`{seeds}), with"
-        " reports and questions made from their truth.",
-    ]
+    counted = f"- {slides['train']} training and {slides['val']} validation slides"
+    if slides["with_truth"]:
+        counted += (
+            f", {slides['with_truth']} of them procedural (`giant phantom`{seeds}), with"
+            " reports and questions made from their truth"
+        )
+    lines = ["## Data", "", f"{counted}."]
     if record["real_tiles"]:
         lines.append(
             "- The tile encoder has also seen labelled photographs of real tissue, split by group;"
@@ -94,21 +109,14 @@ def _recipe(record: Mapping[str, Any]) -> list[str]:
 
 
 def _results(config: ModelConfig, record: Mapping[str, Any]) -> list[str]:
-    figures, guessing = record["figures"], record["guessing"]
-    lines = [
-        "## Measured on the validation slides",
-        "",
-        f"{record['questions']} closed questions about whole slides, one look at each, by this checkpoint as"
-        f" saved. At random {guessing['random']:.2f}, best constant answer per kind"
-        f" {guessing['best_constant']:.2f}.",
-        "",
-        "| questions | right |",
-        "|---|---|",
-    ]
-    names = {"closed": "**all**"}
-    lines += [f"| {names.get(name, name)} | {value:.3f} |" for name, value in figures.items()]
-    retrieval = record["stages"]["stage1"]["figures"].get("retrieval")
+    lines = ["## Measured on the validation slides", "", *_figures(record)]
+    retrieval = record["stages"].get("stage1", {}).get("figures", {}).get("retrieval")
     told = [
+        f"{part.replace('_', ' ')}: pretrained, {record[key]['pretrained']}"
+        for part, key in (("tile_encoder", "tiles"), ("language_model", "language"))
+        if "pretrained" in record[key]
+    ]
+    told += [
         *(f"tile encoder: {name.replace('_', ' ')} {value:.3f}" for name, value in _numbers(record["tiles"]))
     ]
     told += [
@@ -126,20 +134,35 @@ def _results(config: ModelConfig, record: Mapping[str, Any]) -> list[str]:
     return [*lines, "", *(f"- {line}" for line in told), ""]
 
 
+def _figures(record: Mapping[str, Any]) -> list[str]:
+    """The last evaluation: accuracy at closed questions, or the loss of answers."""
+    figures, guessing = record["figures"], record["guessing"]
+    if "closed" not in figures:
+        return [f"Loss of the answers, nats per token: {figures['val_loss']:.3f}."]
+    names = {"closed": "**all**"}
+    return [
+        f"{record['questions']} closed questions about whole slides, one look at each, by this checkpoint as"
+        f" saved. At random {guessing['random']:.2f}, best constant answer per kind"
+        f" {guessing['best_constant']:.2f}.",
+        "",
+        "| questions | right |",
+        "|---|---|",
+        *(f"| {names.get(name, name)} | {value:.3f} |" for name, value in figures.items()),
+    ]
+
+
 def _numbers(values: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [(name, float(value)) for name, value in values.items() if isinstance(value, int | float)]
 
 
 def _limits(config: ModelConfig, record: Mapping[str, Any]) -> list[str]:
     slide, asked = config.familiarity.slide_threshold, config.familiarity.question_nll
-    return [
-        "## Limits",
-        "",
-        "- It knows procedural tissue only. What it says of a real slide means nothing; the agent abstains"
-        " where a slide or a question is unlike its training data"
-        + (f" (median tile distance above {slide:.2f}" if slide is not None else " (")
-        + (f", surprise above {asked:.2f} nats per token)." if asked is not None else ")."),
-        "- The validation slides come from the same generator as the training slides.",
-        "- It knows these words and no others: `words.txt`.",
-        "",
-    ]
+    limits = [f"median tile distance above {slide:.2f}"] if slide is not None else []
+    limits += [f"surprise above {asked:.2f} nats per token"] if asked is not None else []
+    unlike = "The agent abstains where a slide or a question is unlike its training data"
+    lines = ["## Limits", ""]
+    if _procedural(record):
+        lines.append("- It knows procedural tissue only. What it says of a real slide means nothing.")
+        lines.append("- The validation slides come from the same generator as the training slides.")
+    lines.append(f"- {unlike} ({', '.join(limits)})." if limits else "- It cannot tell what is unlike its data.")
+    return [*lines, "- It knows these words and no others: `words.txt`.", ""]

@@ -5,11 +5,11 @@ Letters: P regions in the pool, n slide tokens, C channels of a slide token.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from core_model.slide import Box
 from training.data import Cohort
 from training.fit import Progress, needed, quiet
 from training.regions import batches_by_length, sample_regions, whole_slide
+from training.files import write_json
 from training.stage1_align import stack_tiles
+from training.stored import TokenFiles, TokenMatrix
 
 if TYPE_CHECKING:
     from core_model.features import TileFeatures
@@ -28,16 +30,23 @@ if TYPE_CHECKING:
     from training.phantom.truth import BoxTruth
     from training.recipes import Recipe
 
-WHOLE = (-1, -1, -1, -1)
-"""Stands in the file for the box of a whole slide."""
+TOKENS, INDEX = "tokens.npy", "index.json"
+"""In a pool's folder: the matrix (float16: as exact as bf16 weights allow), and what its rows show."""
+
+
+class Tokens(Protocol):
+    """Slide tokens by position."""
+
+    def __getitem__(self, rows: Any, /) -> Tensor:
+        """(b, n, C) of these rows."""
 
 
 @dataclass(frozen=True)
 class TokenPool:
     """Regions as the language model will see them."""
 
-    tokens: Tensor
-    """(P, n, C) float16: as exact as bf16 weights allow, and half the memory."""
+    tokens: Tokens
+    """`tokens[[i, …]]` gives (b, n, C): a tensor (P, n, C), or what reads one from disk."""
     slides: tuple[str, ...]
     """Slide of each region."""
     boxes: tuple[Box | None, ...]
@@ -71,26 +80,31 @@ class TokenPool:
         truth = cohort.truths.get(self.slides[i])
         return truth.describe(self.boxes[i]) if truth is not None else None
 
-    def save(self, path: Path) -> None:
-        """Write the pool beside its place and rename it."""
-        boxes = np.array([box if box is not None else WHOLE for box in self.boxes], dtype=np.int64)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part.npz")
-        np.savez(part, tokens=self.tokens.numpy(), slides=np.array(self.slides), boxes=boxes)
-        part.replace(path)
+    def save(self, folder: Path) -> None:
+        """Write the pool; index.json comes last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / TOKENS, np.asarray(self.tokens))
+        boxes = [list(box) if box is not None else None for box in self.boxes]
+        write_json(folder / INDEX, {"slides": self.slides, "boxes": boxes})
 
     @classmethod
-    def load(cls, path: Path) -> TokenPool:
-        """Read a pool. Raises RunError where the file is not whole."""
+    def load(cls, folder: Path) -> TokenPool:
+        """Open a pool, its tokens left on disk. Raises RunError where it is not whole."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                tokens, slides, boxes = (file[key] for key in ("tokens", "slides", "boxes"))
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"slide tokens cannot be read ({error})", where=path) from error
-        return cls(
-            torch.from_numpy(tokens),
-            tuple(str(name) for name in slides),
-            tuple(None if tuple(box) == WHOLE else Box(*(int(v) for v in box)) for box in boxes),
-        )
+            index = json.loads((folder / INDEX).read_text("utf-8"))
+            tokens = TokenMatrix(folder / TOKENS)
+            if len(tokens) != len(index["slides"]):
+                raise ValueError(f"{len(tokens)} rows for {len(index['slides'])} regions")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"slide tokens cannot be read ({error})", where=folder) from error
+        boxes = (Box(*box) if box is not None else None for box in index["boxes"])
+        return cls(tokens, tuple(index["slides"]), tuple(boxes))
+
+    @classmethod
+    def of_files(cls, cohort: Cohort, names: Sequence[str], n: int, channels: int) -> TokenPool:
+        """Whole slides whose tokens the cohort holds, in float32 as they were released."""
+        files = TokenFiles([cohort.tokens[name] for name in names], n, channels)
+        return cls(files, tuple(names), (None,) * len(names))
 
 
 @torch.inference_mode()

@@ -1,24 +1,29 @@
 """Recipes: named functions that return every number of a training run as one frozen record.
 
 `mini` makes the embedded model; `tiny` runs through the same steps in seconds and learns next to nothing.
+`wsi-llava-7b` and `wsi-llava-qwen7b` start from pretrained encoders and language models and follow the
+published figures of WSI-LLaVA (Liang et al. 2024, arXiv 2412.02141) where there are any.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core_model.config import (
     AlignmentConfig,
+    GenerationConfig,
     LanguageModelConfig,
     ModelConfig,
     SlideEncoderConfig,
     TileEncoderConfig,
 )
+from core_model.conversation import QWEN_SYSTEM, VICUNA_SYSTEM
 from core_model.errors import UsageError
 from training.language_model import LanguageModelSettings
 from training.tile_pretrain import TileSettings
@@ -31,10 +36,12 @@ class _Record(BaseModel):
 class Schedule(_Record):
     """How long and how fast a stage learns; the rate warms up linearly and falls as a cosine to zero."""
 
-    steps: int = Field(gt=0)
-    """Optimizer steps."""
+    steps: int = Field(default=0, ge=0)
+    """Optimizer steps; 0: as many as `epochs` make."""
+    epochs: float = Field(default=0.0, ge=0)
+    """Times that all there is to learn from is seen; used where `steps` is 0."""
     batch: int = Field(gt=0)
-    """Regions per step."""
+    """Samples per step, of all processes together."""
     learning_rate: float = Field(gt=0)
     """Peak rate of AdamW."""
     warmup: float = Field(default=0.05, ge=0, le=1)
@@ -50,6 +57,43 @@ class Schedule(_Record):
     """auto: bfloat16 where the processor computes it in hardware."""
     recompute: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if not self.steps and not self.epochs:
+            raise ValueError("give steps or epochs")
+        return self
+
+    def over(self, samples: int) -> Self:
+        """The same schedule with its epochs over so many samples counted out in steps."""
+        if self.steps:
+            return self
+        steps = max(1, math.ceil(self.epochs * samples / self.batch))
+        return self.model_copy(update={"steps": steps})
+
+
+class PretrainedTiles(_Record):
+    """A tile encoder that is used as it is."""
+
+    path: str | None
+    """What `load_tile_encoder` takes; None: the cohort holds features, and the model comes without one."""
+    encoder: TileEncoderConfig = TileEncoderConfig.gigapath()
+    """Its dimensions."""
+
+
+class PretrainedLanguage(_Record):
+    """A language model that is used as it is, with its tokenizer."""
+
+    path: str
+    """Folder or hub id of a transformers language model."""
+    model: LanguageModelConfig
+    """Its dimensions, which `giant train bench` builds; those of the folder count where one is read."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Type in which it is held and stored; LoRA and projector learn in float32."""
+    template: Literal["vicuna_v1", "chatml"] = "vicuna_v1"
+    system: str = ""
+    """Sentence before the first turn."""
+    generation: GenerationConfig = GenerationConfig.wsi_llava()
 
 
 class RegionSettings(_Record):
@@ -132,10 +176,16 @@ class Recipe(_Record):
     """Documents per slide for the language model."""
     n_tokens: int = 32
     """Slide tokens that the language model sees."""
-    tile_encoder: TileSettings
-    language: LanguageModelSettings
+    feature_dim: int | None = None
+    """Channels of a slide token, zero-padded; None: those of the slide encoder."""
+    tile_encoder: PretrainedTiles | TileSettings = Field(union_mode="left_to_right")
+    language: PretrainedLanguage | LanguageModelSettings = Field(union_mode="left_to_right")
     slide_encoder: SlideEncoderConfig
+    slide_weights: str | None = None
+    """File of slide encoder weights to start from, or a hub id with `slide_encoder.pth`; None: random."""
     alignment: AlignmentConfig
+    text_encoder: str | None = None
+    """Folder or hub id of a pretrained text encoder of transformers; None: a small BERT from scratch."""
     regions: RegionSettings = RegionSettings()
     stage1: AlignSettings
     stage2: ProjectSettings
@@ -145,15 +195,19 @@ class Recipe(_Record):
     @property
     def model(self) -> ModelConfig:
         """The model that this recipe trains, before its tokenizer is known."""
-        return ModelConfig(
+        config = ModelConfig(
             name=self.name,
             n_tokens=self.n_tokens,
-            feature_dim=self.slide_encoder.embed_dim,
+            feature_dim=self.feature_dim or self.slide_encoder.embed_dim,
             tile_encoder=self.tile_encoder.encoder,
             slide_encoder=self.slide_encoder,
             alignment=self.alignment,
             language_model=self.language.model,
         )
+        if isinstance(self.language, PretrainedLanguage):
+            kept = ("template", "system", "generation")
+            config = config.model_copy(update={name: getattr(self.language, name) for name in kept})
+        return config
 
 
 def mini() -> Recipe:
@@ -201,7 +255,84 @@ def tiny() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"mini": mini, "tiny": tiny}
+def wsi_llava_7b() -> Recipe:
+    """WSI-LLaVA on Prov-GigaPath and Vicuna.
+
+    Stage 3 and the dimensions are published; stage 2 is LLaVA-1.5's. Of stage 1 nothing is published: rate,
+    batch, temperature and epochs are those of MLLM-HWSI, which builds on it.
+    """
+    return Recipe(
+        name="wsi-llava-7b",
+        n_tokens=576,
+        feature_dim=1024,
+        tile_encoder=PretrainedTiles(path="gigapath"),
+        language=PretrainedLanguage(
+            path="lmsys/vicuna-7b-v1.5", model=LanguageModelConfig.vicuna_7b(), system=VICUNA_SYSTEM
+        ),
+        slide_encoder=SlideEncoderConfig.gigapath(),
+        slide_weights="prov-gigapath/prov-gigapath",
+        alignment=AlignmentConfig(temperature=0.02, shared_dim=512),
+        text_encoder="emilyalsentzer/Bio_ClinicalBERT",
+        stage1=AlignSettings(
+            schedule=Schedule(
+                epochs=50, batch=64, learning_rate=1e-3, zero=2, recompute=True, save_every=200
+            ),
+            text_length=512,
+        ),
+        stage2=ProjectSettings(
+            schedule=Schedule(
+                epochs=1,
+                batch=256,
+                micro_batch=32,
+                learning_rate=1e-3,
+                warmup=0.03,
+                weight_decay=0.0,
+                zero=2,
+                recompute=True,
+            ),
+            max_length=2048,
+        ),
+        stage3=InstructSettings(
+            schedule=Schedule(
+                epochs=3,
+                batch=128,
+                micro_batch=4,
+                learning_rate=2e-4,
+                warmup=0.03,
+                weight_decay=0.0,
+                zero=3,
+                recompute=True,
+            ),
+            projector_rate=2e-5,
+            rank=128,
+            alpha=256,
+            turns=1,
+            max_length=2048,
+        ),
+    )
+
+
+def wsi_llava_qwen7b() -> Recipe:
+    """The same with Qwen2.5-7B-Instruct, the language model of MLLM-HWSI."""
+    return wsi_llava_7b().model_copy(
+        update={
+            "name": "wsi-llava-qwen7b",
+            "language": PretrainedLanguage(
+                path="Qwen/Qwen2.5-7B-Instruct",
+                model=LanguageModelConfig.qwen_7b(),
+                template="chatml",
+                system=QWEN_SYSTEM,
+            ),
+        }
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "mini": mini,
+    "tiny": tiny,
+    "wsi-llava-7b": wsi_llava_7b,
+    "wsi-llava-qwen7b": wsi_llava_qwen7b,
+}
 
 
 def make_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -2,39 +2,49 @@
 
 tiles     0a  the tile encoder                    → tiles/encoder
 language  0b  tokenizer and language model        → language
-features      tile features of all slides         → features/features_<name>/*.h5
+features      tile features of all slides         → features/index.json, features/features_<name>/*.h5
+start         the model before the first stage    → start/checkpoint
 stage1        slide encoder and text tower        → stage1/checkpoint
-tokens        slide tokens of a pool of regions   → tokens/pool.npz
+tokens        slide tokens of a pool of regions   → tokens/pool
 stage2        projector                           → stage2/checkpoint
 stage3        projector and language model        → stage3/checkpoint
 model         calibration, card, last evaluation  → model
+
+Each checkpoint is whole: parts that a stage does not train are links to the files of the one before.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_model.checkpoint import Parts, load_checkpoint, new_model, save_checkpoint
+from core_model.checkpoint import load_checkpoint, save_checkpoint
 from core_model.errors import RunError
 from core_model.extract import extract
 from core_model.features import FeatureStore, TileFeatures
 from core_model.slide import open_slide
 from core_model.tile_encoder import bind
+from training import ranks
 from training.data import Cohort, load_cohort
+from training.files import write_json
 from training.fit import Progress, quiet, read_log
-from training.measure import bound, closed_accuracy, guessing
-from training.recipes import Recipe
+from training.measure import answer_loss, bound, closed_accuracy, guessing
+from training.pool import TokenPool, make_pool
+from training.recipes import PretrainedLanguage, PretrainedTiles, Recipe
+from training.stored import stored_features
 
 if TYPE_CHECKING:
-    from core_model.config import ModelConfig
+    from core_model.bundle import WsiLlava
+    from core_model.parts import Parts
     from core_model.tile_encoder import TileEncoder
 
-CHECKPOINT, METRICS, POOL = "checkpoint", "metrics.json", "pool.npz"
+CHECKPOINT, METRICS, POOL, FEATURE_INDEX = "checkpoint", "metrics.json", "pool", "index.json"
+SPEAKING = ("projector", "language_model")
+"""Parts that stages 2 and 3 work on."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +67,27 @@ class Run:
 
     @cached_property
     def encoder(self) -> TileEncoder:
-        """The tile encoder of step `tiles`, under the name of the model that it becomes part of."""
+        """The tile encoder, under the name of the model that it becomes part of."""
+        from training.start import pretrained_tiles
+
+        settings = self.recipe.tile_encoder
+        if isinstance(settings, PretrainedTiles):
+            network, config = pretrained_tiles(settings)
+            return bind(network, self.recipe.name, config)
         folder = self.folder("tiles") / "encoder"
-        parts, config = load_checkpoint(folder, need=("tile_encoder",), only=("tile_encoder",))
-        return bind(parts.tile_encoder, self.recipe.name, config.tile_encoder)
+        parts, model_config = load_checkpoint(folder, need=("tile_encoder",), only=("tile_encoder",))
+        return bind(parts.tile_encoder, self.recipe.name, model_config.tile_encoder)
 
     @cached_property
     def features(self) -> dict[str, TileFeatures]:
-        """Tile features of every slide; computed where the store has none."""
-        store, found = FeatureStore(self.folder("features")), {}
-        names = (*self.cohort.train, *self.cohort.val)
-        for done, name in enumerate(names, start=1):
-            with open_slide(self.cohort.paths[name]) as slide:
-                found[name] = extract(slide, self.encoder, store)
-            self.progress("features", done, len(names))
-        return found
+        """Tile features of every slide, as the step `features` found or computed them; read when used."""
+        folder = self.folder("features")
+        try:
+            index: dict[str, str] = json.loads((folder / FEATURE_INDEX).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{FEATURE_INDEX} cannot be read ({error})", where=folder) from error
+        found = stored_features({name: folder / path for name, path in index.items()})
+        return {name: replace(features, encoder=self.recipe.name) for name, features in found.items()}
 
     def record(self, stage: str, figures: Mapping[str, float], **more: Any) -> None:
         """Write metrics.json of a stage: its figures on validation, and how its loss went."""
@@ -86,13 +102,6 @@ class Run:
             "seconds": round(sum(row["seconds"] for row in rows), 1),
         }
         write_json(self.folder(stage) / METRICS, record | more)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write beside the place and rename."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -140,51 +149,61 @@ def language(run: Run, resume: bool) -> None:
 
 
 def features(run: Run, resume: bool) -> None:
-    """Tile features of all slides."""
-    if not run.features:
-        raise RunError("no slide has features", where=run.data)
+    """Tile features of all slides: those of the cohort, or computed from the slides."""
+    cohort, folder = run.cohort, run.folder("features")
+    found = {name: path.resolve() for name, path in cohort.features.items()} or _extracted(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / FEATURE_INDEX, {name: str(path) for name, path in found.items()})
+    channels = run.recipe.slide_encoder.in_chans
+    for name, features in run.features.items():
+        if features.features.shape[1] != channels:
+            raise RunError(
+                f"features of {name} have {features.features.shape[1]} channels, the recipe reads {channels}",
+                where=found[name],
+                fix="give features of the recipe's tile encoder, or --set slide_encoder.in_chans",
+            )
+
+
+def _extracted(run: Run) -> dict[str, Path]:
+    """Feature files by slide, relative to the folder of the step; computed where there is none."""
+    cohort, store, found = run.cohort, FeatureStore(run.folder("features")), {}
+    names = (*cohort.train, *cohort.val)
+    for done, name in enumerate(names, start=1):
+        with open_slide(cohort.paths[name]) as slide:
+            extract(slide, run.encoder, store)
+            found[name] = store.path(slide, run.encoder.name).relative_to(store.root)
+        run.progress("features", done, len(names))
+    return found
+
+
+def start(run: Run, resume: bool) -> None:
+    """All parts as they are before the first stage: pretrained or random."""
+    from training.start import first_parts
+
+    parts, config = first_parts(run)
+    save_checkpoint(run.folder("start") / CHECKPOINT, parts, config)
 
 
 def stage1(run: Run, resume: bool) -> None:
-    """Alignment. Its checkpoint also holds the pretrained parts, so that later stages read one folder."""
+    """Alignment."""
     from training.stage1_align import align
 
-    parts, config = first_parts(run)
+    before = run.folder("start") / CHECKPOINT
+    parts, config = load_checkpoint(before, only=("slide_encoder", "alignment"))
+    folder = run.folder("stage1")
     figures = align(
-        parts,
-        run.cohort,
-        run.features,
-        run.recipe,
-        run.folder("stage1"),
-        resume=resume,
-        progress=run.progress,
+        parts, run.cohort, run.features, run.recipe, folder, resume=resume, progress=run.progress
     )
-    save_checkpoint(run.folder("stage1") / CHECKPOINT, parts, config)
-    run.record("stage1", figures)
-
-
-def first_parts(run: Run) -> tuple[Parts, ModelConfig]:
-    """Pretrained tile encoder and language model, everything else with random weights."""
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = run.folder("language")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    config = run.recipe.model.for_tokenizer(tokenizer)
-    wanted = ("slide_encoder", "alignment", "projector", "language_model")
-    parts = new_model(config, tokenizer, seed=run.recipe.seed, only=wanted)
-    assert parts.llava is not None
-    parts.llava.take_language_model(LlamaForCausalLM.from_pretrained(folder, local_files_only=True))
-    encoder = run.folder("tiles") / "encoder"
-    parts.tile_encoder = load_checkpoint(encoder, only=("tile_encoder",))[0].tile_encoder
-    return parts, config
+    if ranks.is_main():
+        save_checkpoint(folder / CHECKPOINT, parts, config, base=before)
+        run.record("stage1", figures)
 
 
 def tokens(run: Run, resume: bool) -> None:
     """Slide tokens of a pool of regions, by the slide encoder as stage 1 saved it."""
-    from training.pool import make_pool
-
+    if run.cohort.tokens:
+        return
     parts, _ = load_checkpoint(run.folder("stage1") / CHECKPOINT, only=("slide_encoder",))
-    run.folder("tokens").mkdir(parents=True, exist_ok=True)
     pool = make_pool(parts, run.cohort, run.features, run.recipe, run.progress)
     pool.save(run.folder("tokens") / POOL)
 
@@ -193,7 +212,7 @@ def stage2(run: Run, resume: bool) -> None:
     """The projector."""
     from training.stage2_project import project
 
-    _language_stage(run, "stage2", "stage1", project, resume)
+    _language_stage(run, "stage2", "start" if run.cohort.tokens else "stage1", project, resume)
 
 
 def stage3(run: Run, resume: bool) -> None:
@@ -205,44 +224,66 @@ def stage3(run: Run, resume: bool) -> None:
 
 def _language_stage(run: Run, name: str, before: str, train: Any, resume: bool) -> None:
     """Train on the token pool, save, and measure what was saved."""
-    from training.pool import TokenPool
+    recipe, cohort, folder = run.recipe, run.cohort, run.folder(name)
+    last = run.folder(before) / CHECKPOINT
+    parts, config = load_checkpoint(last, only=SPEAKING)
+    if cohort.tokens:
+        pool = TokenPool.of_files(cohort, cohort.train, recipe.n_tokens, recipe.model.feature_dim)
+    else:
+        pool = TokenPool.load(run.folder("tokens") / POOL)
+    train(parts, cohort, pool, recipe, folder, resume=resume, progress=run.progress)
+    if ranks.is_main():
+        save_checkpoint(folder / CHECKPOINT, parts, config, base=last)
+        run.record(name, measured(run, folder / CHECKPOINT))
 
-    pool = TokenPool.load(run.folder("tokens") / POOL)
-    parts, config = load_checkpoint(run.folder(before) / CHECKPOINT)
-    folder = run.folder(name)
-    train(parts, run.cohort, pool, run.recipe, folder, resume=resume, progress=run.progress)
-    save_checkpoint(folder / CHECKPOINT, parts, config)
-    saved, config = load_checkpoint(folder / CHECKPOINT)
-    asked = run.cohort.asked("val")
-    run.record(name, closed_accuracy(bound(saved, config, folder), asked, run.features))
+
+def measured(run: Run, folder: Path) -> dict[str, float]:
+    """What a saved model makes of the validation slides.
+
+    Accuracy at closed questions where there are any and tiles to look at, else the loss of answers.
+    """
+    cohort, asked = run.cohort, run.cohort.asked("val")
+    parts, config = load_checkpoint(folder)
+    model = bound(parts, config, folder)
+    if asked and not cohort.tokens:
+        return closed_accuracy(model, asked, run.features)
+    stored = TokenPool.of_files(cohort, cohort.val, config.n_tokens, config.feature_dim).tokens
+    said = (
+        (stored[[i]][0] if cohort.tokens else model.slide_tokens(run.features[name]), cohort.told(name))
+        for i, name in enumerate(cohort.val)
+    )
+    return {"val_loss": answer_loss(parts.llava, parts.tokenizer, config, said)}
 
 
 def model(run: Run, resume: bool) -> None:
     """Calibrate, save, measure the saved model, and tell it all on its card."""
-    from core_model.bundle import load_model
-    from training.calibrate import calibrate, familiar_questions, familiar_tiles, familiarity_config
     from training.model_card import model_card
 
-    parts, config = load_checkpoint(run.folder("stage3") / CHECKPOINT)
-    cohort, recipe, asked = run.cohort, run.recipe, run.cohort.asked("val")
-    trained = bound(parts, config, run.out)
-    calibration = calibrate(trained, asked, run.features, recipe.calibrate, run.progress)
-    parts.familiarity, furthest = familiar_tiles(cohort, run.features, recipe)
-    surprise = familiar_questions(trained, [item.question for item in asked], recipe.calibrate)
+    before = run.folder("stage3") / CHECKPOINT
+    parts, config = load_checkpoint(before)
+    config = config.model_copy(update=fitted_on_validation(run, parts, bound(parts, config, before)))
     parts.words = known_words(run)
-    config = config.model_copy(
-        update={
-            "calibration": calibration,
-            "familiarity": familiarity_config(furthest, surprise),
-        }
-    )
     folder = run.folder("model") / CHECKPOINT
     config = save_checkpoint(folder, parts, config)
-    figures = closed_accuracy(load_model(folder, "cpu"), asked, run.features)
-    record = provenance(run, figures)
+    record = provenance(run, measured(run, folder))
     config = config.model_copy(update={"training": record})
     save_checkpoint(folder, parts, config, card=model_card(config, record))
     write_json(run.folder("model") / METRICS, record)
+
+
+def fitted_on_validation(run: Run, parts: Parts, trained: WsiLlava) -> dict[str, Any]:
+    """Calibration and limits of the familiar, as far as the cohort allows to fit them."""
+    from training.calibrate import calibrate, familiar_questions, familiar_tiles, familiarity_config
+
+    cohort, recipe, asked = run.cohort, run.recipe, run.cohort.asked("val")
+    surprise = familiar_questions(trained, [item.question for item in asked], recipe.calibrate)
+    if cohort.tokens:
+        return {"familiarity": familiarity_config(None, surprise)}
+    parts.familiarity, furthest = familiar_tiles(cohort, run.features, recipe)
+    return {
+        "calibration": calibrate(trained, asked, run.features, recipe.calibrate, run.progress),
+        "familiarity": familiarity_config(furthest, surprise),
+    }
 
 
 def known_words(run: Run) -> tuple[str, ...]:
@@ -262,17 +303,15 @@ def provenance(run: Run, figures: Mapping[str, float]) -> dict[str, Any]:
     import transformers
 
     cohort, asked = run.cohort, run.cohort.asked("val")
-    tile_log = run.folder("tiles") / "log.jsonl"
-    reading = json.loads((run.folder("language") / "log.json").read_text("utf-8"))
+    trained = [name for name in ("stage1", "stage2", "stage3") if (run.folder(name) / METRICS).is_file()]
     return {
         "recipe": run.recipe.name,
         "settings": json.loads(run.recipe.model_dump_json(exclude={"tiles"})),
         "real_tiles": run.recipe.tiles is not None,
         "slides": {"train": len(cohort.train), "val": len(cohort.val), "with_truth": len(cohort.truths)},
         "phantom_seeds": sorted({truth.seed for truth in cohort.truths.values()}),
-        "tiles": json.loads(tile_log.read_text("utf-8").splitlines()[-1]).get("held_out", {}),
-        "language": {key: reading[key] for key in ("perplexity", "accuracy") if key in reading},
-        "stages": {name: read_metrics(run.folder(name)) for name in ("stage1", "stage2", "stage3")},
+        **_pretraining(run),
+        "stages": {name: read_metrics(run.folder(name)) for name in trained},
         "figures": dict(figures),
         "questions": len(asked),
         "guessing": guessing(asked),
@@ -282,3 +321,19 @@ def provenance(run: Run, figures: Mapping[str, float]) -> dict[str, Any]:
             "transformers": transformers.__version__,
         },
     }
+
+
+def _pretraining(run: Run) -> dict[str, Any]:
+    """Figures of the tile encoder and the language model, or where they come from."""
+    recipe, found = run.recipe, {}
+    if isinstance(recipe.tile_encoder, PretrainedTiles):
+        found["tiles"] = {"pretrained": recipe.tile_encoder.path or "none: features were given"}
+    else:
+        lines = (run.folder("tiles") / "log.jsonl").read_text("utf-8").splitlines()
+        found["tiles"] = json.loads(lines[-1]).get("held_out", {})
+    if isinstance(recipe.language, PretrainedLanguage):
+        found["language"] = {"pretrained": recipe.language.path}
+    else:
+        reading = json.loads((run.folder("language") / "log.json").read_text("utf-8"))
+        found["language"] = {key: reading[key] for key in ("perplexity", "accuracy") if key in reading}
+    return found
