@@ -164,5 +164,7 @@ def _limits(config: ModelConfig, record: Mapping[str, Any]) -> list[str]:
     if _procedural(record):
         lines.append("- It knows procedural tissue only. What it says of a real slide means nothing.")
         lines.append("- The validation slides come from the same generator as the training slides.")
-    lines.append(f"- {unlike} ({', '.join(limits)})." if limits else "- It cannot tell what is unlike its data.")
+    lines.append(
+        f"- {unlike} ({', '.join(limits)})." if limits else "- It cannot tell what is unlike its data."
+    )
     return [*lines, "- It knows these words and no others: `words.txt`.", ""]

@@ -18,9 +18,9 @@ from torch import Tensor
 from core_model.errors import RunError
 from core_model.slide import Box
 from training.data import Cohort
+from training.files import write_json
 from training.fit import Progress, needed, quiet
 from training.regions import batches_by_length, sample_regions, whole_slide
-from training.files import write_json
 from training.stage1_align import stack_tiles
 from training.stored import TokenFiles, TokenMatrix
 

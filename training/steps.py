@@ -191,9 +191,7 @@ def stage1(run: Run, resume: bool) -> None:
     before = run.folder("start") / CHECKPOINT
     parts, config = load_checkpoint(before, only=("slide_encoder", "alignment"))
     folder = run.folder("stage1")
-    figures = align(
-        parts, run.cohort, run.features, run.recipe, folder, resume=resume, progress=run.progress
-    )
+    figures = align(parts, run.cohort, run.features, run.recipe, folder, resume=resume, progress=run.progress)
     if ranks.is_main():
         save_checkpoint(folder / CHECKPOINT, parts, config, base=before)
         run.record("stage1", figures)
