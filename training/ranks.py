@@ -1,0 +1,114 @@
+"""Several processes that train one model: which of them this is, and how they wait for each other.
+
+torchrun and deepspeed tell every process its place through the environment (RANK, WORLD_SIZE, LOCAL_RANK,
+MASTER_ADDR, MASTER_PORT). Alone, a process is rank 0 of 1 and nothing here does anything.
+
+Letters: B rows of a process, E channels, W processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from core_model.errors import GiantError
+
+Found = TypeVar("Found")
+
+STUCK = timedelta(hours=1)
+"""Processes that train wait so long for one that does not answer."""
+PATIENCE = timedelta(days=7)
+"""Processes wait so long while one alone prepares, saves or evaluates."""
+
+
+def start() -> None:
+    """Join the processes that torchrun or deepspeed started with this one; alone, do nothing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or distributed.is_initialized():
+        return
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+        distributed.init_process_group("nccl", timeout=STUCK, device_id=device)
+    else:
+        distributed.init_process_group("gloo", timeout=STUCK)
+    _hosts()
+
+
+def stop() -> None:
+    """Leave the other processes, where there are any."""
+    _hosts.cache_clear()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world() -> int:
+    """Number of processes."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and speaks."""
+    return rank() == 0
+
+
+def wait() -> None:
+    """Go on when every process is here; the others may take days."""
+    if world() > 1:
+        distributed.barrier(group=_hosts())
+
+
+def from_main(work: Callable[[], Found]) -> Found:
+    """What `work` gives in the main process, in every process; so is a GiantError that it raises."""
+    if world() == 1:
+        return work()
+    told: list[Any] = [None, None]
+    if is_main():
+        try:
+            told[0] = work()
+        except GiantError as error:
+            told[1] = error
+    distributed.broadcast_object_list(told, src=0, group=_hosts())
+    if told[1] is not None:
+        raise told[1]
+    found: Found = told[0]
+    return found
+
+
+def gather(x: Tensor) -> Tensor:
+    """Rows (B, E) of every process, in order of rank: (W·B, E). Gradients flow back to their process.
+
+    Every process must give the same shape. A row's gradient is the sum over all processes of what each
+    computes from it.
+    """
+    return x if world() == 1 else _Gather.apply(x)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        every = [torch.empty_like(x) for _ in range(world())]
+        distributed.all_gather(every, x.contiguous())
+        return torch.cat(every)  # (W·B, E)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        whole = grads[0].clone(memory_format=torch.contiguous_format)  # (W·B, E)
+        distributed.all_reduce(whole)
+        return whole.chunk(world())[rank()]  # (B, E)
+
+
+@cache
+def _hosts() -> Any:
+    """A group over the network of the hosts, which does not lose patience as one of GPUs would."""
+    return distributed.new_group(backend="gloo", timeout=PATIENCE)
