@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Train a model step by step.", no_args_is_help=True)
     for name, told in TRAINED.items():
         group.command(name, help=told)(_command(name))
+    group.command("bench")(bench)
     app.add_typer(group, name="train")
     app.command()(phantom)
 
@@ -72,6 +73,33 @@ def train(command: str, recipe: str, data: Path, out: Path, resume: bool, overri
         known = steps_of(run)
         for name in (name for name in COMMANDS[command] if name in known):
             typer.echo(_told(name, run.folder(name)))
+
+
+def bench(
+    recipe: RecipeOpt = "wsi-llava-7b",
+    stage: Annotated[list[int] | None, typer.Option(help="2 or 3; repeat it. Default: both.")] = None,
+    batch: Annotated[int, typer.Option(help="Samples per step.")] = 4,
+    length: Annotated[int, typer.Option(help="Tokens of a sample, slide tokens included.")] = 2048,
+    steps: Annotated[int, typer.Option(help="Steps that are timed.")] = 10,
+    small: Annotated[
+        bool, typer.Option("--small", help="A network of toy size, to try the command.")
+    ] = False,
+    set_: SetOpt = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object per stage.")] = False,
+) -> None:
+    """Tokens per second, memory and MFU of stages 2 and 3, with random weights of the recipe's size."""
+    _require_extra()
+    import json
+
+    from core_model.tile_encoder import default_device
+    from training.bench import SMALL_LENGTH, SMALL_SIZE, bench_stage
+    from training.recipes import make_recipe
+
+    chosen = make_recipe(recipe, [*(SMALL_SIZE if small else ()), *(set_ or [])])
+    length = min(length, SMALL_LENGTH) if small else length
+    for number in stage or (2, 3):
+        found = bench_stage(chosen, number, batch=batch, length=length, steps=steps, device=default_device())
+        typer.echo(json.dumps(found.record()) if json_ else found.told())
 
 
 def _told(name: str, folder: Path) -> str:

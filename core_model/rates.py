@@ -1,0 +1,57 @@
+"""How fast a device multiplies matrices: what a network's speed is compared with, in the same run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+LARGE, SMALL = 8192, 1024
+"""Side of the matrices on a GPU and on a CPU."""
+AT_LEAST = 0.5
+"""Seconds that a measurement lasts."""
+
+
+def finish(device: str) -> None:
+    """Wait until the device has done what it was given: GPUs work behind the program's back."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds_of(work: Callable[[], object], device: str, at_least: float = AT_LEAST) -> float:
+    """Seconds that one call takes, over as many calls as fill `at_least`, after one that is not counted."""
+    work()
+    finish(device)
+    calls, since = 0, time.perf_counter()
+    while True:
+        work()
+        finish(device)
+        calls += 1
+        if (taken := time.perf_counter() - since) >= at_least:
+            return taken / calls
+
+
+def matmul_rate(device: str, dtype: torch.dtype = torch.bfloat16, side: int | None = None) -> float:
+    """FLOP/s that a large square product of this type reaches on the device."""
+    side = side or (LARGE if torch.device(device).type == "cuda" else SMALL)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / seconds_of(lambda: a @ b, device)
+
+
+def device_name(device: str) -> str:
+    """The device in words, for a table of results."""
+    import platform
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def peak_memory_gb(device: str) -> float:
+    """Most memory held so far, GB (10⁹ bytes): of the GPU, or of the process where there is none."""
+    import resource
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
