@@ -1,6 +1,7 @@
 """Tile encoders by name or folder: the pixels of a tile become one vector.
 
-`mini` is embedded; a checkpoint folder or the folder of any transformers ViT works by its path.
+`mini` is embedded, `gigapath` is Prov-GigaPath's; a checkpoint folder, the folder of a transformers vision
+transformer or dual encoder, or its id on the Hugging Face hub work as well.
 
 On CPUs with bf16 instructions the network runs in bf16 (three times as fast on the machine it was made
 on) and hands out float32. Vectors of the same image from batches of different size may then differ in the
@@ -9,18 +10,27 @@ last bits of bf16; within one batch size they are the same, whatever else the ba
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from core_model.errors import CheckpointError, GiantError
+from core_model.errors import CheckpointError
+from core_model.tile_pixels import TilePixels
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from core_model.config import TileEncoderConfig
+
 MINI = Path(__file__).parent / "mini"
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_OFFERED = (
+    "give 'mini', 'gigapath', a checkpoint folder, the weights of Prov-GigaPath,"
+    " or the folder or hub id of a transformers ViT"
+)
 
 
 class TileEncoder(Protocol):
@@ -52,24 +62,28 @@ class ViTTileEncoder:
         network: Any,
         *,
         name: str,
-        tile_px: int,
+        pixels: TilePixels,
         mpp: float,
-        mean: tuple[float, ...] = (0.5, 0.5, 0.5),
-        std: tuple[float, ...] = (0.5, 0.5, 0.5),
         device: str | None = None,
         bf16: bool | None = None,
+        compact: bool = False,
     ) -> None:
-        """`bf16` None: where the device computes it in hardware."""
+        """`bf16` None: where the device computes it in hardware.
+
+        `compact` keeps matrices in bf16 where bf16 is computed, in `network` itself: half the memory and
+        the same features, since autocast rounds them at every call anyway.
+        """
         from core_model.checkpoint import fingerprint
 
         self.device = device or default_device()
-        self.network = network.eval().to(self.device)
-        self.name, self.tile_px, self.mpp = name, tile_px, mpp
-        self.dim = int(network.config.hidden_size)
+        self.name, self.mpp = name, mpp
+        self.pixels, self.tile_px = pixels, pixels.tile_px
         self.fingerprint = fingerprint(network)
         self.bf16 = has_bf16(self.device) if bf16 is None else bf16
-        self._mean = np.asarray(mean, dtype=np.float32)
-        self._std = np.asarray(std, dtype=np.float32)
+        if compact and self.bf16:
+            halve_matrices(network)
+        self.network = network.eval().to(self.device)
+        self.dim = self._dim()
 
     @property
     def tile_um(self) -> float:
@@ -82,26 +96,32 @@ class ViTTileEncoder:
 
         if not images:
             return np.zeros((0, self.dim), dtype=np.float32)
-        with (
-            torch.inference_mode(),
-            torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bf16),
-        ):
-            out = self.network(pixel_values=self.pixels(images)).last_hidden_state[:, 0]  # (N, dim)
+        features = self.features(torch.from_numpy(self.pixels.batch(images)).to(self.device))
         # A copy: a view would keep all tokens of the batch in memory, 4.8 MB for 32 tiles.
-        return out.float().cpu().numpy().copy()
+        return features.float().cpu().numpy().copy()
 
-    def pixels(self, images: list[Image.Image]) -> torch.Tensor:
-        """Images → normalised (N, 3, px, px) float32 on the encoder's device."""
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (N, 3, P, P) on the encoder's device → (N, dim), in bf16 where it computes so."""
         import torch
-        from PIL import Image
 
-        side = (self.tile_px, self.tile_px)
-        rows = []
-        for image in images:
-            rgb = image.convert("RGB")
-            rows.append(np.asarray(rgb if rgb.size == side else rgb.resize(side, Image.Resampling.BICUBIC)))
-        scaled = (np.stack(rows).astype(np.float32) / 255 - self._mean) / self._std  # (N, px, px, 3)
-        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))).to(self.device)
+        device = torch.device(self.device).type
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+            return self._feature(pixels)
+
+    def _feature(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.network(pixel_values=pixels).last_hidden_state[:, 0]  # (N, dim)
+
+    def _dim(self) -> int:
+        return int(self.network.config.hidden_size)
+
+
+def halve_matrices(network: Any) -> None:
+    """Put what autocast computes in bf16 into bf16, one layer after another: linear and convolution."""
+    import torch
+
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+            layer.to(torch.bfloat16)
 
 
 def default_device() -> str:
@@ -124,68 +144,54 @@ def has_bf16(device: str) -> bool:
 def load_tile_encoder(
     name_or_path: str | Path = "mini", *, device: str | None = None, mpp: float = 0.5
 ) -> TileEncoder:
-    """A tile encoder by name or folder.
+    """A tile encoder by name, path, or id of a repository on the Hugging Face hub.
 
-    `mpp` says at which µm per px the ViT of a transformers folder was trained; a checkpoint folder knows
-    its own. Raises `CheckpointError` for a folder that is not whole, `GiantError` for a name not offered.
+    "mini"; "gigapath" (from the hub, or where `GIANT_GIGAPATH` says); a file or folder with Prov-GigaPath's
+    weights as timm writes them; a checkpoint folder; the folder or id of a transformers vision transformer
+    or dual encoder. `mpp` says at which µm per px the last were trained; the others know their own.
+
+    Raises `CheckpointError` for weights that are not whole, `GiantError` where there are none.
     """
-    if str(name_or_path) == "gigapath":
-        raise GiantError(
-            "the tile encoder 'gigapath' is not available in this version",
-            fix="use 'mini', or the folder of a transformers ViT",
-        )
-    folder = MINI if str(name_or_path) == "mini" else Path(name_or_path)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"there is no tile encoder '{name_or_path}'",
-            fix="give 'mini', a checkpoint folder, or the folder of a transformers ViT",
-        )
+    from core_model import gigapath
+
+    name, path = str(name_or_path), Path(name_or_path)
+    if name in ("gigapath", gigapath.REPOSITORY):
+        return gigapath.load_gigapath(None, device)
+    if name == "mini":
+        return _from_checkpoint(MINI, device)
+    if path.is_file():
+        return gigapath.load_gigapath(path, device)
+    if not path.is_dir():
+        if not _REPOSITORY.fullmatch(name):
+            raise CheckpointError(f"there is no tile encoder '{name}'", fix=_OFFERED)
+        from core_model.hub import fetch_folder
+
+        return _from_folder(fetch_folder(name), name, device, mpp)
+    return _from_folder(path, path.resolve().name, device, mpp)
+
+
+def _from_folder(folder: Path, name: str, device: str | None, mpp: float) -> TileEncoder:
+    from core_model.gigapath import FILES, load_gigapath
+    from core_model.pretrained import load_pretrained, model_type
+
     if (folder / "manifest.json").is_file():
         return _from_checkpoint(folder, device)
-    return _from_transformers(folder, device, mpp)
+    if model_type(folder) is None and any((folder / file).is_file() for file in FILES):
+        return load_gigapath(folder, device)
+    return load_pretrained(folder, name, device, mpp)
 
 
 def _from_checkpoint(folder: Path, device: str | None) -> ViTTileEncoder:
     from core_model.checkpoint import load_checkpoint
 
     parts, config = load_checkpoint(folder, need=("tile_encoder",), only=("tile_encoder",))
-    return bind(parts.tile_encoder, config.name, config.tile_encoder, device)
+    compact = config.tile_encoder.class_name == "Dinov2Model"
+    return bind(parts.tile_encoder, config.name, config.tile_encoder, device, compact=compact)
 
 
-def bind(network: Any, name: str, config: Any, device: str | None = None) -> ViTTileEncoder:
-    """A network with its `TileEncoderConfig` as an encoder."""
-    return ViTTileEncoder(
-        network,
-        name=name,
-        tile_px=config.tile_px,
-        mpp=config.mpp,
-        mean=config.mean,
-        std=config.std,
-        device=device,
-    )
-
-
-def _from_transformers(folder: Path, device: str | None, mpp: float) -> ViTTileEncoder:
-    import json
-
-    from transformers import AutoModel
-
-    try:
-        network, report = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-        side = network.config.image_size
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(f"is no vision transformer of transformers ({error})", where=folder) from error
-    wrong = [key for key in report["missing_keys"] if "pooler" not in key]
-    if wrong or report["mismatched_keys"]:
-        raise CheckpointError(f"weights are missing or misshapen: {wrong[:3]}", where=folder)
-    described = folder / "preprocessor_config.json"
-    options = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else {}
-    return ViTTileEncoder(
-        network.float(),
-        name=folder.resolve().name,
-        tile_px=side if isinstance(side, int) else side[0],
-        mpp=mpp,
-        mean=tuple(options.get("image_mean", (0.5, 0.5, 0.5))),
-        std=tuple(options.get("image_std", (0.5, 0.5, 0.5))),
-        device=device,
-    )
+def bind(
+    network: Any, name: str, config: TileEncoderConfig, device: str | None = None, *, compact: bool = False
+) -> ViTTileEncoder:
+    """A network with its configuration as an encoder; `compact` as in `ViTTileEncoder`."""
+    pixels = TilePixels.of(config)
+    return ViTTileEncoder(network, name=name, pixels=pixels, mpp=config.mpp, device=device, compact=compact)

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from core_model import load_tile_encoder
-from core_model.errors import CheckpointError, GiantError
 from core_model.tile_encoder import ViTTileEncoder, bind
 
 
@@ -46,9 +44,9 @@ def test_other_sizes_and_modes_are_brought_to_the_tile(encoder: ViTTileEncoder) 
 
 
 def test_pixels_are_normalised_by_channel(encoder: ViTTileEncoder) -> None:
-    pixels = encoder.pixels([Image.new("RGB", (32, 32), (255, 0, 51))])
+    pixels = encoder.pixels.batch([Image.new("RGB", (32, 32), (255, 0, 51))])
     assert pixels.shape == (1, 3, 32, 32)
-    torch.testing.assert_close(pixels[0, :, 0, 0], torch.tensor([1.0, -1.0, -0.6]))
+    np.testing.assert_allclose(pixels[0, :, 0, 0], [1.0, -1.0, -0.6], rtol=1e-6)
 
 
 def test_the_fingerprint_follows_the_weights(
@@ -62,36 +60,6 @@ def test_the_fingerprint_follows_the_weights(
     other = new_model(tiny_config, seed=9, only=("tile_encoder",))
     save_checkpoint(tiny_checkpoint, other, tiny_config)
     assert load_tile_encoder(tiny_checkpoint).fingerprint != first.fingerprint
-
-
-def test_a_transformers_folder_is_an_encoder(tmp_path: Path, tiny_parts: Any) -> None:
-    tiny_parts.tile_encoder.save_pretrained(tmp_path / "vit")
-    encoder = load_tile_encoder(tmp_path / "vit", mpp=1.0)
-    assert (encoder.name, encoder.tile_px, encoder.tile_um) == ("vit", 32, 32.0)
-    encoder.bf16 = False  # type: ignore[attr-defined]
-    expected = ViTTileEncoder(tiny_parts.tile_encoder, name="", tile_px=32, mpp=1.0, device="cpu", bf16=False)
-    np.testing.assert_allclose(encoder.encode(pictures(2)), expected.encode(pictures(2)), atol=1e-6)
-
-
-def test_a_transformers_folder_with_missing_weights_is_refused(tmp_path: Path, tiny_parts: Any) -> None:
-    """transformers would fill them in at random, with a warning."""
-    from safetensors.torch import load_file, save_file
-
-    tiny_parts.tile_encoder.save_pretrained(tmp_path)
-    state = load_file(tmp_path / "model.safetensors")
-    state.pop("layernorm.weight")
-    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"layernorm\.weight"):
-        load_tile_encoder(tmp_path)
-
-
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(GiantError, match="not available in this version"):
-        load_tile_encoder("gigapath")
-    with pytest.raises(CheckpointError, match="no tile encoder 'uni'"):
-        load_tile_encoder("uni")
-    with pytest.raises(CheckpointError, match="no vision transformer"):
-        load_tile_encoder(tmp_path)
 
 
 def test_vectors_do_not_keep_the_tokens_they_were_cut_from(tiny_checkpoint: Path) -> None:
