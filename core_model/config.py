@@ -242,8 +242,10 @@ class ModelConfig(_Record):
     model_version: str = "0"
     parts: tuple[str, ...] = ()
     """Parts whose weights the folder holds; written by `save_checkpoint`."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Type of the weights on disk; they are computed with as float32."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "bfloat16"
+    """Type of the weights on disk; a CPU computes with them as float32."""
+    encoder_dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Type on disk of tile encoder, slide encoder and alignment; None: as the rest."""
     template: Literal["vicuna_v1", "chatml"] = "vicuna_v1"
     """Form of a conversation: chatml is Qwen's."""
     system: str = ""
@@ -273,17 +275,22 @@ class ModelConfig(_Record):
         return self
 
     def for_tokenizer(self, tokenizer: Any) -> Self:
-        """The same configuration with vocabulary size and special ids taken from a tokenizer."""
+        """The same configuration with the special ids of a tokenizer and rows for all of its tokens.
+
+        `<image>` needs no row where it comes last; an embedding that has more rows, as published ones do,
+        keeps them.
+        """
+        image = tokenizer.convert_tokens_to_ids("<image>")
+        rows = 1 + max(place for place in tokenizer.get_vocab().values() if place != image)
         ids = {
-            "vocab_size": len(tokenizer),
+            "vocab_size": max(self.language_model.vocab_size, rows),
             "bos_id": tokenizer.bos_token_id,
             "eos_id": tokenizer.eos_token_id,
             "pad_id": tokenizer.pad_token_id,
-            "image_id": tokenizer.convert_tokens_to_ids("<image>"),
+            "image_id": image,
         }
-        return self.model_copy(
-            update={
-                "language_model": self.language_model.model_copy(update=ids),
-                "alignment": self.alignment.model_copy(update={"vocab_size": len(tokenizer)}),
-            }
-        )
+        alignment = self.alignment
+        if alignment.text_config is None:
+            alignment = alignment.model_copy(update={"vocab_size": len(tokenizer)})
+        language_model = self.language_model.model_copy(update=ids)
+        return self.model_copy(update={"language_model": language_model, "alignment": alignment})

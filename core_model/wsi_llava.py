@@ -12,39 +12,43 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, CLIPVisionConfig, LlamaConfig, LlavaConfig
+from transformers import AutoModel, CLIPVisionConfig, LlamaConfig, LlavaConfig, Qwen2Config
 from transformers.models.llava.modeling_llava import LlavaForConditionalGeneration, LlavaModel
 
-from core_model.config import ModelConfig
+from core_model.config import LanguageModelConfig, ModelConfig
 from core_model.projector import SlideProjector
+
+
+def text_config(config: LanguageModelConfig) -> LlamaConfig | Qwen2Config:
+    """A language model's dimensions in transformers' words."""
+    kind = {"LlamaForCausalLM": LlamaConfig, "Qwen2ForCausalLM": Qwen2Config}[config.class_name]
+    return kind(
+        vocab_size=config.vocab_size,
+        hidden_size=config.embed_dim,
+        num_hidden_layers=config.depth,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        intermediate_size=config.ffn_dim,
+        max_position_embeddings=config.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+        rms_norm_eps=config.rms_eps,
+        tie_word_embeddings=config.tie_embeddings,
+        bos_token_id=config.bos_id,
+        eos_token_id=config.eos_id,
+        pad_token_id=config.pad_id,
+    )
 
 
 def llava_config(config: ModelConfig) -> LlavaConfig:
     """Our dimensions in transformers' words. The vision config only records C; it is never built."""
-    lm = config.language_model
-    text = LlamaConfig(
-        vocab_size=lm.vocab_size,
-        hidden_size=lm.embed_dim,
-        num_hidden_layers=lm.depth,
-        num_attention_heads=lm.heads,
-        num_key_value_heads=lm.kv_heads,
-        intermediate_size=lm.ffn_dim,
-        max_position_embeddings=lm.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": lm.rope_theta},
-        rms_norm_eps=lm.rms_eps,
-        tie_word_embeddings=lm.tie_embeddings,
-        bos_token_id=lm.bos_id,
-        eos_token_id=lm.eos_id,
-        pad_token_id=lm.pad_id,
-    )
     return LlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=config.feature_dim, num_hidden_layers=1, num_attention_heads=1
         ),
-        text_config=text,
-        image_token_index=lm.image_id,
+        text_config=text_config(config.language_model),
+        image_token_index=config.language_model.image_id,
         image_seq_length=config.n_tokens,
-        tie_word_embeddings=lm.tie_embeddings,
+        tie_word_embeddings=config.language_model.tie_embeddings,
     )
 
 
@@ -93,6 +97,8 @@ class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         if slide_features is not None:
             inputs_embeds = self.merge(input_ids, slide_features)  # (B, L, W)
             input_ids = None
+        elif input_ids is not None and self._rowless and bool((input_ids == self._image).any()):
+            raise ValueError("<image> tokens stand here without slide_features")
         return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -104,21 +110,33 @@ class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
             **kwargs,
         )
 
+    @property
+    def _image(self) -> int:
+        return int(self.config.image_token_id)
+
+    @property
+    def _rowless(self) -> bool:
+        """Whether the embedding has no row for `<image>`, as in published language models."""
+        return self._image >= int(self.config.text_config.vocab_size)
+
     def merge(self, input_ids: Tensor | None, slide_features: Tensor) -> Tensor:
         """Word embeddings (B, L, W) with projected slide tokens where `<image>` stands."""
         if input_ids is None:
             raise ValueError("slide_features need input_ids: their <image> tokens say where to put them")
-        words = self.get_input_embeddings()(input_ids)  # (B, L, W)
-        seen = self.model.multi_modal_projector(slide_features)  # (B, n, C) → (B, n, W)
-        here = input_ids == self.config.image_token_id  # (B, L), n per row
-        if not bool((here.sum(dim=1) == seen.shape[1]).all()):
-            raise ValueError(f"each row needs exactly {seen.shape[1]} <image> tokens, one per slide token")
+        here = input_ids == self._image  # (B, L), n per row
+        if not bool((here.sum(dim=1) == slide_features.shape[1]).all()):
+            raise ValueError(
+                f"each row needs exactly {slide_features.shape[1]} <image> tokens, one per slide token"
+            )
+        words = self.get_input_embeddings()(input_ids.masked_fill(here, 0))  # (B, L, W); any row will do
+        projector = self.model.multi_modal_projector
+        seen = projector(slide_features.to(projector.linear_1.weight.dtype))  # (B, n, C) → (B, n, W)
         return words.masked_scatter(here.unsqueeze(-1), seen.to(words.dtype))  # (B, L, W)
 
-    def take_language_model(self, llama: Any) -> None:
-        """Copy the weights of a `LlamaForCausalLM` of the same dimensions, as pretraining leaves it."""
-        self.model.language_model.load_state_dict(llama.model.state_dict())
-        self.lm_head.load_state_dict(llama.lm_head.state_dict())
+    def take_language_model(self, trained: Any) -> None:
+        """Copy the weights of a `LlamaForCausalLM` or `Qwen2ForCausalLM` of these dimensions."""
+        self.model.language_model.load_state_dict(trained.model.state_dict())
+        self.lm_head.load_state_dict(trained.lm_head.state_dict())
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in transformers, but the slide is given in the first step only: after it, it is in the cache."""
