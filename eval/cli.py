@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from eval.results import Result
 
-BENCHES = ("ask", "startup")
+BENCHES = ("ask", "gigapath", "startup")
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +66,7 @@ def evaluate(
 
 
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="ask or startup.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(BENCHES)}.")],
     slide: Annotated[
         Path | None, typer.Option(metavar="SLIDE", help="ask: the slide to repeat into a large one.")
     ] = None,
@@ -75,6 +75,11 @@ def bench(
     work: Annotated[Path, typer.Option(metavar="DIR", help="ask: where the large slide is kept.")] = Path(
         "giant-bench"
     ),
+    small: Annotated[bool, typer.Option("--small", help="gigapath: at a small size, to try it.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="gigapath: through torch.compile.")] = False,
+    batch: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="gigapath: tiles at once; repeat it.")
+    ] = None,
 ) -> None:
     """Measure time and memory on this machine."""
     from core_model.errors import UsageError
@@ -83,6 +88,10 @@ def bench(
         from eval.bench.startup import main as run_startup
 
         run_startup()
+    elif name == "gigapath":
+        from eval.bench.gigapath import main as run_gigapath
+
+        run_gigapath(small, compiled, batch)
     elif name == "ask":
         if slide is None:
             raise UsageError("there is no slide to repeat", fix="Add --slide SLIDE")
@@ -90,7 +99,7 @@ def bench(
 
         run_ask(slide, side, model, work)
     else:
-        raise UsageError(f"there is no bench '{name}'", fix=f"There are {' and '.join(BENCHES)}")
+        raise UsageError(f"there is no bench '{name}'", fix=f"There are {', '.join(BENCHES)}")
 
 
 def provenance() -> dict[str, Any]:
