@@ -1,105 +1,183 @@
 """Dilated attention of LongNet (Ding et al. 2023, arXiv 2307.02486) in plain PyTorch, exact.
 
-Letters: B batch, L tokens, H heads, D channels per head; for one branch: g segment length, r dilation,
-S segments, M = ceil(g / r) tokens that a head keeps of a segment.
+Letters: B slides, L tokens, H heads, D channels per head; for one branch: g segment length, r dilation;
+for one piece of a branch: S segments, m tokens kept of each, h heads.
 
-Each branch cuts the sequence into segments of g tokens; within a segment, head h keeps every r-th token
-from offset floor(h / ceil(H / r)). Branches are averaged per token and head, weighted by the softmax of
+Each branch cuts the sequence into segments of g tokens; within a segment, head i keeps every r-th token
+from offset floor(i / ceil(H / r)). Branches are averaged per token and head, weighted by the softmax of
 their log-sum-exp. Two properties of the published network are kept, since its weights were trained with
 them: tokens that pad a segment are attended to (key and value zero), and no gradient flows through the
 weights of the branches.
+
+Nothing is padded or copied for it: what a piece attends to are strided views of q, k and v, and its result
+is added in place. The backward pass computes each piece again, so that only q, k, v and the log-sum-exp of
+all branches are kept for it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-SCORES_AT_ONCE = 1 << 24
-"""Attention scores held in memory at a time (64 MB in float32)."""
+SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 28}
+"""Attention scores computed at a time where there is no fused kernel: in the cache of a CPU, or 1 GB."""
 
-ABSENT = -1e8
-"""Log-sum-exp of a token that a branch skips: its weight underflows to zero."""
+FUSED_ON_CPU = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+"""Attention that never writes its scores down and says their log-sum-exp, where this PyTorch has it."""
 
 
 def dilated_attention(
     q: Tensor, k: Tensor, v: Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]
 ) -> Tensor:
-    """Combine all branches. `q`, `k`, `v`: (B, L, H, D). Returns (B, L, H, D).
+    """Combine all branches. `q`, `k`, `v`: (B, L, H, D). Returns (B, L, H, D) in the type of `q`.
 
-    Computed in the type of `q`, also under autocast: bf16 scores are too coarse to weigh branches by.
+    Branches are weighed in float32 at least, also under autocast: bf16 sums of scores are too coarse.
     """
     with torch.autocast(q.device.type, enabled=False):
-        return _combined(q, k.to(q.dtype), v.to(q.dtype), segments, ratios)
+        return _Combined.apply(q, k.to(q.dtype), v.to(q.dtype), tuple(segments), tuple(ratios))
 
 
-def _combined(q: Tensor, k: Tensor, v: Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]) -> Tensor:
-    total, norm, highest = torch.zeros_like(q), q.new_zeros(q.shape[:3]), q.new_full(q.shape[:3], ABSENT)
+@dataclass(frozen=True)
+class _Piece:
+    """Segments of one length in one branch, and the heads that keep the same tokens of them."""
+
+    start: int
+    stop: int
+    segments: int
+    offset: int
+    ratio: int
+    heads: slice
+    absent: int
+    """Keys per segment that are padding: of a segment cut short, or of a last dilation step."""
+
+    def pick(self, x: Tensor) -> Tensor:
+        """The view (B, S, m, h, …) of (B, L, H, …)."""
+        part = x[:, self.start : self.stop, self.heads].unflatten(1, (self.segments, -1))  # (B, S, ≤g, h, …)
+        return part[:, :, self.offset :: self.ratio]
+
+
+def _pieces(like: Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]) -> Iterator[_Piece]:
+    _, L, H, _ = like.shape
     for segment, ratio in zip(segments, ratios, strict=True):
-        out, lse = _branch(q, k, v, min(segment, q.shape[1]), ratio)  # (B, L, H, D), (B, L, H)
-        with torch.no_grad():  # a running softmax over branches, so that only two outputs live at a time
-            new_highest = torch.maximum(highest, lse)
-            keep, weight = (highest - new_highest).exp(), (lse - new_highest).exp()
-            norm, highest = norm * keep + weight, new_highest
-        total = total * keep.unsqueeze(-1) + out * weight.unsqueeze(-1)
-    return total / norm.unsqueeze(-1)
+        g = min(segment, L)
+        keys, group = -(-g // ratio), -(-H // ratio)  # the last group is short where r does not divide H
+        whole = L // g * g
+        for start, stop, count in ((0, whole, whole // g), (whole, L, 1)):
+            for offset in range(-(-H // group)):
+                kept = len(range(offset, (stop - start) // count, ratio))  # m
+                heads = slice(offset * group, min((offset + 1) * group, H))
+                if kept:
+                    yield _Piece(start, stop, count, offset, ratio, heads, keys - kept)
 
 
-def _branch(q: Tensor, k: Tensor, v: Tensor, segment: int, ratio: int) -> tuple[Tensor, Tensor]:
-    """One branch: (B, L, H, D) → output (B, L, H, D), zero where skipped, and its log-sum-exp (B, L, H)."""
-    B, L, H, D = q.shape
-    sq, sk, sv = (_split(x, segment, ratio) for x in (q, k, v))  # (B·S, M, r, H, D)
-    rows = [[], []]  # type: list[list[Tensor]]
-    group = -(-H // ratio)  # heads that share an offset; the last groups are short when r does not divide H
-    for first in range(0, H, group):
-        heads, offset = slice(first, min(first + group, H)), first // group
-        picked = [x[:, :, offset, heads].transpose(1, 2) for x in (sq, sk, sv)]  # (B·S, h, M, D)
-        out, lse = exact_attention(*picked)  # (B·S, h, M, D), (B·S, h, M)
-        behind = ratio - 1 - offset
-        out = F.pad(out.unsqueeze(3), (0, 0, offset, behind))  # (B·S, h, M, r, D)
-        lse = F.pad(lse.unsqueeze(3), (offset, behind), value=ABSENT)  # (B·S, h, M, r)
-        rows[0].append(out.flatten(2, 3)[:, :, :segment].transpose(1, 2))  # (B·S, g, h, D)
-        rows[1].append(lse.flatten(2, 3)[:, :, :segment].transpose(1, 2))  # (B·S, g, h)
-    out, lse = torch.cat(rows[0], dim=2), torch.cat(rows[1], dim=2)
-    return out.reshape(B, -1, H, D)[:, :L], lse.reshape(B, -1, H)[:, :L]
+class _Combined(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]
+    ) -> Tensor:
+        wide = torch.promote_types(q.dtype, torch.float32)
+        total = torch.zeros(q.shape, dtype=wide, device=q.device)
+        seen = torch.full(q.shape[:3], -math.inf, dtype=wide, device=q.device)  # log-sum-exp so far
+        for piece in _pieces(q, segments, ratios):
+            keys, values = piece.pick(k), piece.pick(v)
+            rows = [piece.pick(x) for x in (q, total, seen)]
+            for s, m in _blocks(keys):
+                queries, into, before = (x[:, s, m] for x in rows)
+                out, lse = attention(queries, keys[:, s], values[:, s], piece.absent)
+                after = torch.logaddexp(before, lse)
+                into.mul_((before - after).exp_().unsqueeze(-1))
+                into.addcmul_(out.to(wide), (lse - after).exp_().unsqueeze(-1))
+                before.copy_(after)
+        ctx.save_for_backward(q, k, v, seen)
+        ctx.branches = segments, ratios
+        return total.to(q.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, seen = ctx.saved_tensors
+        grads = [torch.zeros(x.shape, dtype=seen.dtype, device=x.device) for x in (q, k, v)]
+        with torch.autocast(q.device.type, enabled=False):
+            for piece in _pieces(q, *ctx.branches):
+                into = [piece.pick(x) for x in grads]
+                rows = [piece.pick(x) for x in (q, k, v, seen, pull)]
+                for s, m in _blocks(rows[1]):
+                    block = rows[0][:, s, m], rows[1][:, s], rows[2][:, s]
+                    found = _pulled(block, rows[3][:, s, m], rows[4][:, s, m], piece.absent)
+                    for x, add, at in zip(into, found, (m, slice(None), slice(None)), strict=True):
+                        x[:, s, at] += add
+        return *(grad.to(q.dtype) for grad in grads), None, None
 
 
-def _split(x: Tensor, segment: int, ratio: int) -> Tensor:
-    """(B, L, H, D) → (B·S, M, r, H, D), padded with zeros to whole segments and whole dilation steps."""
-    _, L, H, D = x.shape
-    x = F.pad(x, (0, 0, 0, 0, 0, -L % segment)).reshape(-1, segment, H, D)  # (B·S, g, H, D)
-    return F.pad(x, (0, 0, 0, 0, 0, -segment % ratio)).unflatten(1, (-1, ratio))
+def _pulled(
+    block: tuple[Tensor, Tensor, Tensor], seen: Tensor, pull: Tensor, absent: int
+) -> tuple[Tensor, ...]:
+    """Gradients of queries, keys and values of one block, whose share of the average is a constant."""
+    q, k, v = (x.detach().requires_grad_() for x in block)
+    with torch.enable_grad():
+        out, lse = attention(q, k, v, absent)
+    share = (lse - seen).exp_().unsqueeze(-1)  # (B, S, m, h, 1)
+    return torch.autograd.grad(out, (q, k, v), (pull * share).to(out.dtype))
 
 
-def exact_attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """softmax(q kᵀ / √D) v and the log-sum-exp of the scores, a bounded block of scores at a time.
+def _blocks(keys: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Segments and queries to compute at a time: all of a piece where the kernel is fused.
 
-    `q`, `k`, `v`: (N, h, M, D). Returns (N, h, M, D) and (N, h, M); the latter carries no gradient. Under
-    autograd a block is computed again in the backward pass instead of being kept, unless it is the only one.
+    As many queries as keys are kept of a segment, so the keys (B, S, m, h, D) tell both numbers.
     """
-    N, h, M, _ = q.shape
-    learning = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    at_once = SCORES_AT_ONCE if learning else SCORES_AT_ONCE // 16  # small blocks stay in the cache
-    n_step = max(1, min(N, at_once // (h * M * M)))
-    m_step = M if n_step > 1 else max(1, min(M, at_once // (h * M)))
-    if n_step >= N and m_step >= M:
-        return _attend(q, k, v)
-    outs, lses = [], []
-    for n in range(0, N, n_step):
-        rows = []
+    B, S, M, h, _ = keys.shape
+    s_step, m_step = S, M
+    if not _fused(keys):
+        at_once = SCORES_AT_ONCE.get(keys.device.type, SCORES_AT_ONCE["cpu"])
+        s_step = max(1, min(S, at_once // (B * h * M * M)))
+        m_step = M if s_step > 1 else max(1, min(M, at_once // (B * h * M)))
+    for s in range(0, S, s_step):
         for m in range(0, M, m_step):
-            part = (q[n : n + n_step, :, m : m + m_step], k[n : n + n_step], v[n : n + n_step])
-            rows.append(checkpoint(_attend, *part, use_reentrant=False) if learning else _attend(*part))
-        outs.append(torch.cat([out for out, _ in rows], dim=2))
-        lses.append(torch.cat([lse for _, lse in rows], dim=2))
-    return torch.cat(outs), torch.cat(lses)
+            yield slice(s, s + s_step), slice(m, m + m_step)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _fused(x: Tensor) -> bool:
+    return FUSED_ON_CPU is not None and x.device.type == "cpu"
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
+    """softmax(q kᵀ / √D) v with `absent` further keys and values of zero; and the log-sum-exp of scores.
+
+    `q`: (B, S, m, h, D); `k`, `v`: (B, S, M, h, D). Returns (B, S, m, h, D), and (B, S, m, h) in float32
+    at least, which carries no gradient.
+    """
+    B, S = q.shape[:2]
+    kernel = _attend_fused if _fused(q) else _attend
+    q, k, v = (x.flatten(0, 1).transpose(1, 2) for x in (q, k, v))  # (B·S, h, m, D)
+    out, lse = kernel(q, k, v, absent)
+    return out.transpose(1, 2).unflatten(0, (B, S)), lse.transpose(1, 2).unflatten(0, (B, S))
+
+
+def _attend_fused(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
+    """(N, h, m, D) → (N, h, m, D), (N, h, m). One zero key, weighed by its number, stands for all absent."""
+    assert FUSED_ON_CPU is not None
+    if not absent:
+        return FUSED_ON_CPU(q, k, v)
+    k, v = (F.pad(x, (0, 0, 0, 1)) for x in (k, v))  # (N, h, M+1, D)
+    weight = torch.zeros(1, 1, 1, k.shape[2], dtype=torch.promote_types(q.dtype, torch.float32))
+    weight[..., -1] = math.log(absent)
+    return FUSED_ON_CPU(q, k, v, attn_mask=weight)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
+    """The same spelled out, for other devices. The score of an absent key is zero."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (N, h, m, M)
+    scores = scores.to(torch.promote_types(q.dtype, torch.float32))
     highest = scores.detach().amax(dim=-1, keepdim=True)  # (N, h, m, 1)
+    if absent:
+        highest = highest.clamp_min(0.0)
     shares = scores.sub_(highest).exp_()  # in place: this is the largest array of the network
-    total = shares.sum(dim=-1, keepdim=True)  # (N, h, m, 1)
-    return (shares @ v) / total, (highest + total.detach().log()).squeeze(-1)
+    total = shares.sum(dim=-1, keepdim=True) + absent * (-highest).exp()  # (N, h, m, 1)
+    return (shares.to(v.dtype) @ v) / total.to(v.dtype), (highest + total.detach().log()).squeeze(-1)
