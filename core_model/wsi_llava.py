@@ -117,7 +117,8 @@ class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     @property
     def _rowless(self) -> bool:
         """Whether the embedding has no row for `<image>`, as in published language models."""
-        return self._image >= int(self.config.text_config.vocab_size)
+        language: Any = self.config.text_config
+        return self._image >= int(language.vocab_size)
 
     def merge(self, input_ids: Tensor | None, slide_features: Tensor) -> Tensor:
         """Word embeddings (B, L, W) with projected slide tokens where `<image>` stands."""
