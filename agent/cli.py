@@ -108,7 +108,13 @@ ModelOpt = Annotated[str, typer.Option(metavar="NAME", help="mini, or a checkpoi
 MppOpt = Annotated[float | None, typer.Option(help="µm per px at level 0, where the file does not say.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-EncoderOpt = Annotated[str, typer.Option(metavar="NAME", help="Tile encoder: mini, or a folder.")]
+EncoderOpt = Annotated[
+    str, typer.Option(metavar="NAME", help="Tile encoder: mini, gigapath, a folder, or an id of the hub.")
+]
+EncoderMppOpt = Annotated[
+    float | None,
+    typer.Option(metavar="UM", help="µm per px that a folder's or hub's encoder was trained at; default .5."),
+]
 
 
 def ask(
@@ -209,6 +215,7 @@ def report(
 def index(
     slides: SlidesArg,
     encoder: EncoderOpt = "mini",
+    encoder_mpp: EncoderMppOpt = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: the cache.")] = None,
     mpp: MppOpt = None,
     quiet: QuietOpt = False,
@@ -220,31 +227,35 @@ def index(
 
     terminal.quieten_libraries(quiet)
     with terminal.tile_bar(terminal.stderr(), quiet) as progress:
-        for path in index_slides(find_slides(slides), encoder, out, mpp, progress):
+        for path in index_slides(find_slides(slides), encoder, encoder_mpp, out, mpp, progress):
             typer.echo(str(path))
 
 
 def similar(
     slide: SlideArg,
     box: Annotated[
-        tuple[int, int, int, int], typer.Option(metavar="X Y W H", help="The place, in level-0 px.")
-    ],
+        tuple[int, int, int, int] | None, typer.Option(metavar="X Y W H", help="The place, in level-0 px.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="PHRASE", help="Instead of a place; needs an --encoder with words.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", metavar="N", help="How many tiles.")] = 5,
     among: Annotated[
         Path | None, typer.Option("--in", metavar="DIR", help="Search all slides indexed there.")
     ] = None,
     encoder: EncoderOpt = "mini",
+    encoder_mpp: EncoderMppOpt = None,
     mpp: MppOpt = None,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Find the tiles most like a place, in its slide or in all indexed slides."""
+    """Find the tiles most like a place or a phrase, in the slide or in all indexed slides."""
     from agent import terminal
-    from agent.similar import find_similar
+    from agent.similar import Query, find_similar
 
     terminal.quieten_libraries(quiet)
     with terminal.tile_bar(terminal.stderr(), quiet) as progress:
-        found = find_similar(slide, box, k, among, encoder, mpp, progress)
+        found = find_similar(slide, Query(box, text, k), among, encoder, encoder_mpp, mpp, progress)
     if as_json:
         typer.echo(found.model_dump_json(exclude={"version"}))
         return

@@ -1,12 +1,13 @@
-"""Places that look alike: the vectors of a slide's tiles, kept beside its features, and the search in them.
+"""Places that look alike, or like a phrase: a slide's tile vectors, kept beside its features, are searched.
 
 An index file is `<slide>.tile.safetensors` next to the slide's `.h5` in the feature store. It says which
-weights made it, so that vectors of two encoders are never compared.
+weights made it and of what size its tiles are, so that vectors of two encoders are never compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,13 +44,38 @@ class Found(Record):
 
     version: Literal[1] = 1
     slide: str
-    box: Box
+    box: Box | None
+    """The place asked for; None where a phrase was."""
+    text: str | None = None
     encoder: str
     hits: list[Similar]
 
 
+@dataclass(frozen=True)
+class Query:
+    """What to look for: the tiles most like `box`, or most like `text`."""
+
+    box: Sequence[int] | None = None
+    """x, y, w, h in level-0 px."""
+    text: str | None = None
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= MOST:
+            raise UsageError(f"{self.k} tiles cannot be asked for", fix=f"Give -k from 1 to {MOST}")
+        if (self.box is None) == (self.text is None):
+            raise UsageError("a place or a phrase must be given, and not both", fix="Use --box or --text")
+        if self.text is not None and not self.text.strip():
+            raise UsageError("the phrase is empty", fix="Say what to find after --text")
+
+
 def index_slides(
-    slides: Sequence[Path], encoder_name: str, out: Path | None, mpp: float | None, progress: Progress | None
+    slides: Sequence[Path],
+    encoder_name: str,
+    encoder_mpp: float | None,
+    out: Path | None,
+    mpp: float | None,
+    progress: Progress | None,
 ) -> Iterator[Path]:
     """Compute and keep features and index of each slide; yields the path of each index.
 
@@ -60,7 +86,7 @@ def index_slides(
     from core_model.slide import open_slide
     from core_model.tile_encoder import load_tile_encoder
 
-    encoder, store = load_tile_encoder(encoder_name), _store(out)
+    encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(out)
     for path in slides:
         with open_slide(path, mpp) as slide:
             features = extract(slide, encoder, store, progress)
@@ -69,41 +95,65 @@ def index_slides(
 
 def find_similar(
     slide_path: str | Path,
-    box: Sequence[int],
-    k: int,
+    query: Query,
     among: Path | None,
     encoder_name: str,
+    encoder_mpp: float | None,
     mpp: float | None,
     progress: Progress | None,
 ) -> Found:
-    """The `k` tiles most like `box` that do not touch it: of its slide, or of all indexed in `among`.
+    """The tiles that answer most to `query`: of the slide, or of all indexed in `among`.
 
-    Raises `UsageError` for a k that means nothing, `BoxError` for a box off the slide or off its tissue,
-    `FeatureStoreError` where `among` holds no usable index.
+    None of them touches the box asked for. Raises `UsageError` where the encoder knows no words, `BoxError`
+    for a box off the slide or off its tissue, `FeatureStoreError` where `among` holds no usable index.
     """
     from core_model.extract import extract
     from core_model.slide import open_slide
     from core_model.tile_encoder import load_tile_encoder
     from tools.index import TileIndex
 
-    if not 1 <= k <= MOST:
-        raise UsageError(f"{k} tiles cannot be asked for", fix=f"Give -k from 1 to {MOST}")
     with open_slide(slide_path, mpp) as slide:
-        place = Box(*box)
-        slide.check(place)
-        others = _index_files(among) if among is not None else []
-        encoder = load_tile_encoder(encoder_name)
-        tiles = extract(slide, encoder, _store(among), progress)
-        vector, touched = _query(slide, tiles, place)
+        if query.box is not None:
+            slide.check(Box(*query.box))
+        if among is not None:
+            _index_files(among, "features_*")  # said before a large encoder is loaded
+        encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(among)
+        others = _index_files(among, store.path(slide, encoder.name).parent.name) if among is not None else []
+        words = _words(query.text, encoder) if query.text is not None else None  # before tiles are encoded
+        tiles = extract(slide, encoder, store, progress)
+        vector, touched = _sought(query, words, slide, tiles)
         own = TileIndex.build(tiles.features, tiles)
-        hits = [_hit(slide.name, hit) for hit in own.search(vector, k, exclude=touched)]
+        hits = [_hit(slide.name, hit) for hit in own.search(vector, query.k, exclude=touched)]
         for name, index in _others(others, slide, encoder):
-            hits += [_hit(name, hit) for hit in index.search(vector, k)]
-    best = sorted(hits, key=lambda hit: (-hit.score, hit.slide, hit.box))[:k]
-    return Found(slide=slide.name, box=place, encoder=encoder.name, hits=best)
+            hits += [_hit(name, hit) for hit in index.search(vector, query.k)]
+    best = sorted(hits, key=lambda hit: (-hit.score, hit.slide, hit.box))[: query.k]
+    place = Box(*query.box) if query.box is not None else None
+    return Found(slide=slide.name, box=place, text=query.text, encoder=encoder.name, hits=best)
 
 
-def _query(slide: Slide, tiles: TileFeatures, box: Box) -> tuple[np.ndarray, np.ndarray]:
+def _words(text: str, encoder: TileEncoder) -> np.ndarray:
+    """The vector (E,) of a phrase among the encoder's tiles."""
+    embed = getattr(encoder, "embed_text", None)
+    if embed is None:
+        raise UsageError(
+            f"the tile encoder '{encoder.name}' knows no words",
+            fix="Give --encoder a dual encoder, such as the folder or hub id of a CLIP for pathology",
+        )
+    return np.asarray(embed([text])[0])
+
+
+def _sought(
+    query: Query, words: np.ndarray | None, slide: Slide, tiles: TileFeatures
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The vector to search by, and (N,) bool of the tiles that must not be found."""
+    if words is not None:
+        return words, None
+    if query.box is None:
+        raise AssertionError("a query has a box or a text")
+    return _like(slide, tiles, Box(*query.box))
+
+
+def _like(slide: Slide, tiles: TileFeatures, box: Box) -> tuple[np.ndarray, np.ndarray]:
     """The mean feature (D,) of the tiles in `box`, and (N,) bool of the tiles that touch it."""
     touched = tiles.inside_mask(box, min_overlap=0.0)
     inside = tiles.inside_mask(box)
@@ -121,7 +171,7 @@ def _others(files: Sequence[Path], slide: Slide, encoder: TileEncoder) -> Iterat
     from tools.index import TileIndex
 
     for path in files:
-        index = TileIndex.load(path, {"space": "tile", "fingerprint": encoder.fingerprint})
+        index = TileIndex.load(path, _identity(encoder))
         if slide_of(path) != slide.id:
             yield path.name.removesuffix(SUFFIX), index
 
@@ -141,16 +191,24 @@ def _save_index(slide: Slide, tiles: TileFeatures, encoder: TileEncoder, store: 
     from tools.index import TileIndex
 
     path = store.path(slide, encoder.name).with_suffix(SUFFIX)
-    about = {"slide": slide.id, "space": "tile", "encoder": encoder.name, "fingerprint": encoder.fingerprint}
+    about = {"slide": slide.id, "encoder": encoder.name} | _identity(encoder)
     TileIndex.build(tiles.features, tiles).save(path, about)
     return path
 
 
-def _index_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob(f"features_*/*{SUFFIX}"))
+def _identity(encoder: TileEncoder) -> dict[str, str]:
+    """What vectors must agree on to be compared."""
+    return {"space": "tile", "fingerprint": encoder.fingerprint, "tile_um": f"{encoder.tile_um:g}"}
+
+
+def _index_files(folder: Path, encoders: str) -> list[Path]:
+    """Indexes in a store, of the encoders whose folders match."""
+    files = sorted(folder.glob(f"{encoders}/*{SUFFIX}"))
     if not files:
         raise FeatureStoreError(
-            "holds no index", where=folder, fix=f"Make one: giant index SLIDE… --out {folder}"
+            "holds no index of this encoder" if encoders != "features_*" else "holds no index",
+            where=folder,
+            fix=f"Make one: giant index SLIDE… --out {folder}",
         )
     return files
 

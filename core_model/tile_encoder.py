@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from core_model.errors import CheckpointError
+from core_model.errors import CheckpointError, UsageError
 from core_model.tile_pixels import TilePixels
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from core_model.config import TileEncoderConfig
 
 MINI = Path(__file__).parent / "mini"
+DEFAULT_MPP = 0.5
+"""µm per px at which encoders that do not say it were most likely trained."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _OFFERED = (
     "give 'mini', 'gigapath', a checkpoint folder, the weights of Prov-GigaPath,"
@@ -142,32 +144,42 @@ def has_bf16(device: str) -> bool:
 
 
 def load_tile_encoder(
-    name_or_path: str | Path = "mini", *, device: str | None = None, mpp: float = 0.5
+    name_or_path: str | Path = "mini", *, device: str | None = None, mpp: float | None = None
 ) -> TileEncoder:
     """A tile encoder by name, path, or id of a repository on the Hugging Face hub.
 
     "mini"; "gigapath" (from the hub, or where `GIANT_GIGAPATH` says); a file or folder with Prov-GigaPath's
     weights as timm writes them; a checkpoint folder; the folder or id of a transformers vision transformer
-    or dual encoder. `mpp` says at which µm per px the last were trained; the others know their own.
+    or dual encoder. `mpp` says at which µm per px the last were trained (None: .5); the others know theirs.
 
-    Raises `CheckpointError` for weights that are not whole, `GiantError` where there are none.
+    Raises `CheckpointError` for weights that are not whole, `GiantError` where there are none, `UsageError`
+    for an `mpp` that is not the encoder's.
     """
-    from core_model import gigapath
+    if mpp is not None and not mpp > 0:
+        raise UsageError(f"{mpp} µm per px mean nothing", fix="give the encoder's, such as .5")
+    encoder = _load(str(name_or_path), device, mpp or DEFAULT_MPP)
+    if mpp is not None and encoder.mpp != mpp:
+        raise UsageError(f"'{encoder.name}' reads tiles at {encoder.mpp} µm per px, not at {mpp}")
+    return encoder
 
-    name, path = str(name_or_path), Path(name_or_path)
-    if name in ("gigapath", gigapath.REPOSITORY):
-        return gigapath.load_gigapath(None, device)
+
+def _load(name: str, device: str | None, mpp: float) -> TileEncoder:
+    from core_model.gigapath import REPOSITORY, load_gigapath
+
+    path = Path(name)
+    if name in ("gigapath", REPOSITORY):
+        return load_gigapath(None, device)
     if name == "mini":
         return _from_checkpoint(MINI, device)
     if path.is_file():
-        return gigapath.load_gigapath(path, device)
-    if not path.is_dir():
-        if not _REPOSITORY.fullmatch(name):
-            raise CheckpointError(f"there is no tile encoder '{name}'", fix=_OFFERED)
-        from core_model.hub import fetch_folder
+        return load_gigapath(path, device)
+    if path.is_dir():
+        return _from_folder(path, path.resolve().name, device, mpp)
+    if not _REPOSITORY.fullmatch(name):
+        raise CheckpointError(f"there is no tile encoder '{name}'", fix=_OFFERED)
+    from core_model.hub import fetch_folder
 
-        return _from_folder(fetch_folder(name), name, device, mpp)
-    return _from_folder(path, path.resolve().name, device, mpp)
+    return _from_folder(fetch_folder(name), name, device, mpp)
 
 
 def _from_folder(folder: Path, name: str, device: str | None, mpp: float) -> TileEncoder:

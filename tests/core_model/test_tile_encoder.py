@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from core_model import load_tile_encoder
+from core_model.errors import UsageError
 from core_model.tile_encoder import ViTTileEncoder, bind
 
 
@@ -60,6 +61,14 @@ def test_the_fingerprint_follows_the_weights(
     other = new_model(tiny_config, seed=9, only=("tile_encoder",))
     save_checkpoint(tiny_checkpoint, other, tiny_config)
     assert load_tile_encoder(tiny_checkpoint).fingerprint != first.fingerprint
+
+
+def test_an_encoder_that_knows_its_resolution_takes_no_other(tiny_checkpoint: Path) -> None:
+    assert load_tile_encoder(tiny_checkpoint, mpp=0.5).mpp == 0.5
+    with pytest.raises(UsageError, match=r"'tiny' reads tiles at 0\.5 µm per px, not at 1\.0"):
+        load_tile_encoder(tiny_checkpoint, mpp=1.0)
+    with pytest.raises(UsageError, match="mean nothing"):
+        load_tile_encoder(tiny_checkpoint, mpp=0.0)
 
 
 def test_vectors_do_not_keep_the_tokens_they_were_cut_from(tiny_checkpoint: Path) -> None:
