@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from core_model.conversation import IGNORE, Turn, encode_plain, encode_turns
+from core_model.tile_encoder import default_device
 from training.data import Cohort
 from training.fit import Batch, Trainable
 from training.phantom.language import caption, questions, report
 from training.pool import TokenPool
+from training.shares import ALONE, Share
+from training.step_log import COUNTS
 
 if TYPE_CHECKING:
     from training.recipes import Recipe
@@ -30,52 +33,86 @@ GROUPED = 8
 class LlavaTask(Trainable):
     """The Llava as a stage trains it; what requires gradients is the stage's choice."""
 
-    def __init__(self, llava: Any) -> None:
+    def __init__(self, llava: Any, recompute: bool = False) -> None:
         super().__init__()
         self.llava = llava
-        # Measured on CPU: the fused attention's backward pass takes half again as long as the plain one's.
-        llava.model.language_model.set_attn_implementation("eager")
+        if recompute:
+            llava.model.language_model.activation_checkpointing_enable({"use_reentrant": False})
+        if default_device() == "cpu":
+            # Measured there: the fused attention's backward pass takes half again as long as the plain one's.
+            llava.model.language_model.set_attn_implementation("eager")
 
-    def forward(self, slide_features: Tensor, input_ids: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Mean loss over the labelled tokens. Shapes (B, n, C), (B, L), (B, L).
+    def forward(
+        self, slide_features: Tensor, input_ids: Tensor, labels: Tensor, labelled: float
+    ) -> dict[str, Tensor]:
+        """Summed loss of the labelled tokens, divided by `labelled`. Shapes (B, n, C), (B, L), (B, L).
+
+        `labelled` is the number of labelled tokens of the whole step per micro-batch and process, so that
+        the mean over micro-batches and processes is the mean over all labelled tokens of the step.
 
         Padding is on the right and attention causal, so no labelled token ever sees it and no mask is
         needed. Logits are computed only where a label asks for them.
         """
+        projector = self.llava.model.multi_modal_projector
+        seen = slide_features.to(projector.linear_1.weight.dtype)
         hidden = self.llava.model.language_model(
-            inputs_embeds=self.llava.merge(input_ids, slide_features), use_cache=False
+            inputs_embeds=self.llava.merge(input_ids, seen), use_cache=False
         ).last_hidden_state  # (B, L, W)
         targets = labels[:, 1:]
         asked = targets != IGNORE  # (B, L-1)
         logits = self.llava.lm_head(hidden[:, :-1][asked]).float()  # (labelled, V)
-        return {"loss": torch.nn.functional.cross_entropy(logits, targets[asked])}
+        loss = torch.nn.functional.cross_entropy(logits, targets[asked], reduction="sum")
+        return {"loss": loss / labelled}
 
 
 class SampleBatches:
-    """Batches of samples, each a function of its number: GROUPED of them are made at a time."""
+    """Micro-batches of samples, each a function of its number: GROUPED batches are made at a time."""
 
     def __init__(
-        self, pool: TokenPool, make: Callable[[np.random.Generator], list[Sample]], seed: list[int], pad: int
+        self,
+        pool: TokenPool,
+        make: Callable[[np.random.Generator], list[Sample]],
+        size: int,
+        seed: list[int],
+        pad: int,
+        share: Share = ALONE,
     ) -> None:
-        """`make` draws the samples of GROUPED batches, in a number that divides by GROUPED."""
-        self.pool, self.make, self.seed, self.pad = pool, make, seed, pad
+        """`make` draws the samples of GROUPED batches of `size` samples."""
+        self.pool, self.make, self.size = pool, make, size
+        self.seed, self.pad, self.share = seed, pad, share
+        self.parts = share.parts(size)
         self._round, self._batches = -1, []  # type: tuple[int, list[list[Sample]]]
 
-    def batch(self, step: int) -> Batch:
-        """The arguments of `LlavaTask.forward` for one step."""
-        turn, place = divmod(step, GROUPED)
-        if turn != self._round:
-            rng = np.random.default_rng([*self.seed, turn])
-            samples = sorted(self.make(rng), key=lambda sample: len(sample[1]))
-            size = len(samples) // GROUPED
-            self._batches = [samples[i * size : (i + 1) * size] for i in rng.permutation(GROUPED)]
-            self._round = turn
-        samples = self._batches[place]
+    def batch(self, number: int) -> Batch:
+        """The arguments of `LlavaTask.forward` for this process's share of a micro-batch."""
+        step, part = divmod(number, self.parts)
+        whole = self.samples(step)
+        labelled = sum(label != IGNORE for _, _, labels in whole for label in labels[1:])
+        samples = self.share.of(whole, part) or [unlabelled(whole[0])]
         return {
             "slide_features": self.pool.tokens[[i for i, _, _ in samples]].float(),
             "input_ids": padded([ids for _, ids, _ in samples], self.pad),
             "labels": padded([labels for _, _, labels in samples], IGNORE),
+            "labelled": labelled / (self.share.world * self.parts),
+            COUNTS: {"samples": len(whole), "tokens": sum(len(ids) for _, ids, _ in whole)},
         }
+
+    def samples(self, step: int) -> list[Sample]:
+        """All samples of a step, the same in every process."""
+        turn, place = divmod(step, GROUPED)
+        if turn != self._round:
+            rng = np.random.default_rng([*self.seed, turn])
+            samples = sorted(self.make(rng), key=lambda sample: len(sample[1]))
+            starts = self.size * rng.permutation(GROUPED)
+            self._batches = [samples[start : start + self.size] for start in starts]
+            self._round = turn
+        return self._batches[place]
+
+
+def unlabelled(sample: Sample) -> Sample:
+    """The sample as one from which nothing is to be learned."""
+    i, ids, labels = sample
+    return i, ids, [IGNORE] * len(labels)
 
 
 def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
@@ -88,13 +125,16 @@ def plain_samples(
     cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe: Recipe
 ) -> Callable[[np.random.Generator], list[Sample]]:
     """Stage 2: a description after the image tokens."""
-    count = recipe.stage2.schedule.batch * GROUPED
+    model, count = recipe.model, recipe.stage2.schedule.batch * GROUPED
 
     def make(rng: np.random.Generator) -> list[Sample]:
         samples = []
         for i in pool.draw(count, recipe.regions.whole_share, rng):
             words = _described(cohort, pool, i, rng)
-            samples.append((i, *encode_plain(tokenizer, words, recipe.n_tokens, recipe.stage2.max_length)))
+            encoded = encode_plain(
+                tokenizer, words, recipe.n_tokens, recipe.stage2.max_length, template=model.template
+            )
+            samples.append((i, *encoded))
         return samples
 
     return make
@@ -112,14 +152,22 @@ def instruction_samples(
     cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe: Recipe
 ) -> Callable[[np.random.Generator], list[Sample]]:
     """Stage 3: a few questions about one region, or of a slide those of instructions.json."""
-    settings = recipe.stage3
+    settings, model = recipe.stage3, recipe.model
 
     def make(rng: np.random.Generator) -> list[Sample]:
         samples = []
         for i in pool.draw(settings.schedule.batch * GROUPED, settings.whole_share, rng):
             turns = _asked(cohort, pool, i, rng)
             kept = [turns[k] for k in rng.permutation(len(turns))[: settings.turns]]
-            samples.append((i, *encode_turns(tokenizer, kept, recipe.n_tokens, settings.max_length)))
+            encoded = encode_turns(
+                tokenizer,
+                kept,
+                recipe.n_tokens,
+                settings.max_length,
+                system=model.system,
+                template=model.template,
+            )
+            samples.append((i, *encoded))
         return samples
 
     return make
@@ -128,9 +176,9 @@ def instruction_samples(
 def _asked(cohort: Cohort, pool: TokenPool, i: int, rng: np.random.Generator) -> list[Turn]:
     """Questions about a region; of a slide without truth map, where none is given, a call for its report."""
     truth, name = pool.truth(i, cohort), pool.slides[i]
-    written = list(cohort.turns.get(name, ())) if pool.boxes[i] is None else []
     if truth is None:
-        return written or [Turn("Describe the slide.", cohort.reports[name])]
+        return list(cohort.told(name))
+    written = list(cohort.turns.get(name, ())) if pool.boxes[i] is None else []
     if written and rng.random() < 0.25:
         return written
     return [Turn(qa.question, qa.answer, qa.options) for qa in questions(truth, rng)]

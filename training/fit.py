@@ -1,96 +1,40 @@
 """One way to train a stage: transformers' Trainer over batches that are functions of the step.
 
 Batch `i` is computed from the seed and `i` alone. An interrupted stage therefore continues with exactly the
-batches it would have seen, and nothing about the data needs saving.
+batches it would have seen, and nothing about the data needs saving. The same code trains in one process, in
+several that hold the whole model each (DDP), and in several that share it (DeepSpeed's ZeRO).
 """
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from core_model.errors import RunError
-from core_model.tile_encoder import default_device, has_bf16
+from training import ranks, zero
 from training.recipes import Schedule
+from training.resume import Layout, checkpoint_for, last_whole_checkpoint, step_of
+from training.step_log import LOG, Progress, StepLog, quiet, read_log
+
+__all__ = [
+    "LOG",
+    "Batch",
+    "Progress",
+    "Trainable",
+    "fit",
+    "last_whole_checkpoint",
+    "needed",
+    "quiet",
+    "read_log",
+]
 
 Batch = dict[str, Any]
-LOG = "log.jsonl"
-_KEPT = ("loss", "grad_norm", "learning_rate")
-
-
-class Progress(Protocol):
-    """Told how far a step of the recipe is."""
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        """`done` of `total` units of the step called `name` are finished."""
-
-
-def quiet(name: str, done: int, total: int) -> None:
-    """A Progress that shows nothing."""
-
-
-def fit(
-    module: Trainable,
-    batch_of: Callable[[int], Batch],
-    schedule: Schedule,
-    folder: Path,
-    *,
-    seed: int,
-    rates: Mapping[str, float] | None = None,
-    resume: bool = False,
-    progress: Progress = quiet,
-) -> None:
-    """Train the parameters of `module` that require gradients; `module(**batch)` returns {"loss": …}.
-
-    `rates` gives parameters whose name begins with a key another learning rate. `folder` receives
-    log.jsonl, one line per step, and the Trainer's checkpoints under `trainer/`, from the last whole one
-    of which `resume` continues. Raises RunError where the loss is no longer a number.
-    """
-    from transformers import PrinterCallback, Trainer, set_seed
-
-    set_seed(seed)
-    checkpoints = folder / "trainer"
-    start = last_whole_checkpoint(checkpoints) if resume else None
-    if start is None:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    log = _StepLog(folder / LOG, first=_step_of(start), progress=progress, name=folder.name)
-    trainer = Trainer(
-        model=module,
-        args=_arguments(checkpoints, schedule, seed),
-        train_dataset=_Batches(batch_of, schedule.steps),
-        data_collator=_only_item,
-        optimizers=(_optimizer(module, schedule, rates or {}), None),
-        callbacks=[log.callback()],
-    )
-    trainer.remove_callback(PrinterCallback)  # it would print every step on stdout
-    trainer.train(resume_from_checkpoint=str(start) if start else None)
-    module.eval()
-    shutil.rmtree(checkpoints, ignore_errors=True)
-
-
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of the Trainer that was written to its end; trainer_state.json comes last."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        try:
-            json.loads((path / "trainer_state.json").read_text())
-            whole.append(path)
-        except (OSError, ValueError):
-            shutil.rmtree(path, ignore_errors=True)
-    return max(whole, key=_step_of, default=None)
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+CHECKPOINTS = "trainer"
 
 
 class Trainable(nn.Module):
@@ -100,11 +44,24 @@ class Trainable(nn.Module):
     the model.
     """
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+    def trained(self) -> dict[str, nn.Parameter]:
         """Parameters that require gradients, by name."""
-        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Tensors of `trained`, by name."""
+        trained = self.trained()
         state = super().state_dict(*args, **kwargs)
         return {key: value for key, value in state.items() if key in trained}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Take over the tensors of `trained`; the others stay. `strict`: they must all be there."""
+        found = super().load_state_dict(state_dict, strict=False, assign=assign)
+        if strict and (wrong := set(state_dict) ^ set(self.trained())):
+            raise RuntimeError(f"tensors missing or unexpected: {', '.join(sorted(wrong))}")
+        return found
 
     @property
     def _keys_to_ignore_on_save(self) -> set[str]:
@@ -115,17 +72,89 @@ class Trainable(nn.Module):
         """Called by the Trainer after loading. Loading copies in place, so ties are as they were."""
 
 
-class _Batches:
-    """A dataset whose item `i` is the whole batch of step `i`."""
+def fit(
+    module: Trainable,
+    batch_of: Callable[[int], Batch],
+    schedule: Schedule,
+    folder: Path,
+    *,
+    seed: int,
+    parts: int = 1,
+    rates: Mapping[str, float] | None = None,
+    resume: bool = False,
+    progress: Progress = quiet,
+) -> dict[str, Tensor]:
+    """Train the parameters of `module` that require gradients; `module(**batch)` returns {"loss": …}.
 
-    def __init__(self, batch_of: Callable[[int], Batch], steps: int) -> None:
-        self.batch_of, self.steps = batch_of, steps
+    A step takes `parts` micro-batches: `batch_of(k)` is this process's share of the k-th. The mean of
+    their losses over parts and processes must be the loss of the step. `rates` gives parameters whose name
+    begins with a key another learning rate.
+
+    `folder`, which all processes must see, receives log.jsonl, one line per step, and the Trainer's
+    checkpoints under `trainer/`, from the last whole one of which `resume` continues. Every process is left
+    with the whole trained module, and gets the trained tensors by name: float32, on the CPU. Raises
+    RunError where the loss is no longer a number, and where a checkpoint was left by other processes.
+    """
+    zero.prepare(schedule)
+    from transformers import set_seed
+
+    from training.stage_trainer import StageTrainer
+
+    set_seed(seed)
+    layout = Layout(ranks.world(), schedule.zero)
+    start = ranks.from_main(lambda: _prepare(folder, layout, resume))
+    device = next(module.parameters()).device
+    for parameter in module.trained().values():
+        parameter.data = parameter.data.float()
+    trainee = zero.twin(module) if schedule.zero else module
+    log = StepLog(folder, step_of(start), progress) if ranks.is_main() else None
+    trainer = StageTrainer(
+        folder=folder,
+        layout=layout,
+        step_log=log,
+        make_optimizer=partial(_optimizer, trainee, schedule, rates or {}),
+        model=trainee,
+        args=_arguments(folder / CHECKPOINTS, schedule, seed, parts),
+        train_dataset=_Batches(batch_of, schedule.steps * parts),
+        data_collator=_only_item,
+    )
+    if ranks.rank():
+        set_seed(seed + ranks.rank())  # each process drops out other numbers
+    trainer.train(resume_from_checkpoint=str(start) if start else None)
+    whole = zero.whole_tensor if schedule.zero else torch.Tensor.detach
+    trained = {name: whole(p).float().cpu().clone() for name, p in trainee.trained().items()}
+    if log is not None:
+        log.close()
+    trainer.accelerator.free_memory()
+    del trainer, trainee
+    if schedule.zero:
+        zero.leave_deepspeed()
+    module.to(device).load_state_dict(trained)
+    module.eval()
+    ranks.from_main(lambda: shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True))
+    return trained
+
+
+def _prepare(folder: Path, layout: Layout, resume: bool) -> Path | None:
+    """The checkpoint to begin with, in a folder that is ready to be written to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = checkpoint_for(folder / CHECKPOINTS, layout) if resume else None
+    if start is None:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return start
+
+
+class _Batches:
+    """A dataset of the micro-batches of all processes in turn, of which the Trainer takes each its own."""
+
+    def __init__(self, batch_of: Callable[[int], Batch], count: int) -> None:
+        self.batch_of, self.count, self.world = batch_of, count, ranks.world()
 
     def __len__(self) -> int:
-        return self.steps
+        return self.count * self.world
 
     def __getitem__(self, i: int) -> Batch:
-        return self.batch_of(i)
+        return self.batch_of(i // self.world)
 
 
 def _only_item(items: list[Batch]) -> Batch:
@@ -134,34 +163,35 @@ def _only_item(items: list[Batch]) -> Batch:
     return batch
 
 
-def _optimizer(module: nn.Module, schedule: Schedule, rates: Mapping[str, float]) -> torch.optim.Optimizer:
+def _optimizer(module: Trainable, schedule: Schedule, rates: Mapping[str, float]) -> torch.optim.Optimizer:
     """AdamW; biases, norms and other vectors do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            rate = next((r for key, r in rates.items() if name.startswith(key)), schedule.learning_rate)
-            decay = schedule.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
+    for name, parameter in module.trained().items():
+        rate = next((r for key, r in rates.items() if name.startswith(key)), schedule.learning_rate)
+        decay = schedule.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
         betas=(0.9, 0.98),
     )
 
 
-def _arguments(folder: Path, schedule: Schedule, seed: int) -> Any:
-    """The schedule in transformers' words; bf16 where the processor has it."""
+def _arguments(folder: Path, schedule: Schedule, seed: int, parts: int) -> Any:
+    """The schedule in transformers' words."""
     from transformers import TrainingArguments
 
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=schedule.steps,
         per_device_train_batch_size=1,
+        gradient_accumulation_steps=parts,
         train_sampling_strategy="sequential",
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=int(schedule.warmup * schedule.steps),
-        max_grad_norm=1.0,
-        bf16=has_bf16(default_device()),
+        max_grad_norm=zero.CLIP,
+        bf16=zero.is_bf16(schedule),
+        deepspeed=zero.zero_config(schedule, ranks.world(), parts) if schedule.zero else None,
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
         logging_steps=1,
@@ -173,45 +203,8 @@ def _arguments(folder: Path, schedule: Schedule, seed: int) -> Any:
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-
-
-class _StepLog:
-    """One JSON line per step, on disk at once, so that a killed run can be read too."""
-
-    def __init__(self, path: Path, first: int, progress: Progress, name: str) -> None:
-        self.path, self.progress, self.name = path, progress, name
-        kept = path.read_text().splitlines()[:first] if path.is_file() else []
-        path.write_text("".join(f"{line}\n" for line in kept))
-        self.since = time.perf_counter()
-
-    def callback(self) -> Any:
-        """This log as a TrainerCallback; the class needs transformers, which is imported late."""
-        from transformers import TrainerCallback
-
-        log = self
-
-        class Callback(TrainerCallback):
-            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-                if logs and "loss" in logs:
-                    log.write(state.global_step, state.max_steps, logs)
-
-        return Callback()
-
-    def write(self, step: int, steps: int, logs: Mapping[str, float]) -> None:
-        """Append one line. Raises RunError where training has diverged."""
-        if not math.isfinite(logs["loss"]):
-            raise RunError(
-                f"the loss of {self.name} is {logs['loss']} at step {step}",
-                where=self.path,
-                fix=f"lower --set {self.name}.schedule.learning_rate",
-            )
-        now = time.perf_counter()
-        row = {"step": step, "seconds": round(now - self.since, 3)}
-        row |= {key: round(float(logs[key]), 6) for key in _KEPT if key in logs}
-        self.since = now
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.progress(self.name, step, steps)
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # more would make the Trainer cut up batches by itself
+    return arguments
 
 
 def needed(part: Any) -> Any:
@@ -219,8 +212,3 @@ def needed(part: Any) -> Any:
     if part is None:
         raise ValueError("a part that an earlier step makes is not loaded")
     return part
-
-
-def read_log(folder: Path) -> list[dict[str, float]]:
-    """The lines of a stage's log."""
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]

@@ -53,6 +53,8 @@ class Schedule(_Record):
     """Samples that a process computes at a time; None: its whole share of `batch`."""
     zero: Literal[0, 2, 3] = 0
     """DeepSpeed's ZeRO stage; 0: without DeepSpeed."""
+    offload: bool = False
+    """Keep ZeRO's optimizer state in the memory of the host."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the processor computes it in hardware."""
     recompute: bool = False

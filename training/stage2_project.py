@@ -12,6 +12,7 @@ from training.conversations import LlavaTask, SampleBatches, plain_samples
 from training.data import Cohort
 from training.fit import Progress, fit, needed, quiet
 from training.pool import TokenPool
+from training.shares import Share
 
 if TYPE_CHECKING:
     from core_model.parts import Parts
@@ -31,18 +32,22 @@ def project(
     """Train the projector of `parts` in place."""
     llava = needed(parts.llava).requires_grad_(False)
     llava.model.multi_modal_projector.requires_grad_(True)
+    schedule = recipe.stage2.schedule.over(len(pool))
     batches = SampleBatches(
         pool,
         plain_samples(cohort, pool, parts.tokenizer, recipe),
+        schedule.batch,
         [recipe.seed, 22],
         int(parts.tokenizer.pad_token_id),
+        Share.here(schedule.micro_batch),
     )
     fit(
-        LlavaTask(llava),
+        LlavaTask(llava, schedule.recompute),
         batches.batch,
-        recipe.stage2.schedule,
+        schedule,
         folder,
         seed=recipe.seed + 2,
+        parts=batches.parts,
         resume=resume,
         progress=progress,
     )

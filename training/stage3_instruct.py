@@ -17,6 +17,7 @@ from training.conversations import LlavaTask, SampleBatches, instruction_samples
 from training.data import Cohort
 from training.fit import Progress, fit, needed, quiet
 from training.pool import TokenPool
+from training.shares import Share
 
 if TYPE_CHECKING:
     from core_model.parts import Parts
@@ -38,18 +39,22 @@ def instruct(
     """Train projector and language model of `parts` in place."""
     llava = needed(parts.llava)
     adapted = add_lora(llava, recipe.stage3)
+    schedule = recipe.stage3.schedule.over(len(pool))
     batches = SampleBatches(
         pool,
         instruction_samples(cohort, pool, parts.tokenizer, recipe),
+        schedule.batch,
         [recipe.seed, 23],
         int(parts.tokenizer.pad_token_id),
+        Share.here(schedule.micro_batch),
     )
     fit(
-        LlavaTask(llava),
+        LlavaTask(llava, schedule.recompute),
         batches.batch,
-        recipe.stage3.schedule,
+        schedule,
         folder,
         seed=recipe.seed + 3,
+        parts=batches.parts,
         rates={PROJECTOR: recipe.stage3.projector_rate},
         resume=resume,
         progress=progress,

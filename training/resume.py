@@ -1,0 +1,92 @@
+"""Checkpoints within a stage: which of them are whole, and whether this run can go on from them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from core_model.errors import RunError
+from training.files import write_json
+
+LAYOUT, STATE = "layout.json", "trainer_state.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a checkpoint is divided into files."""
+
+    world: int
+    """Processes that wrote it."""
+    zero: int
+    """DeepSpeed's ZeRO stage; 0: without DeepSpeed."""
+
+    def write(self, checkpoint: Path) -> None:
+        """Leave it with the checkpoint."""
+        write_json(checkpoint / LAYOUT, asdict(self))
+
+    def is_whole(self, checkpoint: Path) -> bool:
+        """Whether the files of every process are there."""
+        if self.world == 1:
+            states = [checkpoint / "rng_state.pth"]
+        else:
+            states = [checkpoint / f"rng_state_{rank}.pth" for rank in range(self.world)]
+        if not self.zero:
+            return all(path.is_file() for path in (*states, checkpoint / "optimizer.pt"))
+        try:
+            shards = checkpoint / (checkpoint / "latest").read_text().strip()
+        except OSError:
+            return False
+        weights = self.world if self.zero == 3 else 1
+        return (
+            all(path.is_file() for path in states)
+            and len(list(shards.glob("*_optim_states.pt"))) == self.world
+            and len(list(shards.glob("*_model_states.pt"))) == weights
+        )
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of the Trainer that was written to its end; trainer_state.json comes last.
+
+    The others are removed.
+    """
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            json.loads((path / STATE).read_text())
+            complete = layout_of(path).is_whole(path)
+        except (OSError, ValueError, TypeError):
+            complete = False
+        if complete:
+            whole.append(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+    return max(whole, key=step_of, default=None)
+
+
+def layout_of(checkpoint: Path) -> Layout:
+    """How a checkpoint is divided. Raises OSError, ValueError or TypeError where it does not say so."""
+    return Layout(**json.loads((checkpoint / LAYOUT).read_text()))
+
+
+def checkpoint_for(folder: Path, layout: Layout) -> Path | None:
+    """The checkpoint to go on from. Raises RunError where other processes than these wrote it."""
+    found = last_whole_checkpoint(folder)
+    if found is not None and (wrote := layout_of(found)) != layout:
+        raise RunError(
+            f"was written by {_told(wrote)} and cannot be resumed by {_told(layout)}",
+            where=found,
+            fix=f"resume with {_told(wrote)}, or start the stage again without --resume",
+        )
+    return found
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """Steps that had been done; 0 without checkpoint."""
+    return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+
+
+def _told(layout: Layout) -> str:
+    processes = "1 process" if layout.world == 1 else f"{layout.world} processes"
+    return f"{processes} {f'under ZeRO-{layout.zero}' if layout.zero else 'without ZeRO'}"

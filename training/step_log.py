@@ -1,0 +1,116 @@
+"""The log of a stage: a line per step in log.jsonl, and the same curves for TensorBoard if it is installed.
+
+A line is on disk as soon as its step is done, so that a killed run can be read too. A run that resumes from
+step s begins behind the line of step s: no step is told twice.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from core_model.errors import RunError
+
+LOG, CURVES = "log.jsonl", "tensorboard"
+COUNTS = "counts"
+"""Key of a batch under which it says what its whole step holds, e.g. {"samples": 64}."""
+_KEPT = ("loss", "grad_norm", "learning_rate")
+
+
+class Progress(Protocol):
+    """Told how far a step of the recipe is."""
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """`done` of `total` units of the step called `name` are finished."""
+
+
+def quiet(name: str, done: int, total: int) -> None:
+    """A Progress that shows nothing."""
+
+
+class StepLog:
+    """Writes the lines of one stage; kept by the main process alone."""
+
+    def __init__(self, folder: Path, first: int, progress: Progress) -> None:
+        """`first`: steps that an earlier run has done and whose lines stay."""
+        self.path, self.progress, self.name = folder / LOG, progress, folder.name
+        kept = [row for row in _rows(self.path) if row["step"] <= first] if first else []
+        self.path.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
+        self.curves = _curves(folder / CURVES, first)
+        self.since = time.perf_counter()
+
+    def write(self, step: int, steps: int, logs: Mapping[str, float], counts: Mapping[str, int]) -> None:
+        """Append one line; `counts` says what the step's batch held, e.g. {"samples": 64}."""
+        now = time.perf_counter()
+        seconds, self.since = now - self.since, now
+        row = {"step": step, "seconds": round(seconds, 3)}
+        row |= {key: round(float(logs[key]), 6) for key in _KEPT if key in logs}
+        row |= {f"{key}_per_s": round(count / seconds, 1) for key, count in counts.items()}
+        row["memory_gb"] = round(peak_memory() / 1e9, 3)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.curves is not None:
+            for key, value in row.items():
+                if key != "step":
+                    self.curves.add_scalar(key, value, step)
+        self.progress(self.name, step, steps)
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        if self.curves is not None:
+            self.curves.close()
+
+
+def refuse_divergence(loss: float, step: int, folder: Path) -> None:
+    """Raises RunError where training has diverged."""
+    if not math.isfinite(loss):
+        raise RunError(
+            f"the loss of {folder.name} is {loss} at step {step}",
+            where=folder / LOG,
+            fix=f"lower --set {folder.name}.schedule.learning_rate",
+        )
+
+
+def peak_memory() -> float:
+    """Bytes that this process has needed at most: on its GPU where there is one, else in all."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The lines of a stage's log."""
+    return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    """The whole lines of a log that may end within one."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break  # the run was killed while it wrote this
+    return rows
+
+
+def _curves(folder: Path, first: int) -> Any:
+    """TensorBoard's writer, or None where it is not installed; steps after `first` are taken back."""
+    if not first:
+        shutil.rmtree(folder, ignore_errors=True)
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=first + 1)  # type: ignore[no-untyped-call]

@@ -1,0 +1,107 @@
+"""DeepSpeed's ZeRO: its configuration, what goes into its engine, and whole tensors back out of it.
+
+ZeRO-2 divides gradients and optimizer state among the processes, ZeRO-3 the weights too. On GPUs they talk
+through nccl, on CPUs through gloo.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import importlib.util
+import os
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from core_model.errors import GiantError
+from core_model.tile_encoder import default_device, has_bf16
+from training.recipes import Schedule
+
+Module = TypeVar("Module", bound=nn.Module)
+
+CLIP = 1.0
+"""Gradients longer than this are shortened to it."""
+BUCKET = 50_000_000
+"""Numbers that are sent, or fetched ahead, at a time."""
+SMALL = 100_000
+"""ZeRO-3 leaves tensors of fewer numbers with every process: norms, biases, the temperature."""
+
+
+def is_bf16(schedule: Schedule) -> bool:
+    """Whether to compute in bfloat16."""
+    if schedule.precision == "auto":
+        return has_bf16(default_device())
+    return schedule.precision == "bfloat16"
+
+
+def zero_config(schedule: Schedule, world: int, parts: int = 1) -> dict[str, Any]:
+    """DeepSpeed's configuration for `parts` micro-batches per step in each of `world` processes.
+
+    The optimizer is ours. In bfloat16, it and the sum of gradients are still float32.
+    """
+    gpu = torch.cuda.is_available()
+    zero: dict[str, Any] = {
+        "stage": schedule.zero,
+        "overlap_comm": gpu,
+        "contiguous_gradients": True,
+        "reduce_bucket_size": BUCKET,
+        "allgather_bucket_size": BUCKET,
+    }
+    if schedule.zero == 3:
+        zero |= {
+            "stage3_prefetch_bucket_size": BUCKET,
+            "stage3_param_persistence_threshold": SMALL,
+            "stage3_gather_16bit_weights_on_model_save": False,
+        }
+    if schedule.offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": gpu}
+    return {
+        "train_batch_size": world * parts,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": parts,
+        "gradient_clipping": CLIP,
+        "bf16": {"enabled": is_bf16(schedule)},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_optimization": zero,
+    }
+
+
+def prepare(schedule: Schedule) -> None:
+    """Everything that must be so before DeepSpeed is imported. Raises GiantError where it is missing."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # without, it looks for others and warns
+    if schedule.zero and importlib.util.find_spec("deepspeed") is None:
+        raise GiantError(
+            "ZeRO needs DeepSpeed, which is not installed",
+            fix="pip install 'giant-pathology[train]', or train with --set …schedule.zero=0",
+        )
+
+
+def leave_deepspeed() -> None:
+    """Undo what transformers remembers of it: else it would cut up the next model that is loaded."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+    gc.collect()  # engine and model refer to each other
+
+
+def twin(module: Module) -> Module:
+    """A copy of the modules around the very same tensors.
+
+    DeepSpeed cuts up the parameters that it is given and hooks itself into their modules: it gets the
+    twin, and the original stays whole.
+    """
+    shared: dict[int, Any] = {}
+    for parameter in module.parameters():
+        shared[id(parameter)] = nn.Parameter(parameter.data, parameter.requires_grad)
+    return copy.deepcopy(module, shared)
+
+
+def whole_tensor(parameter: nn.Parameter) -> Tensor:
+    """A trained parameter in float32, as the optimizer knows it; every process must ask for it."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    return safe_get_full_fp32_param(parameter)
