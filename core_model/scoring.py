@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core_model.config import GenerationConfig
 from core_model.conversation import IGNORE
 
 Encoded = tuple[list[int], list[int]]
@@ -73,25 +74,53 @@ def _tails(options: Sequence[Encoded], prefix: int, device: Any) -> tuple[Tensor
 
 
 def write(
-    llava: Any, slide_tokens: Tensor, prompt: list[int], max_new_tokens: int
+    llava: Any, slide_tokens: Tensor, prompt: list[int], how: GenerationConfig
 ) -> tuple[list[int], float]:
-    """Greedy continuation of one prompt: new token ids, and the geometric mean of their probabilities."""
+    """Continuation of one prompt: new token ids, and the geometric mean of their probabilities.
+
+    Generation starts from embeddings, so that rules about repetition see the new words alone, as LLaVA's do,
+    and no `<image>`. The probabilities are the model's own, before temperature and rules.
+    """
     ids = torch.tensor([prompt], device=llava.device)
     out = llava.generate(
-        input_ids=ids,
+        inputs_embeds=llava.merge(ids, slide_tokens),
         attention_mask=torch.ones_like(ids),
-        slide_features=slide_tokens,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=how.max_new_tokens,
         do_sample=False,
+        logits_processor=_rules(how),
         pad_token_id=llava.config.text_config.pad_token_id,
         eos_token_id=llava.config.text_config.eos_token_id,
         output_logits=True,
         return_dict_in_generate=True,
     )
-    new = out.sequences[0, len(prompt) :]  # (T,)
+    new = out.sequences[0]  # (T,)
     logits = torch.cat(out.logits).double()  # (T, V)
     each = logits.log_softmax(-1).gather(-1, new.unsqueeze(-1))
     return new.tolist(), float(each.mean().exp())
+
+
+def _rules(how: GenerationConfig) -> list[Any]:
+    """What is done to the logits before the largest is taken."""
+    from transformers import NoRepeatNGramLogitsProcessor
+
+    repeats = [NoRepeatNGramLogitsProcessor(how.no_repeat_ngram)] if how.no_repeat_ngram else []
+    return [*repeats, *([_Draw(how)] if how.temperature else [])]
+
+
+class _Draw:
+    """Makes taking the largest the same as drawing from the softmax at a temperature (Gumbel-max trick).
+
+    The noise comes from a generator of its own, on the CPU: the same on every device, and nobody else's
+    random numbers change.
+    """
+
+    def __init__(self, how: GenerationConfig) -> None:
+        self.temperature = how.temperature
+        self.random = torch.Generator().manual_seed(how.seed)
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        noise = -torch.empty(scores.shape).exponential_(generator=self.random).log()  # (1, V)
+        return scores / self.temperature + noise.to(scores.device)
 
 
 def mean_nll(llava: Any, ids: list[int], counted: Sequence[bool]) -> float:

@@ -5,7 +5,9 @@ They are what the slide encoder would give, already pooled, normalised and padde
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,29 @@ import torch
 from torch import Tensor
 
 from core_model.errors import FeatureStoreError
+
+
+@dataclass(frozen=True)
+class SlideTokens:
+    """A slide as the language model reads it, and nothing else of it."""
+
+    tokens: Tensor
+    """(n, C) float32."""
+    name: str
+    """The file's stem."""
+    id: str
+    """sha256 of the file."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def open_slide_tokens(path: str | Path, n: int, channels: int) -> SlideTokens:
+    """A `.pt` file with what tells it from others. Raises what `read_slide_tokens` raises."""
+    path = Path(path)
+    tokens = read_slide_tokens(path, n, channels)
+    with path.open("rb") as file:
+        return SlideTokens(tokens, path.stem, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def read_slide_tokens(path: str | Path, n: int = 576, channels: int = 1024) -> Tensor:

@@ -139,10 +139,17 @@ class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         self.model.language_model.load_state_dict(trained.model.state_dict())
         self.lm_head.load_state_dict(trained.lm_head.state_dict())
 
-    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As in transformers, but the slide is given in the first step only: after it, it is in the cache."""
+    def prepare_inputs_for_generation(
+        self, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As in transformers, but the slide is given in the first step only: after it, it is in the cache.
+
+        `inputs_embeds` is named because transformers asks the signature whether generation may start there.
+        """
         llava: Any = super()
-        inputs: dict[str, Any] = llava.prepare_inputs_for_generation(*args, **kwargs)
+        inputs: dict[str, Any] = llava.prepare_inputs_for_generation(
+            *args, inputs_embeds=inputs_embeds, **kwargs
+        )
         if not kwargs.get("is_first_iteration") and kwargs.get("use_cache", True):
             inputs.pop("slide_features", None)
         return inputs
