@@ -44,6 +44,12 @@ def dilated_attention(
         return _Combined.apply(q, k.to(q.dtype), v.to(q.dtype), tuple(segments), tuple(ratios))
 
 
+def score_count(length: int, heads: int, segments: tuple[int, ...], ratios: tuple[int, ...]) -> int:
+    """Pairs of a query and a key that all branches and heads compare in one slide of `length` tokens."""
+    pieces = _pieces(length, heads, segments, ratios)
+    return sum(piece.segments * len(piece.heads) * piece.kept**2 for piece in pieces)
+
+
 @dataclass(frozen=True)
 class _Piece:
     """Segments of one length in one branch, and the heads that keep the same tokens of them."""
@@ -53,28 +59,31 @@ class _Piece:
     segments: int
     offset: int
     ratio: int
-    heads: slice
+    heads: range
+    kept: int
+    """Tokens kept of a segment (m)."""
     absent: int
     """Keys per segment that are padding: of a segment cut short, or of a last dilation step."""
 
     def pick(self, x: Tensor) -> Tensor:
         """The view (B, S, m, h, …) of (B, L, H, …)."""
-        part = x[:, self.start : self.stop, self.heads].unflatten(1, (self.segments, -1))  # (B, S, ≤g, h, …)
+        part = x[:, self.start : self.stop, self.heads.start : self.heads.stop].unflatten(
+            1, (self.segments, -1)
+        )  # (B, S, ≤g, h, …)
         return part[:, :, self.offset :: self.ratio]
 
 
-def _pieces(like: Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]) -> Iterator[_Piece]:
-    _, L, H, _ = like.shape
+def _pieces(length: int, heads: int, segments: tuple[int, ...], ratios: tuple[int, ...]) -> Iterator[_Piece]:
     for segment, ratio in zip(segments, ratios, strict=True):
-        g = min(segment, L)
-        keys, group = -(-g // ratio), -(-H // ratio)  # the last group is short where r does not divide H
-        whole = L // g * g
-        for start, stop, count in ((0, whole, whole // g), (whole, L, 1)):
-            for offset in range(-(-H // group)):
+        g = min(segment, length)
+        keys, group = -(-g // ratio), -(-heads // ratio)  # the last group is short where r does not divide H
+        whole = length // g * g
+        for start, stop, count in ((0, whole, whole // g), (whole, length, 1)):
+            for offset in range(-(-heads // group)):
                 kept = len(range(offset, (stop - start) // count, ratio))  # m
-                heads = slice(offset * group, min((offset + 1) * group, H))
+                own = range(offset * group, min((offset + 1) * group, heads))
                 if kept:
-                    yield _Piece(start, stop, count, offset, ratio, heads, keys - kept)
+                    yield _Piece(start, stop, count, offset, ratio, own, kept, keys - kept)
 
 
 class _Combined(torch.autograd.Function):
@@ -85,7 +94,7 @@ class _Combined(torch.autograd.Function):
         wide = torch.promote_types(q.dtype, torch.float32)
         total = torch.zeros(q.shape, dtype=wide, device=q.device)
         seen = torch.full(q.shape[:3], -math.inf, dtype=wide, device=q.device)  # log-sum-exp so far
-        for piece in _pieces(q, segments, ratios):
+        for piece in _pieces(q.shape[1], q.shape[2], segments, ratios):
             keys, values = piece.pick(k), piece.pick(v)
             rows = [piece.pick(x) for x in (q, total, seen)]
             for s, m in _blocks(keys):
@@ -105,7 +114,7 @@ class _Combined(torch.autograd.Function):
         q, k, v, seen = ctx.saved_tensors
         grads = [torch.zeros(x.shape, dtype=seen.dtype, device=x.device) for x in (q, k, v)]
         with torch.autocast(q.device.type, enabled=False):
-            for piece in _pieces(q, *ctx.branches):
+            for piece in _pieces(q.shape[1], q.shape[2], *ctx.branches):
                 into = [piece.pick(x) for x in grads]
                 rows = [piece.pick(x) for x in (q, k, v, seen, pull)]
                 for s, m in _blocks(rows[1]):

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from eval.results import Result
 
-BENCHES = ("ask", "gigapath", "startup")
+BENCHES = ("ask", "gigapath", "slide-encoder", "startup")
 
 
 def register(app: typer.Typer) -> None:
@@ -75,11 +75,17 @@ def bench(
     work: Annotated[Path, typer.Option(metavar="DIR", help="ask: where the large slide is kept.")] = Path(
         "giant-bench"
     ),
-    small: Annotated[bool, typer.Option("--small", help="gigapath: at a small size, to try it.")] = False,
+    small: Annotated[bool, typer.Option("--small", help="An encoder at a small size, to try it.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="gigapath: through torch.compile.")] = False,
     batch: Annotated[
         list[int] | None, typer.Option(metavar="N", help="gigapath: tiles at once; repeat it.")
     ] = None,
+    tiles: Annotated[
+        str | None, typer.Option(metavar="N,N", help="slide-encoder: tiles per slide, with commas.")
+    ] = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="slide-encoder: in mixed precision.")] = False,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="slide-encoder: cpu or cuda.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="slide-encoder: print JSON.")] = False,
 ) -> None:
     """Measure time and memory on this machine."""
     from core_model.errors import UsageError
@@ -92,6 +98,11 @@ def bench(
         from eval.bench.gigapath import main as run_gigapath
 
         run_gigapath(small, compiled, batch)
+    elif name == "slide-encoder":
+        from eval.bench.slide_encoder import main as run_slide_encoder
+        from eval.bench.slide_encoder import sizes_of
+
+        run_slide_encoder(sizes_of(tiles), small, bf16, device, as_json)
     elif name == "ask":
         if slide is None:
             raise UsageError("there is no slide to repeat", fix="Add --slide SLIDE")

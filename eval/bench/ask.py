@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_model.errors import GiantError
-from eval.bench.measure import MIB, Meter, Part, hardware
+from eval.bench.measure import MIB, Meter, Part, fresh, hardware
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,9 +39,11 @@ def main(slide: Path, side: int, model: str, work: Path) -> None:
 
     target = work / f"{slide.stem}-{side}.tiff"
     stderr().print(f"Writing {target}" if not target.exists() else f"Using {target}")
-    _fresh("write", str(slide), str(target), str(side))
+    fresh("eval.bench.ask", "write", str(slide), str(target), str(side), where=target)
     stderr().print("Asking")
-    parts = [Part(**part) for part in json.loads(_fresh("ask", str(target), model))]
+    parts = [
+        Part(**part) for part in json.loads(fresh("eval.bench.ask", "ask", str(target), model, where=target))
+    ]
     stdout().print(f"{hardware()}; {target.name}, {target.stat().st_size / 1e6:.0f} MB")
     stdout().print(as_table(parts))
     most = max(part.peak for part in parts)
@@ -128,16 +129,6 @@ def _ask(meter: Meter, slide: Any, model: Any, work: Path) -> None:
             note.append("" if isinstance(item, Answer) else item.action.tool)
         name = "answer and report" if isinstance(item, Answer) else f"step {item.index}"
         meter.parts[-1] = replace(meter.parts[-1], name=name)
-
-
-def _fresh(*args: str) -> str:
-    """Run this module in a fresh process; its standard output. Raises `GiantError` with its last line."""
-    command = [sys.executable, "-m", "eval.bench.ask", *args]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise GiantError(f"the measured process failed: {last[0]}", where=args[1])
-    return done.stdout
 
 
 def _child(what: str, *args: str) -> None:

@@ -10,12 +10,15 @@ import os
 import platform
 import re
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from core_model.errors import GiantError
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 MIB = 1 << 20
@@ -50,6 +53,18 @@ class Meter:
         yield note
         seconds = time.perf_counter() - start
         self.parts.append(Part(name, seconds, _memory("VmRSS") - before, peak(), "; ".join(note)))
+
+
+def fresh(module: str, *args: str, where: object = None) -> str:
+    """Run a module in a process of its own; its standard output.
+
+    Raises `GiantError` with the last line of its standard error; `where` names what was measured.
+    """
+    done = subprocess.run([sys.executable, "-m", module, *args], capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise GiantError(f"the measured process failed: {last[0]}", where=where)
+    return done.stdout
 
 
 def reset_peak() -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from core_model import dilated_attention as attention
-from core_model.errors import SlideError
+from core_model import longnet, open_slide
+from core_model.errors import CheckpointError, SlideError, UsageError
+from core_model.features import TileFeatures
 from core_model.slide_encoder import (
     LongNetViT,
     SlideEncoderConfig,
     encoder_coords,
+    load_slide_encoder,
     pool_tokens,
     position_rows,
 )
+from core_model.tiling import tile_grid
+from core_model.tissue import find_tissue
 
 SMALL = SlideEncoderConfig(in_chans=6, embed_dim=12, depth=2, heads=3, ffn_dim=8, tile_size=256)
 
@@ -71,61 +79,8 @@ def test_the_full_network_has_the_published_size() -> None:
     with torch.device("meta"):
         network = LongNetViT(config)
     assert sum(p.numel() for p in network.parameters()) == 86_330_880
+    assert len(network.state_dict()) == 247
     assert config.segments == (1024, 5792, 32768, 185363, 1048576)
-
-
-def attention_inputs(length: int, heads: int) -> list[torch.Tensor]:
-    make = torch.Generator().manual_seed(length)
-    return [
-        torch.randn(2, length, heads, 4, generator=make, dtype=torch.float64).requires_grad_()
-        for _ in range(3)
-    ]
-
-
-def one_by_one(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]
-) -> torch.Tensor:
-    """Dilated attention spelled out for each token and head, straight from its definition."""
-    B, L, H, D = q.shape
-    out = torch.zeros_like(q)
-    for b, i, h in np.ndindex(B, L, H):
-        values, lses = [], []
-        for segment, ratio in zip(segments, ratios, strict=True):
-            g = min(segment, L)
-            start, offset = i // g * g, h // -(-H // ratio)
-            if (i - start) % ratio != offset:
-                continue
-            rows = range(start + offset, start + -(-g // ratio) * ratio, ratio)
-            inside = [j if j < min(L, start + g) else None for j in rows]  # None: zero padding
-            zero = torch.zeros(D, dtype=q.dtype)
-            keys = torch.stack([zero if j is None else k[b, j, h] for j in inside])
-            seen = torch.stack([zero if j is None else v[b, j, h] for j in inside])
-            scores = keys @ q[b, i, h] / D**0.5
-            values.append(scores.softmax(0) @ seen)
-            lses.append(scores.logsumexp(0))
-        if values:
-            weights = torch.stack(lses).detach().softmax(0)
-            out[b, i, h] = (weights[:, None] * torch.stack(values)).sum(0)
-    return out
-
-
-@pytest.mark.parametrize(("length", "heads"), [(1, 2), (7, 3), (19, 4)])
-@pytest.mark.parametrize("at_once", [1 << 24, 320])
-def test_values_and_gradients_equal_the_definition(
-    length: int, heads: int, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where the scores do not fit at once and are computed in blocks."""
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
-    segments, ratios = (4, 10, 100), (1, 2, 4)
-    ours, theirs = attention_inputs(length, heads), attention_inputs(length, heads)
-    out = attention.dilated_attention(*ours, segments=segments, ratios=ratios)
-    expected = one_by_one(*theirs, segments=segments, ratios=ratios)
-    torch.testing.assert_close(out, expected)
-    pull = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
-    (out * pull).sum().backward()
-    (expected * pull).sum().backward()
-    for x, y in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(x.grad, y.grad)
 
 
 def test_y_comes_before_x_in_the_position_code() -> None:
@@ -167,3 +122,221 @@ def test_pooling_covers_every_tile_and_fills_every_token(tiles: int, n: int) -> 
     assert pooled.shape == (1, n, tiles)
     torch.testing.assert_close(pooled.sum(-1), torch.ones(1, n))
     assert (pooled.sum(1) > 0).all()
+
+
+# ---- pooling ----
+
+
+@torch.inference_mode()
+def test_a_slide_in_one_token_is_its_mean_or_its_class_token() -> None:
+    network, (tiles, coords) = LongNetViT(SMALL).eval(), a_slide(50)
+    mean = network.slide_tokens(tiles, coords, 8, 16, pooling="mean")
+    torch.testing.assert_close(mean[:, 0, :12], network.global_pool(tiles, coords))
+    single = network.slide_tokens(tiles, coords, 8, 16, pooling="class")
+    torch.testing.assert_close(single[:, 0, :12], network.norm(network(tiles, coords)[:, 0]))
+    for token in (mean, single):
+        assert token.shape == (1, 1, 16)
+        assert not token[..., 12:].any()
+
+
+def test_an_unknown_pooling_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"median.*tokens, mean and class"):
+        LongNetViT(SMALL).slide_tokens(*a_slide(3), 8, pooling="median")  # type: ignore[arg-type]
+
+
+def a_slide(tiles: int, config: SlideEncoderConfig = SMALL) -> tuple[torch.Tensor, torch.Tensor]:
+    make = torch.Generator().manual_seed(tiles)
+    return torch.randn(1, tiles, config.in_chans, generator=make), torch.rand(
+        1, tiles, 2, generator=make
+    ) * 9000
+
+
+# ---- memory ----
+
+
+def test_chunks_of_the_feed_forward_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, inputs = LongNetViT(SMALL).eval(), a_slide(50)
+    expected = network(*inputs).detach()  # where gradients may be asked for, all tokens go at once
+    monkeypatch.setattr(longnet, "TOKENS_AT_ONCE", 7)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(*inputs), expected)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_layers_computed_again_have_the_same_gradients(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout and dropped layers, so that the second pass must draw what the first drew."""
+    if not fused:
+        monkeypatch.setattr(attention, "FUSED_ON_CPU", None)
+        monkeypatch.setattr(attention, "SCORES_AT_ONCE", {"cpu": 100})
+    config = SMALL.model_copy(
+        update={"dropout": 0.25, "drop_path": 0.5, "segment_length": (8, 20, 99, 99, 99)}
+    )
+    network, inputs = LongNetViT(config).train(), a_slide(40)
+    found = []
+    for recompute in (False, True):
+        network.recompute = recompute
+        network.zero_grad()
+        torch.manual_seed(3)
+        loss = network.slide_tokens(*inputs, 8).square().mean()
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in network.parameters())])
+    for kept, again in zip(*found, strict=True):
+        torch.testing.assert_close(again, kept)
+
+
+def test_layers_computed_again_are_not_kept() -> None:
+    network, inputs = LongNetViT(SMALL).train(), a_slide(400)
+    kept = []
+    for recompute in (False, True):
+        network.recompute, count = recompute, []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, c=count: c.append(x.numel()) or x, lambda x: x
+        ):
+            network(*inputs)
+        kept.append(sum(count))
+    assert kept[1] < kept[0] / 4
+
+
+# ---- coordinates ----
+
+
+def seen_by(model: Any, features: TileFeatures) -> tuple[np.ndarray, torch.Tensor]:
+    """Grid cells (N, 2) that the slide encoder is given for these features, and the tokens made of them."""
+    given = []
+
+    def watch(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, LongNetViT):
+            given.append(inputs[1][0].numpy())
+
+    hook = register_module_forward_pre_hook(watch)
+    try:
+        tokens = model.slide_tokens(features)
+    finally:
+        hook.remove()
+    return np.floor(given[0] / model.config.slide_encoder.tile_size).astype(int), tokens
+
+
+def test_the_same_tissue_at_40x_and_20x_lies_in_the_same_cells(
+    write_slide: Callable[..., Path], he_image: Callable[..., np.ndarray], tiny_model: Any
+) -> None:
+    """From the slide file to the network: level-0 px of a 40x scan must not reach it."""
+    rgb = he_image(1024, 1536, (256, 128, 1024, 640))
+    half = rgb.reshape(512, 2, 768, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+    tile_um = tiny_model.tile_encoder.tile_um
+    scans = []
+    for name, pixels, mpp in (("40x.tiff", rgb, 0.25), ("20x.tiff", half, 0.5)):
+        with open_slide(write_slide(pixels, name, mpp=mpp)) as slide:
+            grid = tile_grid(slide, find_tissue(slide), tile_um)
+            values = np.random.default_rng(0).normal(size=(len(grid), 12)).astype(np.float32)
+            scans.append(TileFeatures(values, grid.coords, grid.size, tile_um, slide.mpp, "tiny"))
+    fine, coarse = scans
+    assert fine.size == 2 * coarse.size
+    (cells, tokens), (same_cells, same_tokens) = (seen_by(tiny_model, scan) for scan in scans)
+    np.testing.assert_array_equal(cells, same_cells)
+    np.testing.assert_array_equal(cells, fine.coords // fine.size)  # one tile, one cell
+    torch.testing.assert_close(tokens, same_tokens)
+    raw_cells, raw_tokens = seen_by(tiny_model, replace(fine, slide_mpp=0.5))  # as if level-0 px were 20x px
+    np.testing.assert_array_equal(raw_cells, 2 * cells)
+    assert not torch.allclose(raw_tokens, tokens, atol=1e-3)
+
+
+# ---- weights ----
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Callable[..., Path]:
+    """Write `slide_encoder.pth` as published, of a small network, after a change to its tensors."""
+
+    def write(change: Callable[[dict[str, Any]], object] = lambda _: None) -> Path:
+        torch.manual_seed(0)
+        state = dict(LongNetViT(SMALL).state_dict())
+        change(state)
+        torch.save({"model": state}, tmp_path / "slide_encoder.pth")
+        return tmp_path / "slide_encoder.pth"
+
+    return write
+
+
+def test_weights_load_as_they_were_written(weights: Callable[..., Path]) -> None:
+    path = weights()
+    network = load_slide_encoder(path, SMALL)
+    path.write_bytes(b"")  # nothing of it is needed any more
+    torch.manual_seed(0)
+    for name, value in LongNetViT(SMALL).state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name
+    assert not network.training
+    assert all(p.requires_grad and p.device.type == "cpu" for p in network.parameters())
+    network(*a_slide(5)).sum().backward()
+
+
+def test_half_precision_weights_and_old_files_load(weights: Callable[..., Path], tmp_path: Path) -> None:
+    path = weights(lambda state: state.update({k: v.half() for k, v in state.items()}))
+    found = torch.load(path, weights_only=True)
+    torch.save(found, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    for each in (path, tmp_path / "old.pth"):
+        network = load_slide_encoder(each, SMALL)
+        assert network.norm.weight.dtype == torch.float32
+        torch.testing.assert_close(network.cls_token.detach(), found["model"]["cls_token"].float())
+
+
+KEY = "encoder.layers.1.self_attn.inner_attn_ln.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda state: state.pop(KEY), [f"lacks {KEY}"]),
+        (lambda state: state.update(extra=torch.ones(1)), ["has unexpected extra"]),
+        (lambda state: state.update({KEY: torch.ones(5)}), [f"has {KEY} of shape (5,) in place of (12,)"]),
+        (
+            lambda state: state.update(renamed=state.pop(KEY)),
+            [f"lacks {KEY}", "has unexpected renamed"],
+        ),
+        (lambda state: state.update({KEY: torch.ones(12, dtype=torch.int64)}), [f"no weights under {KEY}"]),
+    ],
+)
+def test_a_key_that_does_not_fit_is_named(
+    weights: Callable[..., Path], change: Callable[[dict[str, Any]], object], told: list[str]
+) -> None:
+    with pytest.raises(CheckpointError) as error:
+        load_slide_encoder(weights(change), SMALL)
+    for part in told:
+        assert part in str(error.value)
+
+
+def test_a_file_for_another_size_is_refused_by_the_published_one(weights: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointError, match=r"encoder\.layers\.10\..* and \d+ more"):
+        load_slide_encoder(weights())
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return exec, ("raise SystemExit('code of the file was run')",)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read"),
+        (b"", "cannot be read"),
+        (b"not weights at all", "cannot be read"),
+        ({"model": Hostile()}, "cannot be read"),
+        ({"state_dict": {}}, 'nothing under "model"'),
+        ([1, 2], 'nothing under "model"'),
+    ],
+)
+def test_what_holds_no_weights_is_refused(tmp_path: Path, content: Any, told: str) -> None:
+    path = tmp_path / "slide_encoder.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(CheckpointError, match=told):
+        load_slide_encoder(path, SMALL)
+
+
+def test_a_file_cut_short_is_refused(weights: Callable[..., Path]) -> None:
+    path = weights()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_slide_encoder(path, SMALL)

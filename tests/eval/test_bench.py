@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
 
 from core_model import open_slide
-from core_model.errors import UsageError
+from core_model.config import SlideEncoderConfig
+from core_model.errors import GiantError, UsageError
 from core_model.slide import Box
-from eval.bench import startup
+from eval.bench import slide_encoder, startup
 from eval.bench.measure import MIB, Meter
 from eval.bench.pyramid import write_large
 
@@ -77,3 +82,65 @@ def test_startup_compares_two_real_commands() -> None:
     base, ours = startup.compare(rounds=1)
     assert base > 0
     assert ours > 0
+
+
+def slide_bench(*args: str) -> str:
+    from agent.cli import build_app
+
+    result = CliRunner().invoke(build_app(), ["bench", "slide-encoder", "--small", "--device", "cpu", *args])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_slide_encoder_is_measured_at_every_size() -> None:
+    """Each in a process of its own."""
+    told = slide_bench("--tiles", "30,300")
+    for part in ("tiles/s", "peak GB", "TFLOP/s", "float32", "30 to 300 tiles", "times the arithmetic"):
+        assert part in told
+
+
+def test_figures_of_the_slide_encoder_as_json() -> None:
+    found = json.loads(slide_bench("--tiles", "40", "--bf16", "--json"))
+    (run,) = found["runs"]
+    assert run["tiles"] == 40
+    assert run["seconds"] > 0
+    assert run["peak"] > 50 * MIB  # torch alone holds more
+    assert run["flops"] == slide_encoder.encoder_flops(slide_encoder.small_config(), 40)
+    assert (found["bf16"], found["tenfold"]) == (True, [])
+
+
+@pytest.mark.parametrize("text", ["", "1000,x", "0", "10,-1"])
+def test_sizes_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--tiles"):
+        slide_encoder.sizes_of(text)
+
+
+def test_a_failed_size_says_which_and_why() -> None:
+    with pytest.raises(GiantError, match=r"900,000 tiles.*position grid"):
+        slide_encoder.main((900000,), small=True, bf16=False, device="cpu", as_json=False)
+
+
+def test_operations_of_the_slide_encoder_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from core_model import dilated_attention
+    from core_model.slide_encoder import LongNetViT
+
+    monkeypatch.setattr(dilated_attention, "FUSED_ON_CPU", None)  # the counter knows no fused attention
+    config = slide_encoder.small_config().model_copy(update={"segment_length": (32, 64, 99, 200, 200)})
+    network, coords = LongNetViT(config).eval(), slide_encoder.places(150, config)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 150, config.in_chans), coords)
+    assert counter.get_total_flops() == slide_encoder.encoder_flops(config, 150)
+
+
+def test_the_full_slide_encoder_takes_what_its_size_says() -> None:
+    """Two operations per weight and token, and the attention's own."""
+    full = SlideEncoderConfig.gigapath()
+    assert slide_encoder.encoder_flops(full, 1) == pytest.approx(2 * 2 * 85e6, rel=0.02)
+    assert slide_encoder.encoder_flops(full, 100_000) > 2 * 2 * 86e6 * 100_000
+
+
+def test_tiles_of_the_bench_lie_on_the_position_grid() -> None:
+    config = SlideEncoderConfig.gigapath()
+    cells = slide_encoder.places(100_000, config)[0] / config.tile_size
+    assert len(cells.unique(dim=0)) == 100_000
+    assert cells.max() < config.slide_ngrids / 2
