@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_model.checkpoint import load_checkpoint, new_model
 from core_model.errors import CheckpointError, RunError
+from core_model.parts import LLAVA, fill_llava
 from training.recipes import PretrainedLanguage, PretrainedTiles
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from core_model.config import AlignmentConfig, ModelConfig, TileEncoderConfig
+    from core_model.config import AlignmentConfig, LanguageModelConfig, ModelConfig, TileEncoderConfig
     from core_model.parts import Parts
     from training.steps import Run
 
 SLIDE_FILE = "slide_encoder.pth"
+BEGINNERS = ("slide_encoder", "alignment", "projector", "language_model")
+"""Parts that a model trained from scratch begins with."""
 NOT_OF_THE_NETWORK = ("_name_or_path", "transformers_version")
 """Entries of a transformers configuration that say where and by what it was read."""
 
@@ -24,22 +28,20 @@ NOT_OF_THE_NETWORK = ("_name_or_path", "transformers_version")
 def first_parts(run: Run) -> tuple[Parts, ModelConfig]:
     """All parts, each pretrained where the recipe says so. Raises what the loaders raise."""
     recipe, config = run.recipe, run.recipe.model
-    language, tokenizer, config = _language(run, config)
-    text, text_tokenizer = None, None
+    text = None
     if recipe.text_encoder is not None:
-        text, text_tokenizer, alignment = pretrained_text(recipe.text_encoder, config.alignment)
-        config = config.model_copy(update={"alignment": alignment})
-    wanted = ("slide_encoder", "alignment", "projector", "language_model")
-    parts = new_model(config, tokenizer, seed=recipe.seed, only=wanted)
-    assert parts.llava is not None
-    assert parts.alignment is not None
-    parts.llava.take_language_model(language)
+        text = pretrained_text(recipe.text_encoder, config.alignment)
+        config = config.model_copy(update={"alignment": text.config})
+    if isinstance(recipe.language, PretrainedLanguage):
+        parts, config = _around_pretrained(recipe.language, config, recipe.seed)
+    else:
+        parts, config = _around_own(run.folder("language"), config, recipe.seed)
     if text is not None:
-        parts.text_tokenizer = text_tokenizer
-        kept = parts.alignment.text.bert.state_dict()
-        parts.alignment.text.bert.load_state_dict(
-            {name: value for name, value in text.state_dict().items() if name in kept}
-        )
+        assert parts.alignment is not None
+        tower = parts.alignment.text.bert
+        kept = tower.state_dict()
+        tower.load_state_dict({key: value for key, value in text.network.state_dict().items() if key in kept})
+        parts.text_tokenizer = text.tokenizer
     if recipe.slide_weights is not None:
         parts.slide_encoder = pretrained_slides(recipe.slide_weights, config)
     if not isinstance(recipe.tile_encoder, PretrainedTiles):
@@ -48,6 +50,47 @@ def first_parts(run: Run) -> tuple[Parts, ModelConfig]:
     elif recipe.tile_encoder.path is not None:
         parts.tile_encoder, tile_config = pretrained_tiles(recipe.tile_encoder)
         config = config.model_copy(update={"tile_encoder": tile_config})
+    return parts, config
+
+
+def _around_own(folder: Path, config: ModelConfig, seed: int) -> tuple[Parts, ModelConfig]:
+    """The language model of the step `language`, and the other parts with random weights."""
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    config = config.for_tokenizer(tokenizer)
+    parts = new_model(config, tokenizer, seed=seed, only=BEGINNERS)
+    assert parts.llava is not None
+    parts.llava.take_language_model(LlamaForCausalLM.from_pretrained(folder, local_files_only=True))
+    return parts, config
+
+
+def _around_pretrained(
+    settings: PretrainedLanguage, config: ModelConfig, seed: int
+) -> tuple[Parts, ModelConfig]:
+    """A published language model in its own type, and the other parts with random float32 weights."""
+    import torch
+
+    from core_model.projector import SlideProjector
+
+    language, tokenizer, dimensions = pretrained_language(settings)
+    config = config.model_copy(
+        update={"language_model": dimensions, "dtype": settings.dtype, "encoder_dtype": "float32"}
+    ).for_tokenizer(tokenizer)
+    parts = new_model(config, tokenizer, seed=seed, only=("slide_encoder", "alignment"))
+    parts.llava = new_model(config, only=LLAVA, empty=True).llava
+    assert parts.llava is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        projector = SlideProjector(config.feature_dim, config.language_model.embed_dim)
+    state = {f"multi_modal_projector.{key}": value for key, value in projector.state_dict().items()}
+    tied = config.language_model.tie_embeddings
+    for key, value in language.state_dict().items():
+        if key.startswith("model."):
+            state[f"language_model.{key.removeprefix('model.')}"] = value
+        elif not tied:
+            state[key] = value
+    fill_llava(parts.llava, state)
     return parts, config
 
 
@@ -82,8 +125,17 @@ def pretrained_slides(name: str, config: ModelConfig) -> Any:
     return load_slide_encoder(path, config.slide_encoder)
 
 
-def pretrained_text(name: str, config: AlignmentConfig) -> tuple[Any, Any, AlignmentConfig]:
-    """A text encoder of transformers, its tokenizer, and the configuration that builds it again."""
+@dataclass(frozen=True)
+class TextEncoder:
+    """A pretrained text encoder with its tokenizer, and the configuration that builds it again."""
+
+    network: Any
+    tokenizer: Any
+    config: AlignmentConfig
+
+
+def pretrained_text(name: str, config: AlignmentConfig) -> TextEncoder:
+    """A text encoder of transformers, from a folder or the hub; what is not text of `config` stays."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -101,25 +153,27 @@ def pretrained_text(name: str, config: AlignmentConfig) -> tuple[Any, Any, Align
         "vocab_size": network.config.vocab_size,
         "max_positions": min(config.max_positions, network.config.max_position_embeddings),
     }
-    return network, tokenizer, config.model_copy(update=known)
+    return TextEncoder(network, tokenizer, config.model_copy(update=known))
 
 
-def _language(run: Run, config: ModelConfig) -> tuple[Any, Any, ModelConfig]:
-    """The language model, its tokenizer, and the configuration that knows both."""
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+def pretrained_language(settings: PretrainedLanguage) -> tuple[Any, Any, LanguageModelConfig]:
+    """A causal language model of transformers, its tokenizer, which learns `<image>`, and its dimensions."""
+    import torch
+    from transformers import AutoModelForCausalLM
 
-    settings = run.recipe.language
-    if isinstance(settings, PretrainedLanguage):
-        return pretrained_language(settings, config)
-    folder = run.folder("language")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    model = LlamaForCausalLM.from_pretrained(folder, local_files_only=True)
-    return model, tokenizer, config.for_tokenizer(tokenizer)
+    from core_model.llava_format import language_config
+    from core_model.llm_tokenizer import read_tokenizer
 
-
-def pretrained_language(settings: PretrainedLanguage, config: ModelConfig) -> tuple[Any, Any, ModelConfig]:
-    """A causal language model of transformers; its tokenizer learns `<image>`."""
-    raise NotImplementedError
+    folder = _folder(settings.path)
+    tokenizer = read_tokenizer(folder, settings.template)
+    if tokenizer is None:
+        raise CheckpointError("holds no tokenizer", where=folder, fix="put its tokenizer.json there")
+    try:
+        dtype = getattr(torch, settings.dtype)
+        network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise _unusable("language model", error, folder) from error
+    return network, tokenizer, language_config(network.config, folder)
 
 
 def _folder(name: str) -> Path:

@@ -26,25 +26,26 @@ from core_model.checkpoint import load_checkpoint, save_checkpoint
 from core_model.errors import RunError
 from core_model.extract import extract
 from core_model.features import FeatureStore, TileFeatures
+from core_model.parts import LLAVA
 from core_model.slide import open_slide
 from core_model.tile_encoder import bind
 from training import ranks
 from training.data import Cohort, load_cohort
 from training.files import write_json
-from training.fit import Progress, quiet, read_log
+from training.fit import Progress, needed, quiet, read_log
 from training.measure import answer_loss, bound, closed_accuracy, guessing
 from training.pool import TokenPool, make_pool
 from training.recipes import PretrainedLanguage, PretrainedTiles, Recipe
 from training.stored import stored_features
 
 if TYPE_CHECKING:
+    import torch
+
     from core_model.bundle import WsiLlava
     from core_model.parts import Parts
     from core_model.tile_encoder import TileEncoder
 
 CHECKPOINT, METRICS, POOL, FEATURE_INDEX = "checkpoint", "metrics.json", "pool", "index.json"
-SPEAKING = ("projector", "language_model")
-"""Parts that stages 2 and 3 work on."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,8 @@ def _language_stage(run: Run, name: str, before: str, train: Any, resume: bool) 
     """Train on the token pool, save, and measure what was saved."""
     recipe, cohort, folder = run.recipe, run.cohort, run.folder(name)
     last = run.folder(before) / CHECKPOINT
-    parts, config = load_checkpoint(last, only=SPEAKING)
+    parts, config = load_checkpoint(last, only=LLAVA, dtype=_held_in(recipe))
+    needed(parts.llava).model.multi_modal_projector.float()
     if cohort.tokens:
         pool = TokenPool.of_files(cohort, cohort.train, recipe.n_tokens, recipe.model.feature_dim)
     else:
@@ -233,6 +235,15 @@ def _language_stage(run: Run, name: str, before: str, train: Any, resume: bool) 
     if ranks.is_main():
         save_checkpoint(folder / CHECKPOINT, parts, config, base=last)
         run.record(name, measured(run, folder / CHECKPOINT))
+
+
+def _held_in(recipe: Recipe) -> torch.dtype:
+    """Type of a language model while stages 2 and 3 train beside or on it."""
+    import torch
+
+    pretrained = isinstance(recipe.language, PretrainedLanguage)
+    found: torch.dtype = getattr(torch, recipe.language.dtype) if pretrained else torch.float32
+    return found
 
 
 def measured(run: Run, folder: Path) -> dict[str, float]:
@@ -245,12 +256,13 @@ def measured(run: Run, folder: Path) -> dict[str, float]:
     model = bound(parts, config, folder)
     if asked and not cohort.tokens:
         return closed_accuracy(model, asked, run.features)
-    stored = TokenPool.of_files(cohort, cohort.val, config.n_tokens, config.feature_dim).tokens
-    said = (
-        (stored[[i]][0] if cohort.tokens else model.slide_tokens(run.features[name]), cohort.told(name))
-        for i, name in enumerate(cohort.val)
-    )
-    return {"val_loss": answer_loss(parts.llava, parts.tokenizer, config, said)}
+    if cohort.tokens:
+        stored = TokenPool.of_files(cohort, cohort.val, config.n_tokens, config.feature_dim).tokens
+        seen = (stored[[i]][0] for i in range(len(cohort.val)))
+    else:
+        seen = (model.slide_tokens(run.features[name]) for name in cohort.val)
+    told = ((tokens, cohort.told(name)) for tokens, name in zip(seen, cohort.val, strict=True))
+    return {"val_loss": answer_loss(parts.llava, parts.tokenizer, config, told)}
 
 
 def model(run: Run, resume: bool) -> None:

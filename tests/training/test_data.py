@@ -87,7 +87,7 @@ def empty_split(folder: Path) -> None:
         (spoil_turns, "conversation 0 is malformed"),
         (spoil_split, r"1 slide \(c\) in both splits"),
         (empty_split, "empty"),
-        (lambda folder: (folder / "questions.csv").unlink(), "cannot be read"),
+        (lambda folder: (folder / "reports.jsonl").unlink(), "cannot be read"),
         (lambda folder: write_questions(folder, [ROW, [*ROW[:2], "3", *ROW[3:]]]), "line 3 is malformed"),
         (lambda folder: write_questions(folder, [[*ROW[:3], "['a", ROW[4]]]), "line 2 is malformed"),
     ],

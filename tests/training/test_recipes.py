@@ -52,5 +52,5 @@ def test_a_wrong_override_is_told_with_what_is_valid(override: str, told: str) -
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
-    with pytest.raises(UsageError, match="mini, tiny"):
+    with pytest.raises(UsageError, match="mini, tiny, wsi-llava-7b, wsi-llava-qwen7b"):
         make_recipe("maxi")
