@@ -122,7 +122,10 @@ def fit(
         set_seed(seed + ranks.rank())  # each process drops out other numbers
     trainer.train(resume_from_checkpoint=str(start) if start else None)
     whole = zero.whole_tensor if schedule.zero else torch.Tensor.detach
-    trained = {name: whole(p).float().cpu().clone() for name, p in trainee.trained().items()}
+    shapes = {name: p.shape for name, p in module.trained().items()}
+    trained = {
+        name: whole(p).float().cpu().clone().view(shapes[name]) for name, p in trainee.trained().items()
+    }
     if log is not None:
         log.close()
     trainer.accelerator.free_memory()

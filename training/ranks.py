@@ -27,16 +27,22 @@ PATIENCE = timedelta(days=7)
 """Processes wait so long while one alone prepares, saves or evaluates."""
 
 
-def start() -> None:
-    """Join the processes that torchrun or deepspeed started with this one; alone, do nothing."""
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or distributed.is_initialized():
+def start(alone: bool = False) -> None:
+    """Join the processes that torchrun or deepspeed started with this one; without others, do nothing.
+
+    `alone`: be a group of one even then, as DeepSpeed wants it.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if distributed.is_initialized() or not (several or alone):
         return
+    os.environ.setdefault("LOCAL_RANK", "0")  # read by DeepSpeed too
+    how: dict[str, Any] = {} if several else {"store": distributed.HashStore(), "rank": 0, "world_size": 1}
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-        distributed.init_process_group("nccl", timeout=STUCK, device_id=device)
+        distributed.init_process_group("nccl", timeout=STUCK, device_id=device, **how)
     else:
-        distributed.init_process_group("gloo", timeout=STUCK)
+        distributed.init_process_group("gloo", timeout=STUCK, **how)
     _hosts()
 
 

@@ -10,6 +10,7 @@ import copy
 import gc
 import importlib.util
 import os
+import warnings
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from core_model.errors import GiantError
 from core_model.tile_encoder import default_device, has_bf16
+from training import ranks
 from training.recipes import Schedule
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -78,13 +80,21 @@ def prepare(schedule: Schedule) -> None:
             "ZeRO needs DeepSpeed, which is not installed",
             fix="pip install 'giant-pathology[train]', or train with --set …schedule.zero=0",
         )
+    if schedule.zero:
+        ranks.start(alone=True)
+        from deepspeed import ops
+
+        # Sums for inference on CPUs: to build them takes a compiler and a minute, and nothing here needs them.
+        ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
 
 
 def leave_deepspeed() -> None:
-    """Undo what transformers remembers of it: else it would cut up the next model that is loaded."""
+    """Undo what transformers and accelerate remember: else they would cut up the next model too."""
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     unset_hf_deepspeed_config()
+    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
     gc.collect()  # engine and model refer to each other
 
 
@@ -96,7 +106,8 @@ def twin(module: Module) -> Module:
     """
     shared: dict[int, Any] = {}
     for parameter in module.parameters():
-        shared[id(parameter)] = nn.Parameter(parameter.data, parameter.requires_grad)
+        data = parameter.data if parameter.ndim else parameter.data[None]  # DeepSpeed takes no scalars
+        shared[id(parameter)] = nn.Parameter(data, parameter.requires_grad)
     return copy.deepcopy(module, shared)
 
 
