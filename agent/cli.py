@@ -1,4 +1,4 @@
-"""The `giant` command: ask, report, index, similar, doctor; other packages add theirs as entry points.
+"""The `giant` command: ask, report, index, similar, doctor, verify; other packages add theirs.
 
 Only typer is imported here, so that `giant --help` answers at once; each command imports what it needs.
 A `GiantError` is printed once, as one line on stderr; anything else is a bug and keeps its traceback.
@@ -66,7 +66,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for command in (ask, report, index, similar, doctor):
+    for command in (ask, report, index, similar, doctor, verify):
         app.command()(command)
     missing |= add_commands(app)
     return app
@@ -261,6 +261,33 @@ def similar(
         return
     for hit in found.hits:
         typer.echo(f"{hit.score:.3f}  {hit.slide}  box {' '.join(map(str, hit.box))}")
+
+
+def verify(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Golden files of reference networks.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(metavar="X", help="Largest |Δ| that agrees.")] = 1e-4,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prov-GigaPath's tile encoder; with the next two.")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Its published image, images/prov_normal_000_1.png.")
+    ] = None,
+    expected: Annotated[
+        Path | None, typer.Option(metavar="PT", help="The embedding published with it; agrees within .01.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Check that this installation computes what the reference networks do."""
+    from agent import terminal
+    from agent.verify import run, show
+
+    terminal.quieten_libraries(quiet=True)
+    found = run(folder, tolerance, weights, image, expected)
+    show(found, as_json)
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 def doctor(as_json: JsonOpt = False) -> None:

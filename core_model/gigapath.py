@@ -31,6 +31,8 @@ FILES = (FILE, "model.safetensors")
 SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 HEAD_DIM = 64
 """Channels of an attention head; the one dimension that no tensor tells."""
+_UNREADABLE = (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError)
+"""What torch raises for a file that is not its own."""
 
 _OUTSIDE = {
     "cls_token": "embeddings.cls_token",
@@ -189,8 +191,8 @@ def read_state(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (OSError, SafetensorError, *_UNREADABLE) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"cannot be read as weights ({reason})", where=file) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError("is no state dict: names with tensors", where=file)

@@ -150,3 +150,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Any, tiny_c
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_checkpoint(folder, tiny_parts, tiny_config)
     return load_model(folder, device="cpu")
+
+
+@pytest.fixture
+def timm_state() -> dict[str, Any]:
+    """Weights as timm writes them: 2 blocks of 128 channels (2 heads of 64), 3 x 3 patches of 16 px."""
+    import torch
+
+    make = torch.Generator().manual_seed(0)
+    D, F = 128, 344  # 128 · 4 · 2/3 rounded up to a multiple of 8
+    shapes: dict[str, tuple[int, ...]] = {
+        "cls_token": (1, 1, D), "pos_embed": (1, 10, D), "norm.weight": (D,), "norm.bias": (D,),
+        "patch_embed.proj.weight": (D, 3, 16, 16), "patch_embed.proj.bias": (D,),
+    }  # fmt: skip
+    for i in range(2):
+        block = {
+            "norm1.weight": (D,), "norm1.bias": (D,), "norm2.weight": (D,), "norm2.bias": (D,),
+            "attn.qkv.weight": (3 * D, D), "attn.qkv.bias": (3 * D,),
+            "attn.proj.weight": (D, D), "attn.proj.bias": (D,), "ls1.gamma": (D,), "ls2.gamma": (D,),
+            "mlp.fc1.weight": (2 * F, D), "mlp.fc1.bias": (2 * F,),
+            "mlp.fc2.weight": (D, F), "mlp.fc2.bias": (D,),
+        }  # fmt: skip
+        shapes |= {f"blocks.{i}.{name}": shape for name, shape in block.items()}
+    return {name: torch.randn(shape, generator=make) / 5 for name, shape in shapes.items()}

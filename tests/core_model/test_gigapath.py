@@ -24,27 +24,6 @@ from core_model.tile_pixels import TilePixels
 State = dict[str, torch.Tensor]
 
 
-@pytest.fixture
-def timm_state() -> State:
-    """Weights as timm writes them: 2 blocks of 128 channels (2 heads of 64), 3 x 3 patches of 16 px."""
-    make = torch.Generator().manual_seed(0)
-    D, F = 128, 344  # 128 · 4 · 2/3 rounded up to a multiple of 8
-    shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, D), "pos_embed": (1, 10, D), "norm.weight": (D,), "norm.bias": (D,),
-        "patch_embed.proj.weight": (D, 3, 16, 16), "patch_embed.proj.bias": (D,),
-    }  # fmt: skip
-    for i in range(2):
-        block = {
-            "norm1.weight": (D,), "norm1.bias": (D,), "norm2.weight": (D,), "norm2.bias": (D,),
-            "attn.qkv.weight": (3 * D, D), "attn.qkv.bias": (3 * D,),
-            "attn.proj.weight": (D, D), "attn.proj.bias": (D,), "ls1.gamma": (D,), "ls2.gamma": (D,),
-            "mlp.fc1.weight": (2 * F, D), "mlp.fc1.bias": (2 * F,),
-            "mlp.fc2.weight": (D, F), "mlp.fc2.bias": (D,),
-        }  # fmt: skip
-        shapes |= {f"blocks.{i}.{name}": shape for name, shape in block.items()}
-    return {name: torch.randn(shape, generator=make) / 20 for name, shape in shapes.items()}
-
-
 def tiles(n: int = 3, side: int = 54) -> list[Image.Image]:
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)) for _ in range(n)]
