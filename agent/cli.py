@@ -1,4 +1,4 @@
-"""The `giant` command: ask, report, index, similar, doctor, verify; other packages add theirs.
+"""The `giant` command: ask, report, index, similar, doctor, verify, import, export; others add theirs.
 
 Only typer is imported here, so that `giant --help` answers at once; each command imports what it needs.
 A `GiantError` is printed once, as one line on stderr; anything else is a bug and keeps its traceback.
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from agent import convert
 from core_model.errors import GiantError
 
 COMMANDS = "giant.commands"
@@ -68,6 +69,8 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     for command in (ask, report, index, similar, doctor, verify):
         app.command()(command)
+    app.command("import")(convert.import_model)
+    app.command("export")(convert.export_model)
     missing |= add_commands(app)
     return app
 
@@ -104,6 +107,9 @@ def _root(
 
 SlideArg = Annotated[str, typer.Argument(metavar="SLIDE", help="A slide file.")]
 SlidesArg = Annotated[list[str], typer.Argument(metavar="SLIDE|DIR...", help="Slides, or folders of them.")]
+BitsOpt = Annotated[
+    int | None, typer.Option(metavar="4|8", help="Pack the language model's weights; needs bitsandbytes.")
+]
 ModelOpt = Annotated[str, typer.Option(metavar="NAME", help="mini, or a checkpoint folder.")]
 MppOpt = Annotated[float | None, typer.Option(help="µm per px at level 0, where the file does not say.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
@@ -118,12 +124,13 @@ EncoderMppOpt = Annotated[
 
 
 def ask(
-    slide: SlideArg,
+    slide: Annotated[str, typer.Argument(metavar="SLIDE", help="A slide file, or slide tokens (.pt).")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to find out.")],
     option: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="An answer to choose from; repeat it.")
     ] = None,
     model: ModelOpt = "mini",
+    bits: BitsOpt = None,
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the model.")] = None,
     navigator: Annotated[
         str, typer.Option(metavar="search|chat", help="Who decides where to look.")
@@ -155,6 +162,7 @@ def ask(
             options=option,
             model=model,
             base_url=base_url,
+            bits=bits,
             navigator=navigator,
             mode=mode,
             max_steps=max_steps,

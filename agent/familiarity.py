@@ -49,6 +49,12 @@ def doubts(known: Familiarity, model: str) -> list[str]:
             f"the model '{model}' does not know this kind of slide (unfamiliarity {value:.2f};"
             " above 1 is unlike anything it was trained on)"
         )
+    return found + question_doubts(known, model)
+
+
+def question_doubts(known: Familiarity, model: str) -> list[str]:
+    """The same of the question alone, whatever is asked about."""
+    found = []
     in_options = [word for word in known["unknown_words"] if word in known["option_words"]]
     if in_options:
         found.append(f"the model '{model}' never saw these words of the options: {_quoted(in_options)}")

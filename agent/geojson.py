@@ -10,14 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agent.records import Answer, RunRecord, Step
+from agent.records import Answer, RunRecord, SlideRecord, Step
 from core_model.slide import Box
 
 COLORS = {"evidence": [190, 60, 120], "looked at": [110, 110, 130], "unreadable": [200, 120, 0]}
 
 
 def evidence_geojson(run: RunRecord, answer: Answer, steps: Sequence[Step]) -> dict[str, Any]:
-    """A FeatureCollection: boxes that the answer cites, others that were looked at, unreadable tiles."""
+    """A FeatureCollection: boxes that the answer cites, others that were looked at, unreadable tiles.
+
+    Of stored slide tokens there is none: they have no places.
+    """
+    if not isinstance(run.slide, SlideRecord):
+        return {"type": "FeatureCollection", "features": []}
     cited = {e.step: e.finding for e in answer.evidence}
     origin = run.slide.bounds
     features = []

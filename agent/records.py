@@ -60,12 +60,15 @@ class Evidence(Record):
 
 
 class SlideFacts(Record):
-    """What an answer says about its slide. No label, no barcode, no free-text metadata."""
+    """What an answer says about its slide. No label, no barcode, no free-text metadata.
+
+    Size and resolution are None where the answer comes from stored slide tokens.
+    """
 
     id: str
-    width: int
-    height: int
-    mpp: float
+    width: int | None = None
+    height: int | None = None
+    mpp: float | None = None
 
 
 class Cost(Record):
@@ -112,14 +115,27 @@ class ModelRecord(Record):
     fingerprint: str
 
 
-class SlideRecord(SlideFacts):
-    """`SlideFacts` with what a report needs to place boxes: the file's stem and the bounds of the scan."""
+class SlideRecord(Record):
+    """The slide with what a report needs to place boxes: the file's stem and the bounds of the scan."""
 
+    id: str
+    width: int
+    height: int
+    mpp: float
     name: str
     mpp_source: str = "property"
     bounds: Box
     """Box of the scanned area (whole slide where the scanner gives none); QuPath crops to it."""
     tissue_mm2: float | None = None
+
+
+class TokensRecord(Record):
+    """Stored slide tokens in place of a slide: its size is unknown, and nothing of it can be shown."""
+
+    id: str
+    name: str
+    tokens: int
+    channels: int
 
 
 class Settings(Record):
@@ -131,6 +147,8 @@ class Settings(Record):
     max_cost: float | None = None
     mpp: float | None = None
     """Micrometres per pixel given by the user, None where the slide says its own."""
+    bits: int | None = None
+    """Bits of the language model's weights, None where they were not packed."""
 
 
 class Unreadable(Record):
@@ -151,7 +169,7 @@ class RunRecord(Record):
     options: list[str] | None = None
     seed: int = 0
     model: ModelRecord
-    slide: SlideRecord
+    slide: SlideRecord | TokensRecord
     settings: Settings
     tiles: int | None = None
     """Tiles with features; None until they are computed."""

@@ -21,7 +21,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from agent.geojson import evidence_geojson
-from agent.records import Answer, RunRecord, Step
+from agent.records import Answer, RunRecord, SlideRecord, Step, TokensRecord
 from agent.report_figures import Figure, OverviewMap, human_length, human_share, step_figure
 from agent.runs import ANSWER, read_run
 from agent.trace import read_trace, write_text
@@ -49,10 +49,22 @@ class RunView:
         return NOTICE
 
     @property
+    def tokens(self) -> TokensRecord | None:
+        """What was asked about in place of a slide; None where there was a slide."""
+        return self.run.slide if isinstance(self.run.slide, TokensRecord) else None
+
+    @property
+    def slide(self) -> SlideRecord:
+        """The slide. Only where there was one."""
+        if not isinstance(self.run.slide, SlideRecord):
+            raise RunError("shows steps, but was about no slide", where=self.folder)
+        return self.run.slide
+
+    @property
     def mpp_source(self) -> str:
         """Where the µm per pixel come from, in words."""
         sources = {"property": "the file", "tiff-resolution": "the TIFF resolution", "user": "the user"}
-        return sources.get(self.run.slide.mpp_source, self.run.slide.mpp_source)
+        return sources.get(self.slide.mpp_source, self.slide.mpp_source)
 
     @cached_property
     def cited(self) -> frozenset[int]:
@@ -66,14 +78,16 @@ class RunView:
             seen = step.observation
             if step.action.tool == "overview" and seen.image and seen.box and seen.mpp:
                 size = self.image_size(seen.image)
-                return OverviewMap.of(self.steps, step, size, self.run.slide.mpp, self.cited)
+                return OverviewMap.of(self.steps, step, size, self.slide.mpp, self.cited)
         return None
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
         """One figure for each step, in order."""
-        mpp = self.run.slide.mpp
-        return tuple(step_figure(step, step.index in self.cited, mpp, self.image_size) for step in self.steps)
+        return tuple(
+            step_figure(step, step.index in self.cited, self.slide.mpp, self.image_size)
+            for step in self.steps
+        )
 
     @cached_property
     def leaning(self) -> list[tuple[str, float]]:

@@ -18,6 +18,8 @@ MODES = ("agent", "slide")
 LATER = "this version has the modes agent and slide, with the search navigator and a local model"
 MAX_QUESTION, MAX_OPTION = 10_000, 1_000
 """Characters."""
+TOKENS = ".pt"
+"""Suffix of a file of stored slide tokens."""
 MPP_RANGE = (0.05, 20.0)
 """µm/px that a whole-slide image can have."""
 
@@ -36,6 +38,17 @@ class Request:
     out: Path | None
     resume: bool
 
+    @property
+    def tokens(self) -> Path | None:
+        """The file of slide tokens that is asked about in place of a slide."""
+        return tokens_file(self.slide)
+
+
+def tokens_file(slide: object) -> Path | None:
+    """The path, if it is one of stored slide tokens."""
+    is_one = isinstance(slide, str | Path) and Path(slide).suffix.lower() == TOKENS
+    return Path(str(slide)) if is_one else None
+
 
 def checked(
     slide: str | Path | Slide,
@@ -52,9 +65,14 @@ def checked(
     out: str | Path | None,
     resume: bool,
     base_url: str | None,
+    bits: int | None,
 ) -> Request:
     """The request, or `UsageError` in one line."""
     _check_supported(model, mode, navigator, base_url)
+    if tokens_file(slide) and mode != "slide":
+        raise UsageError("a file of slide tokens has nothing to look around in", fix="Use --mode slide")
+    if bits is not None and not isinstance(model, str | Path):
+        raise UsageError("a model that is loaded already cannot be packed", fix="Load it with bits")
     if max_steps < 1:
         raise UsageError(f"a budget of {max_steps} steps leaves nothing to look at", fix="Give at least 1")
     if max_cost is not None and not (math.isfinite(max_cost) and max_cost >= 0):
@@ -63,7 +81,9 @@ def checked(
         raise UsageError(
             f"{mpp} µm/px is outside {MPP_RANGE[0]} to {MPP_RANGE[1]}", fix="20x is about 0.5 µm/px"
         )
-    settings = Settings(mode=mode, navigator=navigator, max_steps=max_steps, max_cost=max_cost, mpp=mpp)
+    settings = Settings(
+        mode=mode, navigator=navigator, max_steps=max_steps, max_cost=max_cost, mpp=mpp, bits=bits
+    )
     return Request(
         slide=slide,
         question=check_question(question),

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from agent.records import RunRecord
+from agent.records import RunRecord, SlideRecord
 from agent.trace import write_json
 from core_model.errors import RunError, SlideError, UsageError
 
@@ -93,10 +93,13 @@ def differences(before: RunRecord, now: RunRecord) -> list[str]:
 
     def facts(record: RunRecord) -> dict[str, object]:
         slide = record.slide
+        size, mpp = None, None
+        if isinstance(slide, SlideRecord):
+            size, mpp = (slide.width, slide.height), slide.mpp
         return {
             "the slide": slide.id,
-            "the slide's size": (slide.width, slide.height),
-            "the slide's µm/px": slide.mpp,
+            "the slide's size": size,
+            "the slide's µm/px": mpp,
             "the question": record.question,
             "the options": record.options,
             "the model": (record.model.name, record.model.fingerprint),

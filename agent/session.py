@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agent.follow import follow
 from agent.navigators.search import SearchNavigator
 from agent.navigators.single import SlideNavigator
-from agent.records import Answer, ModelRecord, RunRecord, SlideRecord, Step
+from agent.records import Answer, ModelRecord, RunRecord, SlideRecord, Step, TokensRecord
 from agent.request import Request, checked
 from agent.runs import choose_folder, open_run
 from agent.state import AgentContext, Meter
@@ -52,15 +52,17 @@ def stream(
     out: str | Path | None = None,
     resume: bool = False,
     base_url: str | None = None,
+    bits: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Step | Answer]:
     """Ask, yielding each step as it happens and the answer at the end.
 
-    `slide` is a path or an open slide; `mpp` its µm per level-0 px where the file does not say. With
-    `options` one of them is chosen, else the model's own words are the answer. `model` is a name, a
-    checkpoint folder or a loaded model. `out` is the run folder (default: giant-runs/… in the working
-    folder); `resume` continues the run that is there at its last step and yields the steps from there on, or
-    starts it where there is none. `progress` is told how many tiles are encoded.
+    `slide` is a path or an open slide, or in mode "slide" a `.pt` file of slide tokens; `mpp` its µm per
+    level-0 px where the file does not say. With `options` one of them is chosen, else the model's own words
+    are the answer. `model` is a name, a checkpoint folder or a loaded model; `bits` (4 or 8) packs its
+    weights. `out` is the run folder (default: giant-runs/… in the working folder); `resume` continues the
+    run that is there at its last step and yields the steps from there on, or starts it where there is none.
+    `progress` is told how many tiles are encoded.
 
     Raises `UsageError` at once; other `GiantError`s while it is iterated.
     """
@@ -78,6 +80,7 @@ def stream(
         out=out,
         resume=resume,
         base_url=base_url,
+        bits=bits,
     )
     return _run(request, progress)
 
@@ -107,13 +110,16 @@ def navigator_for(mode: str) -> Navigator:
 def _run(request: Request, progress: Progress | None) -> Iterator[Step | Answer]:
     started = time.perf_counter()
     with ExitStack() as stack:
+        if request.tokens is not None:
+            yield _read_tokens(request, request.tokens, started)
+            return
         slide = _open_slide(request, stack)
-        model = _open_model(request.model)
-        record = run_record(request, slide, model)
+        model = _open_model(request)
+        record = run_record(request, _described(slide), model)
         folder = choose_folder(record, request.out, request.resume)
         toolbox = open_toolbox(slide, model, folder, progress)
         record = record.model_copy(  # a slide without tissue is refused here, before anything is written
-            update={"slide": record.slide.model_copy(update={"tissue_mm2": _mm2(toolbox)})}
+            update={"slide": _described(slide, _mm2(toolbox))}
         )
         record = stack.enter_context(open_run(folder, record, request.resume))
         context = AgentContext(
@@ -128,7 +134,22 @@ def _run(request: Request, progress: Progress | None) -> Iterator[Step | Answer]
         yield from follow(record, context)
 
 
-def run_record(request: Request, slide: Slide, model: Any) -> RunRecord:
+def _read_tokens(request: Request, path: Path, started: float) -> Answer:
+    """The answer where slide tokens are given in place of a slide."""
+    from agent.from_tokens import answer_from_tokens
+    from core_model.slide_features import open_slide_tokens
+
+    model = _open_model(request)
+    seen = open_slide_tokens(path, model.config.n_tokens, model.config.feature_dim)
+    n, channels = seen.tokens.shape
+    about = TokensRecord(id=seen.id, name=seen.name, tokens=n, channels=channels)
+    record = run_record(request, about, model)
+    folder = choose_folder(record, request.out, request.resume)
+    with open_run(folder, record, request.resume) as record:
+        return answer_from_tokens(record, folder, seen, model, Meter(model, started))
+
+
+def run_record(request: Request, slide: SlideRecord | TokensRecord, model: Any) -> RunRecord:
     """What this run is, for `run.json`."""
     return RunRecord(
         giant=giant_version(),
@@ -136,16 +157,21 @@ def run_record(request: Request, slide: Slide, model: Any) -> RunRecord:
         options=request.options,
         seed=request.seed,
         model=ModelRecord(name=model.name, version=model.version, fingerprint=fingerprint(model)),
-        slide=SlideRecord(
-            id=slide.id,
-            width=slide.width,
-            height=slide.height,
-            mpp=slide.mpp,
-            name=slide.name,
-            mpp_source=slide.mpp_source,
-            bounds=slide.bounds,
-        ),
+        slide=slide,
         settings=request.settings,
+    )
+
+
+def _described(slide: Slide, tissue_mm2: float | None = None) -> SlideRecord:
+    return SlideRecord(
+        id=slide.id,
+        width=slide.width,
+        height=slide.height,
+        mpp=slide.mpp,
+        name=slide.name,
+        mpp_source=slide.mpp_source,
+        bounds=slide.bounds,
+        tissue_mm2=tissue_mm2,
     )
 
 
@@ -175,12 +201,20 @@ def _open_slide(request: Request, stack: ExitStack) -> Slide:
     return request.slide
 
 
-def _open_model(model: Any) -> Any:
-    if not isinstance(model, str | Path):
-        return model
-    from core_model import load_model
+def _open_model(request: Request) -> Any:
+    """The model, with every part that this run needs."""
+    model = request.model
+    if isinstance(model, str | Path):
+        from core_model import load_model
 
-    return load_model(model)
+        model = load_model(model, bits=request.settings.bits)
+    needed = ["llava"] if request.tokens else ["tile_encoder", "slide_encoder", "llava"]
+    if request.settings.mode == "agent":
+        needed.append("alignment")
+    if hasattr(model, "need"):  # anything with the methods of a run is a model; ours may lack parts
+        for part in needed:
+            model.need(part)
+    return model
 
 
 def _mm2(toolbox: Any) -> float:

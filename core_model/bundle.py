@@ -78,7 +78,7 @@ class WsiLlava(Embedder):
         keywords (`temperature=0.7`) come first. Raises `UsageError` where the question is longer than the
         model can read, or a keyword means nothing.
         """
-        llava, settings = self._need("llava"), self._generation(max_new_tokens, how)
+        llava, settings = self.need("llava"), self._generation(max_new_tokens, how)
         prompt = conversation.encode_prompt(
             self.tokenizer,
             question,
@@ -119,7 +119,7 @@ class WsiLlava(Embedder):
             return np.zeros((0, len(options)))
         encoded = self._encoded(question, options)
         tokens = torch.stack([self.slide_tokens(features) for features in many])  # (R, n, C)
-        scores = scoring.option_log_likelihoods(self._need("llava"), tokens, encoded)  # (R, O)
+        scores = scoring.option_log_likelihoods(self.need("llava"), tokens, encoded)  # (R, O)
         self._count(len(many) * sum(len(ids) for ids, _ in encoded), 0)
         scores = scores / self.config.calibration.temperature
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -184,7 +184,7 @@ class WsiLlava(Embedder):
         encoded = self.tokenizer(text, return_offsets_mapping=True)
         limit = self.config.language_model.max_positions
         counted = [a < stop and b > start and b > a for a, b in encoded["offset_mapping"]]
-        return scoring.mean_nll(self._need("llava"), encoded["input_ids"][:limit], counted[:limit])
+        return scoring.mean_nll(self.need("llava"), encoded["input_ids"][:limit], counted[:limit])
 
     @property
     def usage(self) -> Usage:

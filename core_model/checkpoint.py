@@ -51,8 +51,7 @@ def save_checkpoint(
     else is refused with `CheckpointError`.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / MANIFEST).is_file() and (folder.is_file() or any(folder.iterdir())):
-        raise CheckpointError("is in the way and is no checkpoint", where=folder, fix="choose another folder")
+    check_place(folder)
     states = parts.states()
     taken = _hashes(Path(base)) if base is not None else {}
     present = {*states, *(name for name in WEIGHT_FILES if f"{name}.safetensors" in taken)}
@@ -64,6 +63,12 @@ def save_checkpoint(
     except OSError as error:
         raise CheckpointError(f"cannot be written ({error})", where=folder) from error
     return config
+
+
+def check_place(folder: Path) -> None:
+    """Raise `CheckpointError` where `folder` is neither a checkpoint nor free for one."""
+    if folder.exists() and not (folder / MANIFEST).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise CheckpointError("is in the way and is no checkpoint", where=folder, fix="choose another folder")
 
 
 def _write(

@@ -272,6 +272,8 @@ class ModelConfig(_Record):
             raise ValueError("slide_encoder.in_chans must equal tile_encoder.embed_dim")
         if self.feature_dim < self.slide_encoder.embed_dim:
             raise ValueError("feature_dim must be at least slide_encoder.embed_dim")
+        if self.pooling != "tokens" and self.n_tokens != 1:
+            raise ValueError(f"pooling '{self.pooling}' gives one token, not n_tokens {self.n_tokens}")
         return self
 
     def for_tokenizer(self, tokenizer: Any) -> Self:

@@ -64,7 +64,8 @@ class Embedder:
         """Whether the model has a part: tile_encoder, slide_encoder, alignment or llava."""
         return part in self._parts
 
-    def _need(self, part: str) -> Any:
+    def need(self, part: str) -> Any:
+        """A part (see `has`), or `CheckpointError` that says what works without it."""
         if part not in self._parts:
             what = "language model" if part == "llava" else part.replace("_", " ")
             raise CheckpointError(
@@ -75,7 +76,7 @@ class Embedder:
     @property
     def tile_encoder(self) -> TileEncoder:
         """What makes the tile features that this model reads."""
-        encoder: TileEncoder = self._need("tile_encoder")
+        encoder: TileEncoder = self.need("tile_encoder")
         return encoder
 
     # ---- slides ----
@@ -99,14 +100,16 @@ class Embedder:
     @torch.inference_mode()
     def embed_slide(self, features: TileFeatures) -> np.ndarray:
         """One unit vector (E,) for the slide or region, in the space of `embed_text`."""
-        return self._need("alignment").head(self._pooled(features)[None])[0].cpu().numpy()
+        return self.need("alignment").head(self._pooled(features)[None])[0].cpu().numpy()
 
     def _pooled(self, features: TileFeatures) -> Tensor:
         """Slide tokens before padding (n, D). An agent asks many questions of one slide: those are kept."""
         for known, pooled in self._recent:
             if known is features:
                 return pooled
-        pooled = self._need("slide_encoder").slide_tokens(*self._inputs(features), self.config.n_tokens)[0]
+        pooled = self.need("slide_encoder").slide_tokens(
+            *self._inputs(features), self.config.n_tokens, pooling=self.config.pooling
+        )[0]
         if len(features) >= WORTH_KEEPING:
             self._recent = [(features, pooled), *self._recent][:2]
         return pooled
@@ -116,8 +119,8 @@ class Embedder:
         """A unit vector for each tile on its own (N, E), in the space of `embed_text`."""
         tiles, coords = (x.transpose(0, 1) for x in self._inputs(features))  # (N, 1, ·): slides of one tile
         batches = zip(tiles.split(TILES_AT_ONCE), coords.split(TILES_AT_ONCE), strict=True)
-        head, encoder = self._need("alignment").head, self._need("slide_encoder")
-        rows = [head(encoder.slide_tokens(*batch, 1)) for batch in batches]
+        head, encoder = self.need("alignment").head, self.need("slide_encoder")
+        rows = [head(encoder.slide_tokens(*batch, 1, pooling=self.config.pooling)) for batch in batches]
         return torch.cat(rows).cpu().numpy()
 
     def _inputs(self, features: TileFeatures) -> tuple[Tensor, Tensor]:
@@ -141,7 +144,7 @@ class Embedder:
     @torch.inference_mode()
     def embed_text(self, texts: list[str]) -> np.ndarray:
         """Unit vectors (T, E); words beyond the text tower's reach are cut off."""
-        tower = self._need("alignment").text
+        tower = self.need("alignment").text
         rows = [np.zeros((0, self.config.alignment.shared_dim), dtype=np.float32)]
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             batch = self._text_tokenizer(

@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(core_model, "load_model", lambda *_: PaintModel(), raising=False)
+    monkeypatch.setattr(core_model, "load_model", lambda *_, **__: PaintModel(), raising=False)
     monkeypatch.setattr(batch, "ASKED", SHORT)
 
 

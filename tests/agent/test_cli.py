@@ -25,7 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(core_model, "load_model", lambda *_: PaintModel(), raising=False)
+    monkeypatch.setattr(core_model, "load_model", lambda *_, **__: PaintModel(), raising=False)
 
 
 def test_json_is_one_object_with_the_fields_that_scripts_read(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work.mkdir()
     monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(work)
-    monkeypatch.setattr(core_model, "load_model", lambda *_: PaintModel(), raising=False)
+    monkeypatch.setattr(core_model, "load_model", lambda *_, **__: PaintModel(), raising=False)
     return work
 
 

@@ -39,7 +39,7 @@ def test_an_option_scores_the_likelihood_of_its_words(tiny_model: Any) -> None:
             turn = Turn(QUESTION, option, tuple(OPTIONS))
             ids, labels = (torch.tensor([x]) for x in encode_turns(tiny_model.tokenizer, [turn], 4, 160))
             with torch.inference_mode():
-                out = tiny_model._need("llava")(
+                out = tiny_model.need("llava")(
                     input_ids=ids, slide_features=tiny_model.slide_tokens(region)[None], labels=labels
                 )
             sums.append(-float(out.loss) * int((labels[:, 1:] != -100).sum()))
@@ -151,7 +151,7 @@ def test_question_surprise_counts_the_question_only(tiny_model: Any) -> None:
     labels = torch.full_like(ids, -100)
     labels[0, start:stop] = ids[0, start:stop]
     with torch.inference_mode():
-        expected = float(tiny_model._need("llava")(input_ids=ids, labels=labels).loss)
+        expected = float(tiny_model.need("llava")(input_ids=ids, labels=labels).loss)
     assert tiny_model.question_nll("Grade?") == pytest.approx(expected, rel=1e-4)
 
 

@@ -1,0 +1,110 @@
+"""An answer from stored slide tokens: no slide is opened, so nothing is looked at and nothing can be cited.
+
+The model is asked once, as in mode "slide"; what it does not know of the question makes it abstain here too.
+The run folder holds the same files as any other, with no steps in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.familiarity import limits, question_doubts
+from agent.posterior import ranked
+from agent.records import Answer, Cost, RunRecord, SlideFacts
+from agent.runs import ANSWER, RUN
+from agent.state import Familiarity
+from agent.trace import rebuild_trace, write_json
+from core_model.words import content_words
+
+if TYPE_CHECKING:
+    from agent.state import Meter
+    from core_model.slide_features import SlideTokens
+
+LIMIT = (
+    "Only stored slide tokens were read: no slide was opened, so no place was looked at, none can be cited,"
+    " and no share of tissue is known."
+)
+
+
+class _Said(NamedTuple):
+    """What the model said."""
+
+    leading: str
+    confidence: float
+    text: str
+
+
+def answer_from_tokens(
+    record: RunRecord, folder: Path, seen: SlideTokens, model: Any, meter: Meter
+) -> Answer:
+    """Ask about `seen` and write the run folder; a finished run gives its answer again."""
+    from agent.report import read_answer, write_reports
+
+    if record.status == "finished":
+        return read_answer(folder)
+    known = _known(model, record)
+    why = question_doubts(known, model.name)
+    said = None if why else _ask(model, seen, record)
+    least = model.config.calibration.abstain_below
+    if said is not None and said.confidence < least:
+        why = [
+            f"the answer '{said.leading}' has confidence {said.confidence:.2f}, below {least:.2f} required"
+        ]
+    answer = _answer(record, folder, model, said, why, limits(known))
+    spent = meter.lap()
+    used = Cost(
+        seconds=round(spent["seconds"], 3), tokens_in=spent["tokens_in"], tokens_out=spent["tokens_out"]
+    )
+    answer = answer.model_copy(update={"cost": used})
+    rebuild_trace(folder, [])
+    write_json(folder / ANSWER, answer)
+    write_reports(folder)
+    write_json(folder / RUN, record.model_copy(update={"status": "finished"}))
+    return answer
+
+
+def _known(model: Any, record: RunRecord) -> Familiarity:
+    """How well the model knows the question; of the slide there are no tiles to compare."""
+    value, words = model.question_unfamiliarity(record.question, record.options)
+    return Familiarity(
+        tiles=0,
+        failed=[],
+        slide_unfamiliarity=None,
+        question_unfamiliarity=float(value),
+        unknown_words=[str(word) for word in words],
+        option_words=content_words(" ".join(record.options or [])),
+    )
+
+
+def _ask(model: Any, seen: SlideTokens, record: RunRecord) -> _Said:
+    if record.options is None:
+        text, p = model.generate(seen, record.question)
+        return _Said(text, float(p), f"{text} Confidence {p:.2f}: the certainty of its words.")
+    scores = model.score_options(seen, record.question, record.options)  # (O,)
+    first, second = ranked(dict(zip(record.options, map(float, scores), strict=True)))[:2]
+    name = first.name[:1].upper() + first.name[1:]
+    text = f"{name}. Probability {first.p:.2f} over the whole slide; next is {second.name} ({second.p:.2f})."
+    return _Said(first.name, first.p, text)
+
+
+def _answer(
+    record: RunRecord, folder: Path, model: Any, said: _Said | None, why: list[str], limit: str | None
+) -> Answer:
+    reason = "; ".join(why)
+    reason = f"{reason[:1].upper()}{reason[1:]}." if reason else ""
+    abstained = bool(why)
+    text = f"No answer is given (abstained). {reason}" if abstained or said is None else said.text
+    return Answer(
+        question=record.question,
+        answer=text,
+        choice=said.leading if said and record.options and not abstained else None,
+        options=record.options,
+        confidence=said.confidence if said else 0.0,
+        abstained=abstained,
+        reason=" ".join(part for part in (reason, LIMIT, limit) if part),
+        model=model.name,
+        mode=record.settings.mode,
+        slide=SlideFacts(id=record.slide.id),
+        run_dir=str(folder),
+    )
