@@ -62,12 +62,16 @@ def import_llava(
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError("there is no such folder", where=folder)
-    state, described = _read(folder, Path(base) if base is not None else None)
+    described = weights.read_json(folder / "config.json")
+    place = _base(folder, described, Path(base) if base is not None else None)
+    state = _whole(folder, place)
     config = _config(described, folder)
-    state = _without_frequencies(weights.without_vision(state, folder), config, folder)
+    state = _without_frequencies(state, config, folder)
     dtype = weights.stored_type(state, folder)
     config = config.model_copy(update={"dtype": str(dtype).removeprefix("torch.")})
     tokenizer = read_tokenizer(folder, config.template)
+    if tokenizer is None and place is not None:
+        tokenizer = read_tokenizer(place, config.template)
     if tokenizer is not None:
         config = _for_tokenizer(config, tokenizer, folder)
     llava = new_model(config, only=LLAVA, empty=True).llava
@@ -107,7 +111,7 @@ def export_llava(
     state = {their_name(key): value.detach().to("cpu", dtype).contiguous() for key, value in ours.items()}
     try:
         with replacing_folder(folder) as part:
-            _write_shards(part, state, shard_bytes)
+            weights.write_weights(part, state, shard_bytes)
             if tokenizer is not None:
                 tokenizer.save_pretrained(part)
             text = json.dumps(fields_of(config), indent=2) + "\n"
@@ -132,36 +136,34 @@ def their_name(key: str) -> str:
     return key.replace("language_model.", "model.", 1) if key.startswith("language_model.") else key
 
 
-def _read(folder: Path, base: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Whole weights under LLaVA's names, and config.json."""
-    described = weights.read_json(folder / "config.json")
-    if (folder / weights.ADAPTER_CONFIG).is_file():
-        named = weights.read_json(folder / weights.ADAPTER_CONFIG).get("base_model_name_or_path")
-        state = _base(folder, base, named or described.get("_name_or_path"))
-        weights.add_adapter(state, folder)
-        return state, described
-    if (folder / PROJECTOR_FILE).is_file() and not _holds_weights(folder):
-        state = _base(folder, base, described.get("_name_or_path"))
-        weights.replace_weights(state, folder / PROJECTOR_FILE)
-        return state, described
-    if base is not None:
+def _base(folder: Path, described: Mapping[str, Any], given: Path | None) -> Path | None:
+    """The folder of the model that `folder` builds on; None where it is a whole model."""
+    adapter = folder / weights.ADAPTER_CONFIG
+    if adapter.is_file():
+        named = weights.read_json(adapter).get("base_model_name_or_path") or described.get("_name_or_path")
+    elif (folder / PROJECTOR_FILE).is_file() and not weights.holds_weights(folder):
+        named = described.get("_name_or_path")
+    elif given is not None:
         raise CheckpointError("is a whole model and needs no base", where=folder, fix="leave the base out")
-    return weights.read_weights(folder), described
-
-
-def _holds_weights(folder: Path) -> bool:
-    return any((folder / f"{name}{end}").is_file() for name in weights.FILES for end in ("", ".index.json"))
-
-
-def _base(folder: Path, base: Path | None, named: str | None) -> dict[str, Tensor]:
-    """Weights of the model that `folder` builds on."""
-    found = base or (Path(named) if named else None)
+    else:
+        return None
+    found = given or (Path(named) if named else None)
     if found is None or not found.is_dir():
         what = f"'{found}', which is no folder here" if found else "a base model that it does not name"
         raise CheckpointError(
             f"needs {what}", where=folder, fix="download the base model and give its folder (--base)"
         )
-    return weights.without_vision(weights.read_weights(found), found)
+    return found
+
+
+def _whole(folder: Path, base: Path | None) -> dict[str, Tensor]:
+    """Weights of language model and projector under LLaVA's names."""
+    state = weights.without_vision(weights.read_weights(base or folder), base or folder)
+    if (folder / weights.ADAPTER_CONFIG).is_file():
+        weights.add_adapter(state, folder)
+    elif base is not None:
+        weights.replace_weights(state, folder / PROJECTOR_FILE)
+    return state
 
 
 def _config(described: Mapping[str, Any], folder: Path) -> ModelConfig:
@@ -236,28 +238,3 @@ def _fill(llava: WsiLlavaForConditionalGeneration, state: dict[str, Tensor], fol
         if found != wanted:
             raise CheckpointError(f"{theirs} has shape {found}, expected {wanted}", where=folder)
     fill_llava(llava, {key: state[theirs] for theirs, key in names.items()})
-
-
-def _write_shards(folder: Path, state: dict[str, Tensor], most: int) -> None:
-    """One file, or with an index several of at most `most` bytes (or of one tensor), as transformers does."""
-    from safetensors.torch import save_file
-
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for key, value in state.items():
-        if shards[-1] and filled + value.nbytes > most:
-            shards.append([])
-            filled = 0
-        shards[-1].append(key)
-        filled += value.nbytes
-    single = weights.FILES[0]
-    stem, total = single.removesuffix(".safetensors"), len(shards)
-    numbered = [f"{stem}-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)]
-    names = [single] if total == 1 else numbered
-    for name, keys in zip(names, shards, strict=True):
-        save_file({key: state[key] for key in keys}, folder / name, metadata={"format": "pt"})
-    if total > 1:
-        places = {key: name for name, keys in zip(names, shards, strict=True) for key in keys}
-        index = {"metadata": {"total_size": sum(value.nbytes for value in state.values())}}
-        text = json.dumps({**index, "weight_map": places}, indent=2) + "\n"
-        (folder / f"{single}.index.json").write_text(text, encoding="utf-8")

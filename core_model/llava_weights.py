@@ -74,6 +74,36 @@ def _read_shards(folder: Path, index: str) -> dict[str, Tensor]:
     return state
 
 
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder has weights of a whole model."""
+    return any((folder / f"{name}{end}").is_file() for name in FILES for end in ("", ".index.json"))
+
+
+def write_weights(folder: Path, state: dict[str, Tensor], most: int) -> None:
+    """One file, or with an index several of at most `most` bytes (or of one tensor), as transformers does."""
+    from safetensors.torch import save_file
+
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for key, value in state.items():
+        if shards[-1] and filled + value.nbytes > most:
+            shards.append([])
+            filled = 0
+        shards[-1].append(key)
+        filled += value.nbytes
+    single = FILES[0]
+    stem, total = single.removesuffix(".safetensors"), len(shards)
+    numbered = [f"{stem}-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)]
+    names = [single] if total == 1 else numbered
+    for name, keys in zip(names, shards, strict=True):
+        save_file({key: state[key] for key in keys}, folder / name, metadata={"format": "pt"})
+    if total > 1:
+        places = {key: name for name, keys in zip(names, shards, strict=True) for key in keys}
+        index = {"metadata": {"total_size": sum(value.nbytes for value in state.values())}}
+        text = json.dumps({**index, "weight_map": places}, indent=2) + "\n"
+        (folder / f"{single}.index.json").write_text(text, encoding="utf-8")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises `CheckpointError`."""
     try:
