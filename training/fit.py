@@ -44,6 +44,9 @@ class Trainable(nn.Module):
     the model.
     """
 
+    uses_all = True
+    """Whether the loss depends on every trained parameter; DDP has to look for those that it does not."""
+
     def trained(self) -> dict[str, nn.Parameter]:
         """Parameters that require gradients, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
@@ -114,7 +117,7 @@ def fit(
         step_log=log,
         make_optimizer=partial(_optimizer, trainee, schedule, rates or {}),
         model=trainee,
-        args=_arguments(folder / CHECKPOINTS, schedule, seed, parts),
+        args=_arguments(folder / CHECKPOINTS, schedule, seed, parts, trainee.uses_all),
         train_dataset=_Batches(batch_of, schedule.steps * parts),
         data_collator=_only_item,
     )
@@ -179,7 +182,7 @@ def _optimizer(module: Trainable, schedule: Schedule, rates: Mapping[str, float]
     )
 
 
-def _arguments(folder: Path, schedule: Schedule, seed: int, parts: int) -> Any:
+def _arguments(folder: Path, schedule: Schedule, seed: int, parts: int, uses_all: bool) -> Any:
     """The schedule in transformers' words."""
     from transformers import TrainingArguments
 
@@ -194,6 +197,7 @@ def _arguments(folder: Path, schedule: Schedule, seed: int, parts: int) -> Any:
         warmup_steps=int(schedule.warmup * schedule.steps),
         max_grad_norm=zero.CLIP,
         bf16=zero.is_bf16(schedule),
+        ddp_find_unused_parameters=not uses_all,
         deepspeed=zero.zero_config(schedule, ranks.world(), parts) if schedule.zero else None,
         use_cpu=not torch.cuda.is_available(),
         seed=seed,

@@ -39,6 +39,8 @@ __all__ = ["AlignmentData", "AlignmentTask", "align", "retrieval", "stack_tiles"
 class AlignmentTask(Trainable):
     """What stage 1 trains."""
 
+    uses_all = False  # a pretrained text encoder may have parts that nothing reads
+
     def __init__(
         self, parts: Parts, n_tokens: int, short_weight: float = 1.0, at_once: int | None = None
     ) -> None:

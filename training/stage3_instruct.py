@@ -11,9 +11,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
-from training.conversations import LlavaTask, SampleBatches, instruction_samples
+from training.conversations import LlavaTask, SampleBatches, conversations, instruction_samples
 from training.data import Cohort
 from training.fit import Progress, fit, needed, quiet
 from training.pool import TokenPool
@@ -38,8 +39,9 @@ def instruct(
 ) -> None:
     """Train projector and language model of `parts` in place."""
     llava = needed(parts.llava)
-    adapted = add_lora(llava, recipe.stage3)
-    schedule = recipe.stage3.schedule.over(len(pool))
+    adapted = add_lora(llava, recipe.stage3, recipe.seed)
+    samples = len(pool) if cohort.truths else len(conversations(cohort, pool, recipe.stage3.turns))
+    schedule = recipe.stage3.schedule.over(samples)
     batches = SampleBatches(
         pool,
         instruction_samples(cohort, pool, parts.tokenizer, recipe),
@@ -62,10 +64,11 @@ def instruct(
     adapted.merge_and_unload()
 
 
-def add_lora(llava: Any, settings: InstructSettings) -> Any:
+def add_lora(llava: Any, settings: InstructSettings, seed: int = 0) -> Any:
     """Freeze all but the projector and put LoRA on the language model, in place.
 
-    Returns peft's wrapper of the language model, whose `merge_and_unload` undoes the change of structure.
+    Its first weights are those of `seed`: the same in every process. Returns peft's wrapper of the language
+    model, whose `merge_and_unload` undoes the change of structure.
     """
     from peft import LoraConfig, PeftModel
 
@@ -75,8 +78,11 @@ def add_lora(llava: Any, settings: InstructSettings) -> Any:
     lora = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
     )
-    with warnings.catch_warnings():  # peft reads an attribute that transformers has renamed
-        warnings.simplefilter("ignore", FutureWarning)
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # peft reads an attribute that transformers has renamed
+        torch.manual_seed(seed)
         adapted = PeftModel(language_model, lora)
     llava.model.multi_modal_projector.requires_grad_(True)
     return adapted

@@ -84,7 +84,7 @@ def prepare(schedule: Schedule) -> None:
         ranks.start(alone=True)
         from deepspeed import ops
 
-        # Sums for inference on CPUs: to build them takes a compiler and a minute, and nothing here needs them.
+        # Sums for inference on CPUs: building them takes a compiler and a minute, and nothing needs them.
         ops.__compatible_ops__["deepspeed_shm_comm"] = False
         warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
 

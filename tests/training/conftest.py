@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,12 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world() -> Iterator[World]:
+def world() -> World:
+    """A world for all tests."""
+    return make_world()
+
+
+def make_world() -> World:
     """24 slides with truth, their features, a tokenizer and the tiny recipe. No slide file exists."""
     from training.corpus import truth_document
     from training.recipes import tiny
