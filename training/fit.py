@@ -101,34 +101,19 @@ def fit(
     zero.prepare(schedule)
     from transformers import set_seed
 
-    from training.stage_trainer import StageTrainer
-
     set_seed(seed)
     layout = Layout(ranks.world(), schedule.zero)
-    start = ranks.from_main(lambda: _prepare(folder, layout, resume))
+    start = ranks.from_main(partial(_prepare, folder, layout, resume))
     device = next(module.parameters()).device
     for parameter in module.trained().values():
         parameter.data = parameter.data.float()
     trainee = zero.twin(module) if schedule.zero else module
     log = StepLog(folder, step_of(start), progress) if ranks.is_main() else None
-    trainer = StageTrainer(
-        folder=folder,
-        layout=layout,
-        step_log=log,
-        make_optimizer=partial(_optimizer, trainee, schedule, rates or {}),
-        model=trainee,
-        args=_arguments(folder / CHECKPOINTS, schedule, seed, parts, trainee.uses_all),
-        train_dataset=_Batches(batch_of, schedule.steps * parts),
-        data_collator=_only_item,
-    )
+    trainer = _trainer(trainee, batch_of, schedule, folder, seed, parts, rates or {}, log)
     if ranks.rank():
         set_seed(seed + ranks.rank())  # each process drops out other numbers
     trainer.train(resume_from_checkpoint=str(start) if start else None)
-    whole = zero.whole_tensor if schedule.zero else torch.Tensor.detach
-    shapes = {name: p.shape for name, p in module.trained().items()}
-    trained = {
-        name: whole(p).float().cpu().clone().view(shapes[name]) for name, p in trainee.trained().items()
-    }
+    trained = zero.whole_tensors(trainee.trained(), module.trained())
     if log is not None:
         log.close()
     trainer.accelerator.free_memory()
@@ -137,8 +122,32 @@ def fit(
         zero.leave_deepspeed()
     module.to(device).load_state_dict(trained)
     module.eval()
-    ranks.from_main(lambda: shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True))
+    ranks.from_main(partial(shutil.rmtree, folder / CHECKPOINTS, ignore_errors=True))
     return trained
+
+
+def _trainer(
+    module: Trainable,
+    batch_of: Callable[[int], Batch],
+    schedule: Schedule,
+    folder: Path,
+    seed: int,
+    parts: int,
+    rates: Mapping[str, float],
+    log: StepLog | None,
+) -> Any:
+    from training.stage_trainer import StageTrainer
+
+    return StageTrainer(
+        folder=folder,
+        layout=Layout(ranks.world(), schedule.zero),
+        step_log=log,
+        make_optimizer=partial(_optimizer, module, schedule, rates),
+        model=module,
+        args=_arguments(folder / CHECKPOINTS, schedule, seed, parts, module.uses_all),
+        train_dataset=_Batches(batch_of, schedule.steps * parts),
+        data_collator=_only_item,
+    )
 
 
 def _prepare(folder: Path, layout: Layout, resume: bool) -> Path | None:

@@ -28,10 +28,12 @@ PATIENCE = timedelta(days=7)
 
 
 def start(alone: bool = False) -> None:
-    """Join the processes that torchrun or deepspeed started with this one; without others, do nothing.
+    """Join the processes that torchrun or deepspeed started with this one, where there are any.
 
     `alone`: be a group of one even then, as DeepSpeed wants it.
     """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # without, DeepSpeed looks for others and warns
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if distributed.is_initialized() or not (several or alone):
         return

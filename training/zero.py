@@ -11,6 +11,7 @@ import gc
 import importlib.util
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -72,16 +73,14 @@ def zero_config(schedule: Schedule, world: int, parts: int = 1) -> dict[str, Any
 
 
 def prepare(schedule: Schedule) -> None:
-    """Everything that must be so before DeepSpeed is imported. Raises GiantError where it is missing."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # without, it looks for others and warns
+    """All that DeepSpeed needs before it begins. Raises GiantError where it is not installed."""
     if schedule.zero and importlib.util.find_spec("deepspeed") is None:
         raise GiantError(
             "ZeRO needs DeepSpeed, which is not installed",
             fix="pip install 'giant-pathology[train]', or train with --set …schedule.zero=0",
         )
+    ranks.start(alone=schedule.zero > 0)
     if schedule.zero:
-        ranks.start(alone=True)
         from deepspeed import ops
 
         # Sums for inference on CPUs: building them takes a compiler and a minute, and nothing needs them.
@@ -111,8 +110,22 @@ def twin(module: Module) -> Module:
     return copy.deepcopy(module, shared)
 
 
-def whole_tensor(parameter: nn.Parameter) -> Tensor:
-    """A trained parameter in float32, as the optimizer knows it; every process must ask for it."""
-    from deepspeed.utils import safe_get_full_fp32_param
+def whole_tensors(
+    trained: Mapping[str, nn.Parameter], shapes: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """Trained parameters by name, in float32, on the CPU, in the shapes of their originals.
 
-    return safe_get_full_fp32_param(parameter)
+    DeepSpeed's are those that its optimizer knows; every process must ask for them.
+    """
+    return {
+        name: _whole(parameter).float().cpu().clone().view(shapes[name].shape)
+        for name, parameter in trained.items()
+    }
+
+
+def _whole(parameter: nn.Parameter) -> Tensor:
+    if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):  # ZeRO-3, ZeRO-2
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        return safe_get_full_fp32_param(parameter)
+    return parameter.detach()

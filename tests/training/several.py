@@ -23,7 +23,7 @@ POOLS: dict[int, Any] = {}
 
 def recipe_of(job: dict[str, Any], tiny: Any) -> Any:
     """The tiny recipe in float32, without dropout unless the job wants it."""
-    kept = ("zero", "micro_batch", "recompute", "precision")
+    kept = ("zero", "micro_batch", "recompute", "precision", "offload")
     changes = {"steps": 6, "save_every": 2, "precision": "float32"} | {k: job[k] for k in kept if k in job}
     update: dict[str, Any] = {}
     for stage in STAGES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from core_model.errors import RunError
+from core_model.errors import GiantError, RunError
 from training.fit import Trainable, fit, last_whole_checkpoint, read_log
 from training.recipes import Schedule
+from training.resume import Layout
+from training.step_log import StepLog
+from training.zero import twin
 
 SCHEDULE = Schedule(steps=8, batch=4, learning_rate=0.05, save_every=3)
 
@@ -19,14 +23,15 @@ SCHEDULE = Schedule(steps=8, batch=4, learning_rate=0.05, save_every=3)
 class Line(Trainable):
     """A line through points, with dropout so that randomness matters, and a frozen part."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.3) -> None:
         super().__init__()
         torch.manual_seed(0)
+        self.dropout = dropout
         self.slope = torch.nn.Linear(3, 1)
         self.frozen = torch.nn.Linear(3, 3).requires_grad_(False)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
-        noisy = torch.nn.functional.dropout(self.frozen(x), 0.3, self.training)
+        noisy = torch.nn.functional.dropout(self.frozen(x), self.dropout, self.training)
         return {"loss": (self.slope(noisy)[:, 0] - y).square().mean()}
 
 
@@ -53,6 +58,8 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(tmp_path: Path) -> None
     torn = tmp_path / "broken/trainer/checkpoint-4"
     torn.mkdir()  # a checkpoint that was being written when the power went
     (torn / "trainer_state.json").write_text('{"global_s')
+    with (tmp_path / "broken/log.jsonl").open("a") as log:
+        log.write('{"step": 6, "lo')  # and a line of the log
     asked = []
     resumed = Line()
     fit(
@@ -106,3 +113,160 @@ def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
     fit(Line(), points, SCHEDULE, tmp_path / "line", seed=1)
     rows = [json.loads(line) for line in (tmp_path / "line/log.jsonl").read_text().splitlines()]
     assert all({"step", "loss", "learning_rate", "grad_norm", "seconds"} <= set(row) for row in rows)
+
+
+def test_the_trained_tensors_come_back_in_float32(tmp_path: Path) -> None:
+    line = Line().bfloat16()
+    trained = fit(line, points_bf16, SCHEDULE, tmp_path / "line", seed=1)
+    assert {name: (value.dtype, value.device.type) for name, value in trained.items()} == {
+        "slope.weight": (torch.float32, "cpu"),
+        "slope.bias": (torch.float32, "cpu"),
+    }
+    assert torch.equal(trained["slope.weight"], line.slope.weight)
+    assert line.frozen.weight.dtype == torch.bfloat16  # as it was given
+
+
+def points_bf16(step: int) -> dict[str, Any]:
+    return {key: value.bfloat16() for key, value in points(step).items()}
+
+
+def test_micro_batches_make_the_step_of_the_whole_batch(tmp_path: Path) -> None:
+    """Each part's loss is scaled so that the mean over parts is the loss of the step."""
+
+    def halves(number: int) -> dict[str, Any]:
+        step, part = divmod(number, 2)
+        return {key: value[2 * part : 2 * part + 2] for key, value in points(step).items()}
+
+    schedule = SCHEDULE.model_copy(update={"precision": "float32"})
+    one = fit(Line(0.0), points, schedule, tmp_path / "whole", seed=1)
+    two = fit(Line(0.0), halves, schedule, tmp_path / "parted", seed=1, parts=2)
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-6)
+    losses = [[row["loss"] for row in read_log(tmp_path / name)] for name in ("whole", "parted")]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-6)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", "float32"), ("bfloat16", "bfloat16")])
+def test_precision_is_obeyed(tmp_path: Path, precision: str, dtype: str) -> None:
+    line, seen = Line(), set()
+    line.slope.register_forward_hook(lambda module, inputs, output: seen.add(str(output.dtype)))
+    schedule = SCHEDULE.model_copy(update={"precision": precision, "steps": 1})
+    fit(line, points, schedule, tmp_path / "line", seed=1)
+    assert seen == {f"torch.{dtype}"}
+
+
+def test_the_log_tells_throughput_and_memory_and_draws_curves(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def counted(step: int) -> dict[str, Any]:
+        return points(step) | {"counts": {"samples": 4, "tokens": 400}}
+
+    def until_step_5(step: int) -> dict[str, Any]:
+        if step == 5:
+            raise KilledError
+        return counted(step)
+
+    with pytest.raises(KilledError):
+        fit(Line(), until_step_5, SCHEDULE, tmp_path, seed=1)
+    fit(Line(), counted, SCHEDULE, tmp_path, seed=1, resume=True)
+    rows = read_log(tmp_path)
+    assert all(row["memory_gb"] > 0 for row in rows)
+    assert all(row["tokens_per_s"] == pytest.approx(100 * row["samples_per_s"], rel=0.01) for row in rows)
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    drawn = curves.Scalars("loss")
+    assert [point.step for point in drawn] == list(range(1, 9))
+    assert [point.value for point in drawn] == pytest.approx([row["loss"] for row in rows], abs=1e-5)
+    assert {"tokens_per_s", "memory_gb", "learning_rate", "grad_norm"} <= set(curves.Tags()["scalars"])
+
+
+def left_by(folder: Path, layout: Layout) -> Path:
+    """A checkpoint as these processes write it."""
+    checkpoint = folder / "trainer/checkpoint-3"
+    shards = checkpoint / "global_step3"
+    shards.mkdir(parents=True)
+    layout.write(checkpoint)
+    for rank in range(layout.world):
+        name = f"rng_state_{rank}.pth" if layout.world > 1 else "rng_state.pth"
+        (checkpoint / name).touch()
+        if layout.zero:
+            (shards / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
+        if layout.zero == 3 or rank == 0:
+            (shards / f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt").touch()
+    (checkpoint / "latest").write_text(shards.name)
+    if not layout.zero:
+        (checkpoint / "optimizer.pt").touch()
+    (checkpoint / "trainer_state.json").write_text("{}")
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (Layout(2, 0), "2 processes without ZeRO"),
+        (Layout(2, 3), "2 processes under ZeRO-3"),
+        (Layout(1, 2), "1 process under ZeRO-2"),
+    ],
+)
+def test_other_processes_cannot_go_on(tmp_path: Path, layout: Layout, said: str) -> None:
+    left_by(tmp_path, layout)
+    with pytest.raises(RunError, match=f"written by {said}") as error:
+        fit(Line(), points, SCHEDULE, tmp_path, seed=1, resume=True)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "trainer/checkpoint-3").is_dir()  # nothing was lost
+
+
+@pytest.mark.parametrize("layout", [Layout(1, 0), Layout(2, 0), Layout(2, 2), Layout(2, 3)])
+def test_a_checkpoint_is_whole_with_the_files_of_every_process(tmp_path: Path, layout: Layout) -> None:
+    checkpoint = left_by(tmp_path, layout)
+    assert last_whole_checkpoint(tmp_path / "trainer") == checkpoint
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
+    for number, file in enumerate(files):
+        if layout.zero == 0 and ("global_step" in str(file) or file.name == "latest"):
+            continue
+        other = tmp_path / str(number)
+        torn = left_by(other, layout)
+        (torn / file.relative_to(checkpoint)).unlink()
+        assert last_whole_checkpoint(other / "trainer") is None, file
+
+
+def test_zero_without_deepspeed_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "deepspeed" else found(name, *more)
+    )
+    schedule = SCHEDULE.model_copy(update={"zero": 2})
+    with pytest.raises(GiantError, match=r"giant-pathology\[train\]"):
+        fit(Line(), points, schedule, tmp_path, seed=1)
+
+
+def test_finished_but_not_yet_saved_it_trains_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: StepLog) -> None:
+        raise KilledError
+
+    whole = fit(Line(), points, SCHEDULE, tmp_path / "whole", seed=1)
+    monkeypatch.setattr(StepLog, "close", killed)
+    with pytest.raises(KilledError):
+        fit(Line(), points, SCHEDULE, tmp_path / "line", seed=1)
+    monkeypatch.undo()
+    again = fit(Line(), never, SCHEDULE, tmp_path / "line", seed=1, resume=True)
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+    assert len(read_log(tmp_path / "line")) == SCHEDULE.steps
+
+
+def never(step: int) -> dict[str, Any]:
+    raise AssertionError("a finished step was done again")
+
+
+def test_the_twin_for_deepspeed_shares_tensors_and_nothing_else() -> None:
+    line = Line()
+    line.scale = torch.nn.Parameter(torch.tensor(2.0))
+    other = twin(line)
+    assert other.slope is not line.slope
+    assert other.slope.weight.data_ptr() == line.slope.weight.data_ptr()
+    assert other.scale.shape == (1,)  # DeepSpeed takes no scalars
+    other.slope.weight.data = torch.zeros(0)  # cut up
+    assert line.slope.weight.shape == (1, 3)
+    assert set(other.trained()) == set(line.trained())

@@ -41,7 +41,8 @@ try:
 except RunError as error:
     said = str(error)
 found = {"loss": loss.item(), "weight": weight.grad.tolist(), "scale": scale.grad.item()}
-found |= {"rank": ranks.rank(), "main": ranks.from_main(lambda: 10 + ranks.rank()), "is_main": ranks.is_main(), "said": said}
+found |= {"rank": ranks.rank(), "main": ranks.from_main(lambda: 10 + ranks.rank())}
+found |= {"is_main": ranks.is_main(), "said": said}
 ranks.wait()
 ranks.stop()
 open(f"{sys.argv[1]}/{found['rank']}.json", "w").write(json.dumps(found))
