@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from core_model.conversation import IGNORE
 from core_model.errors import UsageError
 from core_model.rates import device_name, finish, matmul_rate, peak_memory_gb
 from core_model.wsi_llava import WsiLlavaForConditionalGeneration, llava_config
@@ -98,10 +99,7 @@ def bench_stage(
         llava.requires_grad_(False)
         llava.model.multi_modal_projector.requires_grad_(True)
     schedule = (recipe.stage2 if stage == 2 else recipe.stage3).schedule
-    task = LlavaTask(llava)
-    if schedule.recompute:
-        llava.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
-    task.train()
+    task = LlavaTask(llava, schedule.recompute).train()
     trained = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=torch.device(device).type == "cuda")
     sample = random_batch(config, batch, length, device)
@@ -145,19 +143,20 @@ def random_llava(config: ModelConfig, device: str) -> Any:
     return llava
 
 
-def random_batch(config: ModelConfig, batch: int, length: int, device: str) -> dict[str, Tensor]:
+def random_batch(config: ModelConfig, batch: int, length: int, device: str) -> dict[str, Any]:
     """`batch` samples of `length` tokens: the slide's, then words, of which the last third is learned."""
     n, lm = config.n_tokens, config.language_model
     draw = torch.Generator().manual_seed(0)
     words = torch.randint(4, min(lm.vocab_size, lm.image_id), (batch, length), generator=draw)
     words[:, :n] = lm.image_id
     labels = words.clone()
-    labels[:, : n + 2 * (length - n) // 3] = -100
+    labels[:, : n + 2 * (length - n) // 3] = IGNORE
     seen = torch.randn((batch, n, config.feature_dim), generator=draw)
     return {
         "slide_features": seen.to(device),
         "input_ids": words.to(device),
         "labels": labels.to(device),
+        "labelled": float((labels[:, 1:] != IGNORE).sum()),
     }
 
 
@@ -180,6 +179,6 @@ def step_flops(config: ModelConfig, llava: Any, batch: int, length: int, labels:
     frozen = sum(p.numel() for p in layers.parameters() if p.ndim > 1 and not p.requires_grad)
     lora = sum(p.numel() for p in layers.parameters() if p.ndim > 1 and p.requires_grad)
     attention = 4 * lm.depth * lm.embed_dim * length / 2  # per token: scores and sums, half of them masked
-    head = 4 * lm.embed_dim * lm.vocab_size * int((labels[:, 1:] != -100).sum())
+    head = 4 * lm.embed_dim * lm.vocab_size * int((labels[:, 1:] != IGNORE).sum())
     projector = sum(p.numel() for p in llava.model.multi_modal_projector.parameters() if p.ndim > 1)
     return tokens * (4 * frozen + 6 * lora + 3 * attention) + head + 6 * projector * batch * config.n_tokens

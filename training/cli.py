@@ -31,12 +31,15 @@ TRAINED = {
 
 def register(app: typer.Typer) -> None:
     """Add our commands to `giant`."""
+    from training.wsi_bench_cli import wsi_bench
+
     group = typer.Typer(help="Train a model step by step.", no_args_is_help=True)
     for name, told in TRAINED.items():
         group.command(name, help=told)(_command(name))
     group.command("bench")(bench)
     app.add_typer(group, name="train")
     app.command()(phantom)
+    app.command("wsi-bench")(wsi_bench)
 
 
 def _command(name: str):  # type: ignore[no-untyped-def]  # typer reads the inner function's signature

@@ -6,6 +6,7 @@ Letters: B samples, L tokens of the longest, n slide tokens, C channels of a sli
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Sample = tuple[int, list[int], list[int]]
 """Position in the pool, token ids, labels."""
+Make = Callable[..., list[Sample]]
+"""`make(rng, turn)`: the samples of GROUPED batches, for the time of that number."""
 GROUPED = 8
 """Batches whose samples are sorted by length together, so that little padding is computed."""
 
@@ -71,13 +74,13 @@ class SampleBatches:
     def __init__(
         self,
         pool: TokenPool,
-        make: Callable[[np.random.Generator], list[Sample]],
+        make: Make,
         size: int,
         seed: list[int],
         pad: int,
         share: Share = ALONE,
     ) -> None:
-        """`make` draws the samples of GROUPED batches of `size` samples."""
+        """`make` draws the samples of GROUPED batches of `size` samples; each time is told its number."""
         self.pool, self.make, self.size = pool, make, size
         self.seed, self.pad, self.share = seed, pad, share
         self.parts = share.parts(size)
@@ -102,7 +105,7 @@ class SampleBatches:
         turn, place = divmod(step, GROUPED)
         if turn != self._round:
             rng = np.random.default_rng([*self.seed, turn])
-            samples = sorted(self.make(rng), key=lambda sample: len(sample[1]))
+            samples = sorted(self.make(rng, turn), key=lambda sample: len(sample[1]))
             starts = self.size * rng.permutation(GROUPED)
             self._batches = [samples[start : start + self.size] for start in starts]
             self._round = turn
@@ -121,15 +124,31 @@ def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])
 
 
-def plain_samples(
-    cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe: Recipe
-) -> Callable[[np.random.Generator], list[Sample]]:
-    """Stage 2: a description after the image tokens."""
+def dealt(count: int, first: int, wanted: int, seed: Sequence[int]) -> list[int]:
+    """`wanted` positions from the `first` on in an endless row that shows each of `count` once an epoch."""
+    found: list[int] = []
+    while len(found) < wanted:
+        epoch, place = divmod(first + len(found), count)
+        order = np.random.default_rng([*seed, epoch]).permutation(count)
+        found += [int(i) for i in order[place : place + wanted - len(found)]]
+    return found
+
+
+def plain_samples(cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe: Recipe) -> Make:
+    """Stage 2: a description after the image tokens.
+
+    Regions with a truth map are drawn at random, each with words of its own every time; where there is
+    none, every slide comes once an epoch.
+    """
     model, count = recipe.model, recipe.stage2.schedule.batch * GROUPED
 
-    def make(rng: np.random.Generator) -> list[Sample]:
+    def make(rng: np.random.Generator, turn: int = 0) -> list[Sample]:
         samples = []
-        for i in pool.draw(count, recipe.regions.whole_share, rng):
+        if cohort.truths:
+            shown = pool.draw(count, recipe.regions.whole_share, rng)
+        else:
+            shown = dealt(len(pool), turn * count, count, [recipe.seed, 25])
+        for i in shown:
             words = _described(cohort, pool, i, rng)
             encoded = encode_plain(
                 tokenizer, words, recipe.n_tokens, recipe.stage2.max_length, template=model.template
@@ -148,27 +167,44 @@ def _described(cohort: Cohort, pool: TokenPool, i: int, rng: np.random.Generator
     return report(truth, rng) if whole or rng.random() < 0.5 else caption(truth, rng)
 
 
-def instruction_samples(
-    cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe: Recipe
-) -> Callable[[np.random.Generator], list[Sample]]:
-    """Stage 3: a few questions about one region, or of a slide those of instructions.json."""
-    settings, model = recipe.stage3, recipe.model
+def conversations(cohort: Cohort, pool: TokenPool, turns: int) -> list[tuple[int, list[Turn]]]:
+    """All that is written about the pool's slides, at most so many questions together, with its slide."""
+    return [
+        (i, list(told[start : start + turns]))
+        for i, name in enumerate(pool.slides)
+        if pool.boxes[i] is None
+        for told in [cohort.told(name)]
+        for start in range(0, len(told), turns)
+    ]
 
-    def make(rng: np.random.Generator) -> list[Sample]:
-        samples = []
-        for i in pool.draw(settings.schedule.batch * GROUPED, settings.whole_share, rng):
-            turns = _asked(cohort, pool, i, rng)
-            kept = [turns[k] for k in rng.permutation(len(turns))[: settings.turns]]
-            encoded = encode_turns(
-                tokenizer,
-                kept,
-                recipe.n_tokens,
-                settings.max_length,
-                system=model.system,
-                template=model.template,
-            )
-            samples.append((i, *encoded))
-        return samples
+
+def instruction_samples(cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe: Recipe) -> Make:
+    """Stage 3: a few questions about one region, or of a slide those of instructions.json.
+
+    As in `plain_samples`: at random with truth maps, else every question once an epoch.
+    """
+    settings, model = recipe.stage3, recipe.model
+    count = settings.schedule.batch * GROUPED
+    written = [] if cohort.truths else conversations(cohort, pool, settings.turns)
+
+    def make(rng: np.random.Generator, turn: int = 0) -> list[Sample]:
+        if cohort.truths:
+            drawn = [_drawn(i, rng) for i in pool.draw(count, settings.whole_share, rng)]
+        else:
+            drawn = [written[k] for k in dealt(len(written), turn * count, count, [recipe.seed, 26])]
+        encode = partial(
+            encode_turns,
+            tokenizer,
+            n_image_tokens=recipe.n_tokens,
+            max_length=settings.max_length,
+            system=model.system,
+            template=model.template,
+        )
+        return [(i, *encode(turns)) for i, turns in drawn]
+
+    def _drawn(i: int, rng: np.random.Generator) -> tuple[int, list[Turn]]:
+        turns = _asked(cohort, pool, i, rng)
+        return i, [turns[k] for k in rng.permutation(len(turns))[: settings.turns]]
 
     return make
 
