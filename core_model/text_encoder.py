@@ -53,8 +53,9 @@ class TextTower(nn.Module):
 
     def __init__(self, config: AlignmentConfig) -> None:
         super().__init__()
-        self.bert: Any = build_text_encoder(config)
-        self.project = nn.Linear(self.bert.config.hidden_size, config.shared_dim)
+        encoder: Any = build_text_encoder(config)
+        self.bert = encoder
+        self.project = nn.Linear(encoder.config.hidden_size, config.shared_dim)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """`input_ids`, `attention_mask` (B, L) → unit vectors (B, E)."""

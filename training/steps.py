@@ -119,6 +119,7 @@ def tiles(run: Run, resume: bool) -> None:
     from training.tile_pretrain import pretrain_tile_encoder
 
     settings = run.recipe.tile_encoder
+    assert not isinstance(settings, PretrainedTiles)  # such a recipe has no step `tiles`
     cohort = run.data if run.cohort.truths else None
     pretrain_tile_encoder(
         cohort,
@@ -136,6 +137,7 @@ def language(run: Run, resume: bool) -> None:
     from training.tokenizer import train_tokenizer
 
     recipe = run.recipe
+    assert not isinstance(recipe.language, PretrainedLanguage)  # such a recipe has no step `language`
     texts = cohort_texts(run.data, per_slide=recipe.texts_per_slide, seed=recipe.seed)
     tokenizer = train_tokenizer(texts, recipe.vocabulary)
     held_out = cohort_readings(run.data, seed=recipe.seed + 1)
@@ -241,8 +243,9 @@ def _held_in(recipe: Recipe) -> torch.dtype:
     """Type of a language model while stages 2 and 3 train beside or on it."""
     import torch
 
-    pretrained = isinstance(recipe.language, PretrainedLanguage)
-    found: torch.dtype = getattr(torch, recipe.language.dtype) if pretrained else torch.float32
+    if not isinstance(recipe.language, PretrainedLanguage):
+        return torch.float32
+    found: torch.dtype = getattr(torch, recipe.language.dtype)
     return found
 
 
