@@ -13,14 +13,15 @@ import torch
 
 from core_model.conversation import Turn
 from core_model.parts import Parts, new_model
-from training.conversations import GROUPED, SampleBatches, instruction_samples, plain_samples
+from training.conversations import GROUPED, LlavaTask, SampleBatches, instruction_samples, plain_samples
 from training.corpus import truth_document
 from training.fit import read_log
 from training.language_model import pretrain_language_model
 from training.pool import TokenPool, make_pool
+from training.shares import Share
 from training.stage1_align import AlignmentData, align
 from training.stage2_project import project
-from training.stage3_instruct import instruct
+from training.stage3_instruct import add_lora, instruct
 
 State = dict[str, torch.Tensor]
 
@@ -184,3 +185,95 @@ def test_a_cohort_without_truth_maps_trains_on_reports_and_conversations(world: 
     make = instruction_samples(bare, pool, world.tokenizer, recipe)
     words = {world.tokenizer.decode(ids) for _, ids, _ in make(np.random.default_rng(0))}
     assert all("tissue" in text for text in words)
+
+
+def in_float32(world: Any, **schedule: Any) -> Any:
+    """The recipe for exact comparisons: no dropout, few steps."""
+    recipe, changes = world.recipe, {"precision": "float32", "steps": 4} | schedule
+    stages = {
+        name: (settings := getattr(recipe, name)).model_copy(
+            update={"schedule": settings.schedule.model_copy(update=changes)}
+        )
+        for name in ("stage1", "stage2", "stage3")
+    }
+    stages["stage3"] = stages["stage3"].model_copy(update={"dropout": 0.0})
+    alignment = recipe.alignment.model_copy(update={"dropout": 0.0})
+    return recipe.model_copy(update=stages | {"alignment": alignment})
+
+
+@pytest.mark.parametrize(("count", "micro_batch"), [(1, 4), (2, 2), (3, 2), (5, None)])
+def test_processes_and_micro_batches_share_the_loss_of_a_step(
+    world: Any, pool: TokenPool, llama: Any, count: int, micro_batch: int | None
+) -> None:
+    """Mean over processes and parts: loss and gradients of the whole batch, divided evenly or not."""
+    recipe = in_float32(world)
+    make = instruction_samples(world.cohort, pool, world.tokenizer, recipe)
+    llava = talking(world, llama).llava
+    assert llava is not None
+    task = LlavaTask(llava)
+    weight = llava.model.multi_modal_projector.linear_1.weight
+
+    def learned(rank: int, world_size: int, at_once: int | None) -> tuple[float, torch.Tensor]:
+        share = Share(rank, world_size, at_once)
+        batches = SampleBatches(pool, make, 8, [2], world.tokenizer.pad_token_id, share)
+        weight.grad, found = None, []
+        for part in range(batches.parts):
+            batch = batches.batch(3 * batches.parts + part)
+            assert batch.pop("counts")["samples"] == 8
+            loss = task(**batch)["loss"] / batches.parts
+            loss.backward()
+            found.append(float(loss))
+        assert weight.grad is not None
+        return sum(found), weight.grad.clone()
+
+    whole = learned(0, 1, None)
+    shared = [learned(rank, count, micro_batch) for rank in range(count)]
+    assert sum(loss for loss, _ in shared) / count == pytest.approx(whole[0], abs=1e-6)
+    mean = torch.stack([grad for _, grad in shared]).mean(dim=0)
+    assert torch.allclose(mean, whole[1], atol=1e-6)
+
+
+def test_processes_share_the_regions_and_texts_of_a_step(world: Any) -> None:
+    whole = AlignmentData(world.cohort, world.features, world.tokenizer, world.recipe).batch(7)
+    shares = [
+        AlignmentData(world.cohort, world.features, world.tokenizer, world.recipe, Share(rank, 3)).batch(7)
+        for rank in range(3)
+    ]
+    regions = [tiles for share in shares for call, _ in share["groups"] for tiles in call]
+    (places,) = {tuple(share["places"].tolist()) for share in shares}
+    for tiles, place in zip([t for call, _ in whole["groups"] for t in call], places, strict=True):
+        assert torch.equal(tiles, regions[place])
+    for kind in ("long", "short"):
+        texts = torch.cat([share[kind]["ids"] for share in shares])
+        assert torch.equal(texts[shares[1][kind]["places"]], whole[kind]["ids"])
+        assert all(torch.equal(share[kind]["fits"], whole[kind]["fits"]) for share in shares)
+    assert whole["counts"] == shares[2]["counts"]
+
+
+@pytest.mark.parametrize("changes", [{"micro_batch": 3}, {"recompute": True}])
+def test_stages_learn_the_same_whatever_is_computed_at_a_time(
+    world: Any, pool: TokenPool, llama: Any, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    found = []
+    for number, recipe in enumerate((in_float32(world), in_float32(world, **changes))):
+        parts = new_model(recipe.model.for_tokenizer(world.tokenizer), world.tokenizer, seed=1)
+        assert parts.llava is not None
+        parts.llava.take_language_model(llama)
+        folder = tmp_path / str(number)
+        align(parts, world.cohort, world.features, recipe, folder / "stage1")
+        project(parts, world.cohort, pool, recipe, folder / "stage2")
+        instruct(parts, world.cohort, pool, recipe, folder / "stage3")
+        found.append([row["loss"] for n in (1, 2, 3) for row in read_log(folder / f"stage{n}")])
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
+def test_lora_begins_the_same_whatever_was_drawn_before(world: Any) -> None:
+    first = []
+    for seed in (1, 2):
+        llava = fresh(world).llava
+        torch.manual_seed(seed)
+        add_lora(llava, world.recipe.stage3, seed=5)
+        assert torch.initial_seed() == seed
+        first.append({name: p.clone() for name, p in llava.named_parameters() if "lora_A" in name})
+    assert first[0]
+    assert all(torch.equal(value, first[1][name]) for name, value in first[0].items())
