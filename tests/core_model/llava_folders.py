@@ -128,3 +128,22 @@ def rename(key: str, to: str) -> Change:
 
 def add(key: str, *shape: int) -> Change:
     return lambda state: state.update({key: torch.ones(shape)})
+
+
+def llama(letters: str = "abc") -> Any:
+    """Vicuna's kind of tokenizer without its vocabulary: <unk>, <s>, </s>, bytes and a few letters."""
+    from transformers import LlamaTokenizer
+
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", *letters]
+    return LlamaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], add_bos_token=True)
+
+
+def qwen() -> Any:
+    """Qwen's kind: bytes, no start token, <|im_end|>."""
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2Tokenizer
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Qwen2Tokenizer(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[])
+    made.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    return made

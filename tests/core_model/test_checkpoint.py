@@ -148,3 +148,138 @@ def test_new_models_repeat_their_seed_and_leave_the_generator_alone(tiny_config:
     weights = [parts.slide_encoder.patch_embed["proj"].weight for parts in (first, second, third)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_loading_draws_no_random_numbers_and_computes_what_was_saved(
+    tiny_checkpoint: Path, tiny_parts: Any
+) -> None:
+    """Rotary frequencies are in no file: logits tell whether they are right."""
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    parts, _ = load_checkpoint(tiny_checkpoint)
+    assert torch.equal(torch.rand(1), expected)
+    ids = torch.tensor([[2, 30, 31, 32]])
+    with torch.inference_mode():
+        found, saved = parts.llava(input_ids=ids).logits, tiny_parts.llava(input_ids=ids).logits
+    torch.testing.assert_close(found, saved, atol=2e-3, rtol=0)  # stored as bfloat16
+    assert parts.llava.lm_head.weight is parts.llava.get_input_embeddings().weight  # tied
+    networks = (parts.tile_encoder, parts.slide_encoder, parts.alignment, parts.llava)
+    assert all(p.requires_grad and not p.is_meta for network in networks for p in network.parameters())
+
+
+def test_another_thread_keeps_its_weights_while_a_checkpoint_is_loaded(tiny_config: Any) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from core_model.parts import _without_weights
+
+    with _without_weights(), ThreadPoolExecutor(1) as pool:
+        mine = torch.nn.Linear(2, 2)
+        theirs = pool.submit(torch.nn.Linear, 2, 2).result()
+    assert mine.weight.is_meta
+    assert not theirs.weight.is_meta
+    assert not torch.nn.Linear(2, 2).weight.is_meta
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_language_model_and_projector_come_in_the_type_asked_for(
+    tiny_checkpoint: Path, dtype: torch.dtype
+) -> None:
+    parts, _ = load_checkpoint(tiny_checkpoint, dtype=dtype)
+    assert {p.dtype for p in parts.llava.parameters()} == {dtype}
+    assert parts.llava.model.language_model.rotary_emb.inv_freq.dtype == torch.float32
+    assert {p.dtype for p in parts.slide_encoder.parameters()} == {torch.float32}
+
+
+def test_training_what_was_loaded_as_stored_leaves_the_file_alone(tiny_checkpoint: Path) -> None:
+    before = (tiny_checkpoint / "language_model.safetensors").read_bytes()
+    parts, _ = load_checkpoint(tiny_checkpoint, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for parameter in parts.llava.parameters():
+            parameter.add_(1)
+    assert (tiny_checkpoint / "language_model.safetensors").read_bytes() == before
+    read_config(tiny_checkpoint)  # and the manifest still agrees
+
+
+def test_projector_and_language_model_are_one(tiny_checkpoint: Path) -> None:
+    parts, _ = load_checkpoint(tiny_checkpoint, only=("projector",))
+    assert not any(p.is_meta for p in parts.llava.parameters())
+    assert parts.slide_encoder is None
+    change = json.loads((tiny_checkpoint / "config.json").read_text())
+    change["parts"].remove("language_model")
+    (tiny_checkpoint / "config.json").write_text(json.dumps(change))
+    rehash(tiny_checkpoint)
+    with pytest.raises(CheckpointError, match="holds no language_model"):
+        load_checkpoint(tiny_checkpoint, only=("projector",))
+
+
+@pytest.mark.parametrize("kept", ["float32", "float16"])
+def test_encoders_may_be_kept_in_a_wider_type(
+    tmp_path: Path, tiny_parts: Any, tiny_config: Any, kept: str
+) -> None:
+    config = tiny_config.model_copy(update={"dtype": "float16", "encoder_dtype": kept})
+    save_checkpoint(tmp_path / "model", tiny_parts, config)
+    types = {name: load_file(tmp_path / "model" / f"{name}.safetensors") for name in config_parts(tmp_path)}
+    found = {name: {str(value.dtype) for value in state.values()} for name, state in types.items()}
+    assert found.pop("familiarity") == {"torch.float32"}
+    assert found.pop("language_model") == found.pop("projector") == {"torch.float16"}
+    assert all(dtypes == {f"torch.{kept}"} for dtypes in found.values())
+
+
+def config_parts(root: Path) -> tuple[str, ...]:
+    return read_config(root / "model").parts
+
+
+def test_unchanged_parts_are_taken_from_the_checkpoint_before(
+    tiny_checkpoint: Path, tmp_path: Path, tiny_config: Any, tiny_tokenizer: Any
+) -> None:
+    new = new_model(tiny_config, seed=7, only=("slide_encoder",))
+    config = save_checkpoint(tmp_path / "next", new, tiny_config, card="# next\n", base=tiny_checkpoint)
+    assert config.parts == read_config(tiny_checkpoint).parts
+    parts, _ = load_checkpoint(tmp_path / "next")
+    before, _ = load_checkpoint(tiny_checkpoint)
+    assert torch.equal(parts.slide_encoder.norm.weight, new.slide_encoder.norm.weight)
+    weight = new.slide_encoder.patch_embed["proj"].weight.bfloat16().float()
+    assert torch.equal(parts.slide_encoder.patch_embed["proj"].weight, weight)
+    first, second = (x.states()["language_model"] for x in (parts, before))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert parts.words == before.words
+    assert parts.tokenizer("Grade?")["input_ids"] == tiny_tokenizer("Grade?")["input_ids"]
+    assert (tmp_path / "next" / "MODEL_CARD.md").read_text() == "# next\n"
+    flip_a_byte(tiny_checkpoint)  # through the link too: what was taken is checked like the rest
+    with pytest.raises(CheckpointError, match=r"tile_encoder.safetensors does not match"):
+        load_checkpoint(tmp_path / "next")
+
+
+def test_a_text_encoder_brings_its_own_tokenizer(
+    tmp_path: Path, tiny_config: Any, tiny_tokenizer: Any
+) -> None:
+    from transformers import BertConfig
+
+    text = BertConfig(
+        vocab_size=500, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    alignment = tiny_config.alignment.model_copy(
+        update={"text_config": text.to_diff_dict(), "vocab_size": 500}
+    )
+    config = tiny_config.model_copy(update={"alignment": alignment})
+    parts = new_model(config, tiny_tokenizer, only=("alignment",))
+    parts.text_tokenizer = tiny_tokenizer
+    save_checkpoint(tmp_path / "model", parts, config)
+    found, same = load_checkpoint(tmp_path / "model")
+    assert found.text_tokenizer("Grade?")["input_ids"] == tiny_tokenizer("Grade?")["input_ids"]
+    assert same.alignment == alignment
+    (tmp_path / "model" / "text_tokenizer" / "tokenizer.json").write_text("{")
+    rehash(tmp_path / "model")
+    with pytest.raises(CheckpointError, match="text_tokenizer/ cannot be read"):
+        load_checkpoint(tmp_path / "model")
+
+
+def test_a_tokenizer_with_more_tokens_than_rows_does_not_fit(tiny_checkpoint: Path) -> None:
+    path = tiny_checkpoint / "tokenizer" / "tokenizer.json"
+    described = json.loads(path.read_text())
+    described["added_tokens"].append(described["added_tokens"][-1] | {"id": 5000, "content": "<more>"})
+    path.write_text(json.dumps(described))
+    rehash(tiny_checkpoint)
+    with pytest.raises(CheckpointError, match="does not fit the vocabulary"):
+        load_checkpoint(tiny_checkpoint)

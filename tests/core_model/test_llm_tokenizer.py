@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llava_folders import fields, store, whole_state, write_config
+from llava_folders import fields, llama, qwen, store, whole_state, write_config
 
 from core_model import llm_tokenizer
 from core_model.conversation import IMAGE, VICUNA_SYSTEM, Turn, encode_prompt, encode_turns, prompt
@@ -16,25 +16,6 @@ from core_model.llava_format import import_llava, with_tokenizer
 from core_model.llm_tokenizer import prepared, read_tokenizer
 
 WORDS = "A chat between a curious user and what is the grade of this tumour focal USER ASSISTANT"
-
-
-def llama(letters: str = "abc") -> Any:
-    """Vicuna's kind of tokenizer without its vocabulary: <unk>, <s>, </s>, bytes and a few letters."""
-    from transformers import LlamaTokenizer
-
-    names = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", *letters]
-    return LlamaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], add_bos_token=True)
-
-
-def qwen() -> Any:
-    """Qwen's kind: bytes, no start token, <|im_end|>."""
-    from tokenizers import pre_tokenizers
-    from transformers import Qwen2Tokenizer
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Qwen2Tokenizer(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[])
-    made.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
-    return made
 
 
 @pytest.mark.parametrize(("make", "template"), [(llama, "vicuna_v1"), (qwen, "chatml")])
