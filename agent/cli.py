@@ -92,17 +92,23 @@ def add_commands(app: typer.Typer) -> dict[str, str]:
 
 def main() -> None:
     """Run the command line."""
-    build_app()()
+    build_app()(prog_name="giant")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("giant-pathology"))
+        raise typer.Exit
 
 
 def _root(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(installed("giant-pathology"))
-        raise typer.Exit
+    pass
 
 
 SlideArg = Annotated[str, typer.Argument(metavar="SLIDE", help="A slide file.")]

@@ -133,6 +133,15 @@ def test_an_unknown_command_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> N
     assert "No such command" in result.stderr
 
 
+def test_the_version_is_told_and_the_module_is_the_command() -> None:
+    from importlib.metadata import version
+
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", "--version"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, version("giant-pathology")), done.stderr
+
+
 @pytest.mark.parametrize("args", [["--help"], ["ask", "--help"], ["report", "--help"]])
 def test_help_loads_nothing_heavy(args: list[str]) -> None:
     """In a fresh process, with the real entry points of the checkout."""
