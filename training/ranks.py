@@ -9,7 +9,8 @@ Letters: B rows of a process, E channels, W processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ from core_model.errors import GiantError
 
 Found = TypeVar("Found")
 
+PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+"""Variables of the environment by which a process knows its place."""
 STUCK = timedelta(hours=1)
 """Processes that train wait so long for one that does not answer."""
 PATIENCE = timedelta(days=7)
@@ -74,6 +77,16 @@ def wait() -> None:
     """Go on when every process is here; the others may take days."""
     if world() > 1:
         distributed.barrier(group=_hosts())
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """What is begun within knows of no other process: transformers' Trainer would wait for them."""
+    hidden = {name: os.environ.pop(name) for name in PLACE if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ |= hidden
 
 
 def from_main(work: Callable[[], Found]) -> Found:

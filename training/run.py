@@ -154,8 +154,11 @@ def _step(run: Run, name: str, mark: str, keep: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(started, {"fingerprint": mark})
     ranks.wait()
-    if step.together or ranks.is_main():
+    if step.together:
         step.work(run, keep and same)
+    elif ranks.is_main():
+        with ranks.alone():
+            step.work(run, keep and same)
     if ranks.is_main():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / DONE, {"fingerprint": mark})

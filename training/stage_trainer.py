@@ -74,9 +74,10 @@ class StageTrainer(Trainer):
         if not self.is_deepspeed_enabled:
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
+        engine, scheduler = self.model_wrapped, self.lr_scheduler  # type: Any, Any
+        engine.save_checkpoint(output_dir, exclude_frozen_parameters=True)
         if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+            torch.save(scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
     def _save_rng_state(self, output_dir: str) -> None:
         """The last file of each process; when all have written theirs, trainer_state.json says so."""

@@ -113,4 +113,4 @@ def _curves(folder: Path, first: int) -> Any:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=first + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=first + 1)
