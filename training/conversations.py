@@ -90,7 +90,7 @@ class SampleBatches:
         """The arguments of `LlavaTask.forward` for this process's share of a micro-batch."""
         step, part = divmod(number, self.parts)
         whole = self.samples(step)
-        labelled = sum(label != IGNORE for _, _, labels in whole for label in labels[1:])
+        labelled = sum(len(labels) - 1 - labels[1:].count(IGNORE) for _, _, labels in whole)
         samples = self.share.of(whole, part) or [unlabelled(whole[0])]
         return {
             "slide_features": self.pool.tokens[[i for i, _, _ in samples]].float(),

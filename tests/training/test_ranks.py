@@ -93,3 +93,11 @@ def test_alone_there_is_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(RunError, match="refused"):
         ranks.from_main(refuse)
+
+
+def test_what_one_process_does_alone_knows_of_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with ranks.alone():
+        assert not {"RANK", "WORLD_SIZE", "LOCAL_RANK"} & set(os.environ)
+    assert os.environ["WORLD_SIZE"] == "2"

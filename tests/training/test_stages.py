@@ -222,7 +222,7 @@ def test_processes_and_micro_batches_share_the_loss_of_a_step(
             assert batch.pop("counts")["samples"] == 8
             loss = task(**batch)["loss"] / batches.parts
             loss.backward()
-            found.append(float(loss))
+            found.append(loss.item())
         assert weight.grad is not None
         return sum(found), weight.grad.clone()
 
@@ -231,6 +231,22 @@ def test_processes_and_micro_batches_share_the_loss_of_a_step(
     assert sum(loss for loss, _ in shared) / count == pytest.approx(whole[0], abs=1e-6)
     mean = torch.stack([grad for _, grad in shared]).mean(dim=0)
     assert torch.allclose(mean, whole[1], atol=1e-6)
+
+
+def test_slide_tokens_may_lie_in_files(world: Any, pool: TokenPool) -> None:
+    """A pool is asked for the rows of this process's samples, and for no others."""
+    asked: list[int] = []
+
+    class Files:
+        def __getitem__(self, rows: list[int]) -> torch.Tensor:
+            asked.extend(rows)
+            return pool.tokens[rows]
+
+    make = plain_samples(world.cohort, pool, world.tokenizer, world.recipe)
+    batches = SampleBatches(replace(pool, tokens=Files()), make, 8, [1], 0, Share(1, 2, 2))
+    plain = SampleBatches(pool, make, 8, [1], 0, Share(1, 2, 2))
+    assert torch.equal(batches.batch(5)["slide_features"], plain.batch(5)["slide_features"])
+    assert len(asked) == 2
 
 
 def test_processes_share_the_regions_and_texts_of_a_step(world: Any) -> None:
