@@ -95,10 +95,12 @@ class WsiLlava(Embedder):
     def _generation(self, max_new_tokens: int | None, how: dict[str, Any]) -> GenerationConfig:
         given = how if max_new_tokens is None else how | {"max_new_tokens": max_new_tokens}
         try:
-            return GenerationConfig.model_validate(self.config.generation.model_dump() | given)
+            wish = GenerationConfig.model_validate(self.config.generation.model_dump() | given)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise UsageError(f"generation: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        room = self.config.language_model.max_positions // 2  # the other half is for slide and question
+        return wish.model_copy(update={"max_new_tokens": min(wish.max_new_tokens, room)})
 
     def score_options(
         self, features: TileFeatures | SlideTokens, question: str, options: Sequence[str]

@@ -181,6 +181,14 @@ def test_the_configuration_says_how_to_write(make: Make, tiny_config: ModelConfi
     assert tiny_config.generation == GenerationConfig()
 
 
+def test_room_is_left_for_slide_and_question(make: Make) -> None:
+    """The published setting, 1,024 new tokens, is more than this model can read at all."""
+    model = make("language_model", generation=GenerationConfig(max_new_tokens=1024))
+    before = model.usage.tokens_out
+    model.generate(tokens(), QUESTION)
+    assert model.usage.tokens_out - before <= model.config.language_model.max_positions // 2
+
+
 def test_drawing_changes_nobody_else_s_random_numbers(make: Make) -> None:
     model = make("language_model")
     torch.manual_seed(5)
