@@ -92,12 +92,14 @@ def add_encoders(parts: Parts, config: ModelConfig, tiles: str | None, slides: P
     from pydantic import ValidationError
 
     from core_model.errors import CheckpointError
+    from core_model.tile_encoder import read_tile_network
 
     found: dict[str, Any] = {}
     if slides is not None:
         found |= _slide_encoder(parts, slides)
     if tiles is not None:
-        found |= _tile_encoder(parts, tiles)
+        parts.tile_encoder, described = read_tile_network(tiles)
+        found["tile_encoder"] = described.model_dump()
     try:
         return type(config).model_validate(config.model_dump() | found)
     except ValidationError as error:
@@ -117,21 +119,6 @@ def card(parts: Parts, config: ModelConfig) -> str:
         " question, and its probabilities are the language model's own. It has no text alignment, so it is"
         " asked with `--mode slide`.\n"
     )
-
-
-def _tile_encoder(parts: Parts, given: str) -> dict[str, Any]:
-    from core_model.checkpoint import MANIFEST, load_checkpoint
-    from core_model.gigapath import find_weights, network_of, read_state
-    from core_model.tile_encoder import MINI
-
-    folder = MINI if given == "mini" else Path(given)
-    if (folder / MANIFEST).is_file():
-        held, config = load_checkpoint(folder, need=("tile_encoder",), only=("tile_encoder",))
-        parts.tile_encoder = held.tile_encoder
-        return {"tile_encoder": config.tile_encoder.model_dump()}
-    file = find_weights(None if given == "gigapath" else folder)
-    parts.tile_encoder, described = network_of(read_state(file))
-    return {"tile_encoder": described.model_dump()}
 
 
 def _slide_encoder(parts: Parts, given: Path) -> dict[str, Any]:

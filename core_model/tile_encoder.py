@@ -201,6 +201,24 @@ def _from_checkpoint(folder: Path, device: str | None) -> ViTTileEncoder:
     return bind(parts.tile_encoder, config.name, config.tile_encoder, device, compact=compact)
 
 
+def read_tile_network(given: str | Path) -> tuple[Any, TileEncoderConfig]:
+    """Network and configuration to make part of a model: `mini`'s, a checkpoint folder's, or Prov-GigaPath's.
+
+    `given` is a name, a folder, or a file of Prov-GigaPath's weights. Raises `GiantError`.
+    """
+    from core_model.checkpoint import MANIFEST, load_checkpoint
+    from core_model.gigapath import find_weights, network_of, read_state
+
+    folder = MINI if str(given) == "mini" else Path(given)
+    if (folder / MANIFEST).is_file():
+        parts, config = load_checkpoint(folder, need=("tile_encoder",), only=("tile_encoder",))
+        return parts.tile_encoder, config.tile_encoder
+    found: tuple[Any, TileEncoderConfig] = network_of(
+        read_state(find_weights(None if str(given) == "gigapath" else folder))
+    )
+    return found
+
+
 def bind(
     network: Any, name: str, config: TileEncoderConfig, device: str | None = None, *, compact: bool = False
 ) -> ViTTileEncoder:

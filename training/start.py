@@ -95,23 +95,15 @@ def _around_pretrained(
 
 
 def pretrained_tiles(settings: PretrainedTiles) -> tuple[nn.Module, TileEncoderConfig]:
-    """A tile encoder of a checkpoint folder, or Prov-GigaPath's weights by file, folder or hub."""
-    from core_model.checkpoint import MANIFEST
-    from core_model.gigapath import find_weights, network_of, read_state
+    """The network of a tile encoder and its configuration; see `read_tile_network`."""
+    from core_model.tile_encoder import read_tile_network
 
     if settings.path is None:
         raise RunError(
             "the recipe names no tile encoder and the cohort holds no features",
             fix="give the cohort a folder features/, or --set tile_encoder.path=gigapath",
         )
-    if (Path(settings.path) / MANIFEST).is_file():
-        parts, config = load_checkpoint(settings.path, need=("tile_encoder",), only=("tile_encoder",))
-        assert parts.tile_encoder is not None
-        return parts.tile_encoder, config.tile_encoder
-    found: tuple[nn.Module, TileEncoderConfig] = network_of(
-        read_state(find_weights(None if settings.path == "gigapath" else settings.path))
-    )
-    return found
+    return read_tile_network(settings.path)
 
 
 def pretrained_slides(name: str, config: ModelConfig) -> Any:

@@ -37,6 +37,8 @@ class Run:
 
     tiles: int
     seconds: float
+    cpu_seconds: float
+    """Of all threads: what others do on the machine changes it less."""
     peak: int
     """Most bytes held: by the whole process, or on the GPU where there is one."""
     flops: float
@@ -65,7 +67,7 @@ def main(sizes: Sequence[int], small: bool, bf16: bool, device: str | None, as_j
     for pair in tenfold(runs):
         stdout().print(
             f"{pair['from']:,} to {pair['to']:,} tiles: {pair['time']:.1f} times the time,"
-            f" {pair['flops']:.1f} times the arithmetic"
+            f" {pair['cpu_time']:.1f} times the CPU time, {pair['flops']:.1f} times the arithmetic"
         )
 
 
@@ -102,13 +104,13 @@ def measure(tiles: int, small: bool, bf16: bool, device: str | None) -> Run:
     with torch.inference_mode(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
         network.slide_tokens(features[:, :WARM_UP], coords[:, :WARM_UP], TOKENS)
         finish(device)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         network.slide_tokens(features, coords, TOKENS)
         finish(device)
-        seconds = time.perf_counter() - start
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     held = torch.cuda.max_memory_allocated(device) if torch.device(device).type == "cuda" else peak()
-    flops = encoder_flops(config, tiles)
-    return Run(tiles, seconds, held, flops, torch.get_num_threads(), device_name(device))
+    flops, threads = encoder_flops(config, tiles), torch.get_num_threads()
+    return Run(tiles, seconds, cpu_seconds, held, flops, threads, device_name(device))
 
 
 def places(tiles: int, config: SlideEncoderConfig) -> Tensor:
@@ -142,6 +144,7 @@ def tenfold(runs: Sequence[Run]) -> list[dict[str, Any]]:
             "from": a.tiles,
             "to": b.tiles,
             "time": b.seconds / a.seconds,
+            "cpu_time": b.cpu_seconds / a.cpu_seconds,
             "flops": b.flops / a.flops,
         }
         for a in runs
@@ -155,12 +158,22 @@ def as_table(runs: Sequence[Run]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    titles = ("tiles", "s", "tiles/s", "peak GB", "TFLOP", "TFLOP/s", "time per tile", "work per tile")
+    titles = (
+        "tiles",
+        "s",
+        "CPU s",
+        "tiles/s",
+        "peak GB",
+        "TFLOP",
+        "TFLOP/s",
+        "time per tile",
+        "work per tile",
+    )
     for title in titles:
         table.add_column(title, justify="right")
     for before, run in zip([None, *runs], runs, strict=False):
-        figures = [f"{run.tiles:,}", f"{run.seconds:.2f}", f"{run.tiles / run.seconds:.0f}"]
-        figures += [f"{run.peak / 1e9:.2f}", f"{run.flops / 1e12:.3g}"]
+        figures = [f"{run.tiles:,}", f"{run.seconds:.2f}", f"{run.cpu_seconds:.2f}"]
+        figures += [f"{run.tiles / run.seconds:.0f}", f"{run.peak / 1e9:.2f}", f"{run.flops / 1e12:.3g}"]
         figures += [f"{run.flops / run.seconds / 1e12:.3f}"]
         if before is not None:
             more = run.tiles / before.tiles

@@ -39,7 +39,7 @@ def test_a_stage_is_timed_with_what_it_trains(recipe: Recipe, stage: int) -> Non
 
 
 def test_operations_are_those_of_the_formula(recipe: Recipe) -> None:
-    lm = LanguageModelConfig(**{**recipe.language.model.model_dump()})
+    lm = LanguageModelConfig(**recipe.language.model.model_dump())
     llava = random_llava(recipe.model, "cpu").requires_grad_(False)
     batch = random_batch(recipe.model, 2, 12, "cpu")
     asked = int((batch["labels"][:, 1:] != -100).sum())
