@@ -218,6 +218,7 @@ def _arguments(folder: Path, schedule: Schedule, seed: int, parts: int, uses_all
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        dataloader_num_workers=schedule.workers,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # more would make the Trainer cut up batches by itself
     return arguments

@@ -57,6 +57,8 @@ class Schedule(_Record):
     """Keep ZeRO's optimizer state in the memory of the host."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the processor computes it in hardware."""
+    workers: int = Field(default=0, ge=0)
+    """Processes beside each that trains, which read and prepare batches ahead; 0: it does so itself."""
     recompute: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
 
@@ -277,7 +279,7 @@ def wsi_llava_7b() -> Recipe:
         text_encoder="emilyalsentzer/Bio_ClinicalBERT",
         stage1=AlignSettings(
             schedule=Schedule(
-                epochs=50, batch=64, learning_rate=1e-3, zero=2, recompute=True, save_every=200
+                epochs=50, batch=64, learning_rate=1e-3, zero=2, workers=4, recompute=True, save_every=200
             ),
             text_length=512,
         ),
@@ -290,6 +292,7 @@ def wsi_llava_7b() -> Recipe:
                 warmup=0.03,
                 weight_decay=0.0,
                 zero=2,
+                workers=2,
                 recompute=True,
             ),
             max_length=2048,
@@ -303,6 +306,7 @@ def wsi_llava_7b() -> Recipe:
                 warmup=0.03,
                 weight_decay=0.0,
                 zero=3,
+                workers=2,
                 recompute=True,
             ),
             projector_rate=2e-5,

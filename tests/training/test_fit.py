@@ -270,3 +270,11 @@ def test_the_twin_for_deepspeed_shares_tensors_and_nothing_else() -> None:
     other.slope.weight.data = torch.zeros(0)  # cut up
     assert line.slope.weight.shape == (1, 3)
     assert set(other.trained()) == set(line.trained())
+
+
+def test_workers_prepare_the_same_batches(tmp_path: Path) -> None:
+    for name, workers in (("none", 0), ("two", 2)):
+        schedule = SCHEDULE.model_copy(update={"workers": workers})
+        fit(Line(), points, schedule, tmp_path / name, seed=1)
+    none, two = ([row["loss"] for row in read_log(tmp_path / name)] for name in ("none", "two"))
+    assert none == two
