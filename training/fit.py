@@ -187,7 +187,7 @@ def _optimizer(module: Trainable, schedule: Schedule, rates: Mapping[str, float]
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()],
-        betas=(0.9, 0.98),
+        betas=(0.9, schedule.beta2),
     )
 
 

@@ -47,6 +47,8 @@ class Schedule(_Record):
     warmup: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps over which the rate rises."""
     weight_decay: float = 0.02
+    beta2: float = Field(default=0.98, gt=0, lt=1)
+    """Decay of AdamW's second moment; its first is .9."""
     save_every: int = Field(default=100, gt=0)
     """Steps between checkpoints from which an interrupted stage resumes."""
     micro_batch: int | None = Field(default=None, gt=0)
@@ -291,6 +293,7 @@ def wsi_llava_7b() -> Recipe:
                 learning_rate=1e-3,
                 warmup=0.03,
                 weight_decay=0.0,
+                beta2=0.999,
                 zero=2,
                 workers=2,
                 recompute=True,
@@ -305,6 +308,7 @@ def wsi_llava_7b() -> Recipe:
                 learning_rate=2e-4,
                 warmup=0.03,
                 weight_decay=0.0,
+                beta2=0.999,
                 zero=3,
                 workers=2,
                 recompute=True,
