@@ -265,7 +265,7 @@ def wsi_llava_7b() -> Recipe:
     """WSI-LLaVA on Prov-GigaPath and Vicuna.
 
     Stage 3 and the dimensions are published; stage 2 is LLaVA-1.5's. Of stage 1 nothing is published: rate,
-    batch, temperature and epochs are those of MLLM-HWSI, which builds on it.
+    batch, temperature and epochs are those of MLLM-HWSI, which builds on it; the text encoder is our choice.
     """
     return Recipe(
         name="wsi-llava-7b",
