@@ -28,9 +28,11 @@ UM_AT_1X = 10.0
 
 
 def read_slide_features(
-    path: str | Path, *, mpp: float | None = None, size: int | None = None
+    path: str | Path, *, mpp: float | None = None, size: int | None = None, values: bool = True
 ) -> TileFeatures:
     """The tile features of one slide from a TRIDENT, CLAM or giant file, checked whole.
+
+    Without `values` the features themselves stay unread and unchecked: they are (N, D) of nan, in no memory.
 
     `features` may be (N, D) or (1, N, D), of any floating type, and come back as float32; `coords` are whole
     numbers.
@@ -47,16 +49,16 @@ def read_slide_features(
         raise FeatureStoreError("tile features are not there", where=path)
     try:
         with h5py.File(path, "r") as file:
-            return _read(file, path, mpp, size)
+            return _read(file, path, mpp, size, values)
     except ValueError as error:  # what is wrong with the content, in our words
         raise FeatureStoreError(f"tile features cannot be used: {error}", where=path) from error
     except (OSError, KeyError, TypeError, RuntimeError) as error:
         raise FeatureStoreError(f"is no whole H5 file of tile features ({error})", where=path) from error
 
 
-def _read(file: h5py.File, path: Path, mpp: float | None, size: int | None) -> TileFeatures:
+def _read(file: h5py.File, path: Path, mpp: float | None, size: int | None, values: bool) -> TileFeatures:
     """Everything checked; `ValueError` says what is wrong."""
-    features, coords = _matrix(file, "features", "f"), _matrix(file, "coords", "iu")
+    features, coords = _matrix(file, "features", "f", values), _matrix(file, "coords", "iu")
     says = dict(file["coords"].attrs)
     if len(features) != len(coords):
         raise ValueError(f"{len(features)} features for {len(coords)} places")
@@ -64,9 +66,9 @@ def _read(file: h5py.File, path: Path, mpp: float | None, size: int | None) -> T
         raise ValueError("it holds no tile")
     if coords.shape[1] != 2:
         raise ValueError(f"coords have shape {coords.shape}, not (N, 2)")
-    if bad := int((~np.isfinite(features).all(axis=1)).sum()):
+    if values and (bad := int((~np.isfinite(features).all(axis=1)).sum())):
         raise ValueError(f"{bad} of {len(features)} tiles have a feature that is not finite")
-    if "giant_digest" in says and says["giant_digest"] != digest(features, coords):
+    if values and "giant_digest" in says and says["giant_digest"] != digest(features, coords):
         raise ValueError("its content does not match its digest")
     _check_places(coords, says)
     side = size if size is not None else _side(says)
@@ -85,14 +87,16 @@ def _read(file: h5py.File, path: Path, mpp: float | None, size: int | None) -> T
     )
 
 
-def _matrix(file: h5py.File, name: str, kinds: str) -> np.ndarray:
-    """A dataset with two dimensions, a leading 1 left out: float32 or int64."""
+def _matrix(file: h5py.File, name: str, kinds: str, values: bool = True) -> np.ndarray:
+    """A dataset with two dimensions, a leading 1 left out: float32 or int64; nan without `values`."""
     if not isinstance(file.get(name), h5py.Dataset):
         raise ValueError(f"it has no dataset '{name}', only {', '.join(file) or 'nothing'}")
     found = file[name]
     shape = found.shape[1:] if len(found.shape) == 3 and found.shape[0] == 1 else found.shape
     if len(shape) != 2 or found.dtype.kind not in kinds:
         raise ValueError(f"{name} have shape {found.shape} and type {found.dtype}")
+    if not values:
+        return np.broadcast_to(np.float32(np.nan), shape)
     return np.ascontiguousarray(found[()].reshape(shape), np.float32 if kinds == "f" else np.int64)
 
 

@@ -167,4 +167,6 @@ def _limits(config: ModelConfig, record: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"- {unlike} ({', '.join(limits)})." if limits else "- It cannot tell what is unlike its data."
     )
-    return [*lines, "- It knows these words and no others: `words.txt`.", ""]
+    if "pretrained" not in record["language"]:
+        lines.append("- It knows these words and no others: `words.txt`.")
+    return [*lines, ""]

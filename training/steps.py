@@ -31,6 +31,7 @@ from core_model.slide import open_slide
 from core_model.tile_encoder import bind
 from training import ranks
 from training.data import Cohort, load_cohort
+from training.feature_files import read_slide_features
 from training.files import write_json
 from training.fit import Progress, needed, quiet, read_log
 from training.measure import answer_loss, bound, closed_accuracy, guessing
@@ -158,7 +159,10 @@ def features(run: Run, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FEATURE_INDEX, {name: str(path) for name, path in found.items()})
     channels = run.recipe.slide_encoder.in_chans
-    for name, features in run.features.items():
+    for done, (name, features) in enumerate(run.features.items(), start=1):
+        if cohort.features:
+            read_slide_features(found[name])  # whole: rather now than when training comes to it
+            run.progress("features", done, len(found))
         if features.features.shape[1] != channels:
             raise RunError(
                 f"features of {name} have {features.features.shape[1]} channels, the recipe reads {channels}",
@@ -275,7 +279,8 @@ def model(run: Run, resume: bool) -> None:
     before = run.folder("stage3") / CHECKPOINT
     parts, config = load_checkpoint(before)
     config = config.model_copy(update=fitted_on_validation(run, parts, bound(parts, config, before)))
-    parts.words = known_words(run)
+    if not isinstance(run.recipe.language, PretrainedLanguage):
+        parts.words = known_words(run)
     folder = run.folder("model") / CHECKPOINT
     config = save_checkpoint(folder, parts, config)
     record = provenance(run, measured(run, folder))

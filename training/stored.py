@@ -58,19 +58,19 @@ class Memory:
 
 
 def stored_features(paths: Mapping[str, Path], memory: Memory | None = None) -> dict[str, TileFeatures]:
-    """Features of each slide whose matrix is read when it is used. Files are checked whole here, once.
+    """Features of each slide whose matrix is read, and checked, when it is used.
 
-    Raises what `read_slide_features` raises.
+    Places are read now. Raises what `read_slide_features` raises.
     """
     from training.feature_files import read_slide_features
 
     memory = memory or Memory()
     found = {}
     for name, path in paths.items():
-        whole = read_slide_features(path)
-        shape = (len(whole), whole.features.shape[1])
+        places = read_slide_features(path, values=False)
+        shape = (len(places), places.features.shape[1])
         rows = LazyRows(lambda path=path: read_slide_features(path).features, shape, memory)  # type: ignore[misc]
-        found[name] = replace(whole, features=cast(np.ndarray, rows))
+        found[name] = replace(places, features=cast(np.ndarray, rows))
     return found
 
 

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from core_model.checkpoint import load_checkpoint
 from core_model.config import SlideEncoderConfig
-from core_model.errors import CheckpointError, RunError
+from core_model.errors import CheckpointError, FeatureStoreError, RunError
 from core_model.slide_encoder import LongNetViT
 from training.recipes import make_recipe
 from training.run import train
@@ -45,8 +45,11 @@ SHORT = [
         for n in (1, 2, 3)
         for key in ("zero=0", "steps=3", "batch=4", "micro_batch=2", "precision=float32")
     ),
+    *(f"stage{n}.schedule.workers=0" for n in (1, 2, 3)),
     "stage3.rank=2",
     "stage3.alpha=4",
+    "calibrate.regions=1",
+    "calibrate.centroids=4",
 ]
 
 
@@ -67,6 +70,9 @@ def given(world: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
         "text_encoder": root / "bert",
         "slide_weights": root / "slide_encoder.pth",
     }
+
+
+QUESTION = "benchmark_name,image_path,answer,options,prompt\n"
 
 
 def write_cohort(folder: Path, tokens: bool) -> Path:
@@ -139,6 +145,30 @@ def test_what_is_pretrained_is_what_training_starts_from(given: dict[str, Path],
         )
     assert config.alignment.class_name == "BertModel"
     assert parts.text_tokenizer is not None
+
+
+def test_closed_questions_are_asked_and_calibrated_on(given: dict[str, Path], tmp_path: Path) -> None:
+    cohort, out = write_cohort(tmp_path / "cohort", tokens=False), tmp_path / "out"
+    rows = [
+        f"grade,{name}.pt,{1 + i % 2},\"['grade 1', 'grade 2']\",what grade?\n"
+        for i, name in enumerate(NAMES)
+    ]
+    (cohort / "questions.csv").write_text(QUESTION + "".join(rows))
+    train(make_recipe("wsi-llava-7b", overrides(given)), cohort, out)
+    record = json.loads((out / "model/metrics.json").read_text())
+    assert record["questions"] == 2
+    assert record["figures"]["closed"] in (0.0, 0.5, 1.0)
+    parts, config = load_checkpoint(out / "model/checkpoint")
+    assert parts.words is None  # a pretrained language model knows more words than the cohort
+    assert config.familiarity.question_nll is not None
+    assert "words.txt" not in (out / "model/checkpoint/MODEL_CARD.md").read_text()
+
+
+def test_a_file_that_is_not_finite_stops_the_step(given: dict[str, Path], tmp_path: Path) -> None:
+    cohort = write_cohort(tmp_path / "cohort", tokens=False)
+    write_trident(cohort / f"features/{NAMES[2]}.h5", np.full((4, CHANNELS), np.nan, np.float32))
+    with pytest.raises(FeatureStoreError, match=f"{NAMES[2]}.*not finite"):
+        train(make_recipe("wsi-llava-7b", overrides(given)), cohort, tmp_path / "out", command="stage1")
 
 
 def test_stage_1_has_nothing_to_train_where_tokens_are_given(given: dict[str, Path], tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_stored_features_are_those_of_the_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(part.features, rows[:2])
 
 
+def test_what_is_not_finite_is_told_when_it_is_used(tmp_path: Path) -> None:
+    rows = np.zeros((3, 4), np.float32)
+    rows[1, 2] = np.nan
+    found = stored_features({"a": write_trident(tmp_path / "a.h5", rows)})
+    with pytest.raises(GiantError, match=r"a\.h5.*1 of 3 tiles"):
+        found["a"].features[0]
+
+
 def test_a_broken_file_is_told_before_training(tmp_path: Path) -> None:
     path = write_trident(tmp_path / "a.h5", np.zeros((3, 4), np.float32))
     path.write_bytes(path.read_bytes()[:600])
