@@ -130,7 +130,9 @@ def make_pool(
     for done, group in enumerate(groups, start=1):
         chosen = [regions[i] for i in group]
         tiles, places = stack_tiles(features, chosen, [region.tiles for region in chosen], recipe)
-        found = encoder.slide_tokens(tiles, places, recipe.n_tokens, recipe.model.feature_dim)
+        found = encoder.slide_tokens(
+            tiles, places, recipe.n_tokens, recipe.model.feature_dim, pooling=recipe.pooling
+        )
         tokens[group] = found.to(torch.float16)
         progress("tokens", done, len(groups))
     return TokenPool(

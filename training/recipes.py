@@ -182,6 +182,8 @@ class Recipe(_Record):
     """Documents per slide for the language model."""
     n_tokens: int = 32
     """Slide tokens that the language model sees."""
+    pooling: Literal["tokens", "mean", "class"] = "tokens"
+    """How tile tokens become slide tokens; "mean" and "class" give one, so `n_tokens` must be 1."""
     feature_dim: int | None = None
     """Channels of a slide token, zero-padded; None: those of the slide encoder."""
     tile_encoder: PretrainedTiles | TileSettings = Field(union_mode="left_to_right")
@@ -198,12 +200,21 @@ class Recipe(_Record):
     stage3: InstructSettings
     calibrate: CalibrateSettings = CalibrateSettings()
 
+    @model_validator(mode="after")
+    def _makes_a_model(self) -> Self:
+        try:
+            _ = self.model
+        except ValidationError as error:
+            raise ValueError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+        return self
+
     @property
     def model(self) -> ModelConfig:
         """The model that this recipe trains, before its tokenizer is known."""
         config = ModelConfig(
             name=self.name,
             n_tokens=self.n_tokens,
+            pooling=self.pooling,
             feature_dim=self.feature_dim or self.slide_encoder.embed_dim,
             tile_encoder=self.tile_encoder.encoder,
             slide_encoder=self.slide_encoder,

@@ -53,8 +53,8 @@ STEPS: dict[str, Step] = {
         steps.start,
         ("tiles", "language"),
         (
-            *("seed", "n_tokens", "feature_dim", "tile_encoder", "language", "alignment", "text_encoder"),
-            *("slide_encoder", "slide_weights"),
+            *("seed", "n_tokens", "pooling", "feature_dim", "slide_encoder", "slide_weights"),
+            *("tile_encoder", "language", "alignment", "text_encoder"),
         ),
     ),
     "stage1": Step(steps.stage1, ("features", "start"), ("regions", "stage1"), together=True),

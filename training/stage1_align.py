@@ -42,12 +42,18 @@ class AlignmentTask(Trainable):
     uses_all = False  # a pretrained text encoder may have parts that nothing reads
 
     def __init__(
-        self, parts: Parts, n_tokens: int, short_weight: float = 1.0, at_once: int | None = None
+        self,
+        parts: Parts,
+        n_tokens: int,
+        short_weight: float = 1.0,
+        at_once: int | None = None,
+        pooling: str = "tokens",
     ) -> None:
         """`at_once`: texts that go through the text tower in one call, at most."""
         super().__init__()
         self.slide_encoder, self.alignment = needed(parts.slide_encoder), needed(parts.alignment)
         self.n_tokens, self.short_weight, self.at_once = n_tokens, short_weight, at_once
+        self.pooling = pooling
         self.requires_grad_(True)
 
     def forward(
@@ -79,7 +85,10 @@ class AlignmentTask(Trainable):
     def embed(self, groups: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Unit vectors (B, E) of all regions, float32."""
         dtype = self.slide_encoder.patch_embed["proj"].weight.dtype
-        tokens = [self.slide_encoder.slide_tokens(x.to(dtype), at, self.n_tokens) for x, at in groups]
+        tokens = [
+            self.slide_encoder.slide_tokens(x.to(dtype), at, self.n_tokens, pooling=self.pooling)
+            for x, at in groups
+        ]
         return self.alignment.head(torch.cat(tokens)).float()  # (B, n, D) → (B, E)
 
     def words(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -104,7 +113,7 @@ def align(
     """
     settings = recipe.stage1
     schedule = settings.schedule.over(len(cohort.train))
-    task = AlignmentTask(parts, recipe.n_tokens, settings.short_weight, schedule.micro_batch)
+    task = AlignmentTask(parts, recipe.n_tokens, settings.short_weight, schedule.micro_batch, recipe.pooling)
     task.slide_encoder.recompute = schedule.recompute
     tokenizer = parts.text_tokenizer or parts.tokenizer
     data = AlignmentData(cohort, features, tokenizer, recipe, Share.here(schedule.micro_batch))

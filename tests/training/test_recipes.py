@@ -44,6 +44,8 @@ def test_overrides_are_typed_and_reach_nested_values() -> None:
         ("stage1.schedule.steps=many", "stage1.schedule.steps"),
         ("stage1.schedule.steps=-1", "stage1.schedule.steps"),
         ("slide_encoder.heads=5", "slide_encoder"),
+        ("pooling=mean", "gives one token, not n_tokens"),
+        ("slide_encoder.in_chans=23", "must equal tile_encoder.embed_dim"),
     ],
 )
 def test_a_wrong_override_is_told_with_what_is_valid(override: str, told: str) -> None:

@@ -18,8 +18,9 @@ from training.corpus import truth_document
 from training.fit import read_log
 from training.language_model import pretrain_language_model
 from training.pool import TokenPool, make_pool
+from training.regions import Region, whole_slide
 from training.shares import Share
-from training.stage1_align import AlignmentData, align
+from training.stage1_align import AlignmentData, AlignmentTask, align, stack_tiles
 from training.stage2_project import project
 from training.stage3_instruct import add_lora, instruct
 
@@ -85,6 +86,30 @@ def test_stage_1_aligns_and_leaves_the_rest(world: Any, tmp_path: Path) -> None:
     assert all("cls_token" in name or "k_proj.bias" in name or "key.bias" in name for name in still), still
     assert fell(tmp_path / "stage1")
     assert 0 <= figures["retrieval"] <= 1
+
+
+@pytest.mark.parametrize(("pooling", "read"), [("mean", "global_pool"), ("class", "class_token")])
+def test_stages_see_the_one_token_that_the_recipe_asks_for(world: Any, pooling: str, read: str) -> None:
+    parts = fresh(world)
+    assert parts.slide_encoder is not None
+    recipe = world.recipe.model_copy(update={"pooling": pooling, "n_tokens": 1})
+    assert recipe.model.pooling == pooling
+    tokens = make_pool(parts, world.cohort, world.features, recipe).tokens[[0]]
+    tiles, places = stack_tiles(world.features, *alone(world), recipe)
+    with torch.inference_mode():
+        wanted = getattr(parts.slide_encoder, read)(tiles, places)
+        task = AlignmentTask(parts, 1, pooling=pooling)
+        in_stage_1 = task.embed([(tiles, places)])
+        head = task.alignment.head(wanted[:, None])
+    torch.testing.assert_close(tokens[:, 0].float(), wanted, rtol=0, atol=2e-3)  # the pool is float16
+    torch.testing.assert_close(in_stage_1, head)
+
+
+def alone(world: Any) -> tuple[list[Region], list[Any]]:
+    """The first training slide, whole."""
+    name = world.cohort.train[0]
+    region = whole_slide(name, world.features[name])
+    return [region], [region.tiles]
 
 
 def test_stage_2_moves_the_projector_alone(world: Any, pool: TokenPool, llama: Any, tmp_path: Path) -> None:
