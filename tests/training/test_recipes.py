@@ -49,8 +49,9 @@ def test_overrides_are_typed_and_reach_nested_values() -> None:
     ],
 )
 def test_a_wrong_override_is_told_with_what_is_valid(override: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=told) as refused:
         make_recipe("tiny", [override])
+    assert "{" not in str(refused.value)  # no record is poured out
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
