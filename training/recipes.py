@@ -180,6 +180,10 @@ class Recipe(_Record):
     """Tokens of the tokenizer."""
     texts_per_slide: int = 32
     """Documents per slide for the language model."""
+    feature_mpp: float | None = None
+    """µm per level-0 px of all slides whose features the cohort holds; None: as each file says."""
+    feature_side: int | None = None
+    """Side of their tiles in level-0 px; None: as each file says. CLAM's files say neither."""
     n_tokens: int = 32
     """Slide tokens that the language model sees."""
     pooling: Literal["tokens", "mean", "class"] = "tokens"

@@ -48,7 +48,7 @@ class Step:
 STEPS: dict[str, Step] = {
     "tiles": Step(steps.tiles, (), ("tiles", "tile_encoder")),
     "language": Step(steps.language, (), ("vocabulary", "texts_per_slide", "language", "seed")),
-    "features": Step(steps.features, ("tiles",), ("name", "tile_encoder")),
+    "features": Step(steps.features, ("tiles",), ("name", "tile_encoder", "feature_mpp", "feature_side")),
     "start": Step(
         steps.start,
         ("tiles", "language"),

@@ -22,6 +22,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from core_model.checkpoint import load_checkpoint, save_checkpoint
 from core_model.errors import RunError
 from core_model.extract import extract
@@ -31,7 +33,6 @@ from core_model.slide import open_slide
 from core_model.tile_encoder import bind
 from training import ranks
 from training.data import Cohort, load_cohort
-from training.feature_files import read_slide_features
 from training.files import write_json
 from training.fit import Progress, needed, quiet, read_log
 from training.measure import answer_loss, bound, closed_accuracy, guessing
@@ -88,7 +89,12 @@ class Run:
             index: dict[str, str] = json.loads((folder / FEATURE_INDEX).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(f"{FEATURE_INDEX} cannot be read ({error})", where=folder) from error
-        found = stored_features({name: folder / path for name, path in index.items()})
+        theirs = bool(self.cohort.features)  # our own files know their scale
+        found = stored_features(
+            {name: folder / path for name, path in index.items()},
+            mpp=self.recipe.feature_mpp if theirs else None,
+            size=self.recipe.feature_side if theirs else None,
+        )
         return {name: replace(features, encoder=self.recipe.name) for name, features in found.items()}
 
     def record(self, stage: str, figures: Mapping[str, float], **more: Any) -> None:
@@ -161,7 +167,7 @@ def features(run: Run, resume: bool) -> None:
     channels = run.recipe.slide_encoder.in_chans
     for done, (name, features) in enumerate(run.features.items(), start=1):
         if cohort.features:
-            read_slide_features(found[name])  # whole: rather now than when training comes to it
+            np.asarray(features.features)  # read whole: rather now than when training comes to it
             run.progress("features", done, len(found))
         if features.features.shape[1] != channels:
             raise RunError(

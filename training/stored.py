@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,21 +58,35 @@ class Memory:
         return found
 
 
-def stored_features(paths: Mapping[str, Path], memory: Memory | None = None) -> dict[str, TileFeatures]:
+def stored_features(
+    paths: Mapping[str, Path],
+    *,
+    mpp: float | None = None,
+    size: int | None = None,
+    memory: Memory | None = None,
+) -> dict[str, TileFeatures]:
     """Features of each slide whose matrix is read, and checked, when it is used.
 
-    Places are read now. Raises what `read_slide_features` raises.
+    Places are read now. `mpp` and `size` where the files do not say them. Raises what `read_slide_features`
+    raises.
     """
     from training.feature_files import read_slide_features
 
     memory = memory or Memory()
     found = {}
     for name, path in paths.items():
-        places = read_slide_features(path, values=False)
+        places = read_slide_features(path, mpp=mpp, size=size, values=False)
         shape = (len(places), places.features.shape[1])
-        rows = LazyRows(lambda path=path: read_slide_features(path).features, shape, memory)  # type: ignore[misc]
+        read = partial(_values, path, mpp, size)
+        rows = LazyRows(read, shape, memory)
         found[name] = replace(places, features=cast(np.ndarray, rows))
     return found
+
+
+def _values(path: Path, mpp: float | None, size: int | None) -> np.ndarray:
+    from training.feature_files import read_slide_features
+
+    return read_slide_features(path, mpp=mpp, size=size).features
 
 
 class TokenFiles:

@@ -47,6 +47,17 @@ def test_stored_features_are_those_of_the_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(part.features, rows[:2])
 
 
+def test_what_files_do_not_say_can_be_given(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:  # as CLAM writes them
+        file["features"] = np.ones((2, 3), np.float32)
+        file["coords"] = np.array([[0, 0], [512, 0]], np.int32)
+    with pytest.raises(GiantError, match="give"):
+        stored_features({"a": tmp_path / "a.h5"})
+    found = stored_features({"a": tmp_path / "a.h5"}, mpp=0.25, size=512)["a"]
+    assert (found.slide_mpp, found.size, found.tile_um) == (0.25, 512, 128.0)
+    assert np.asarray(found.features).sum() == 6
+
+
 def test_what_is_not_finite_is_told_when_it_is_used(tmp_path: Path) -> None:
     rows = np.zeros((3, 4), np.float32)
     rows[1, 2] = np.nan
