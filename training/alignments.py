@@ -27,7 +27,7 @@ from training.step_log import COUNTS
 
 if TYPE_CHECKING:
     from core_model.features import TileFeatures
-    from training.recipes import Recipe
+    from training.settings import Recipe
 
 
 class AlignmentData:

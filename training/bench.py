@@ -26,7 +26,7 @@ from training.stage3_instruct import add_lora
 
 if TYPE_CHECKING:
     from core_model.config import ModelConfig
-    from training.recipes import Recipe
+    from training.settings import Recipe
 
 
 SMALL_SIZE = (

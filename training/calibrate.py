@@ -21,7 +21,7 @@ from training.fit import Progress, quiet
 if TYPE_CHECKING:
     from core_model.bundle import WsiLlava
     from core_model.features import TileFeatures
-    from training.recipes import CalibrateSettings, Recipe
+    from training.settings import CalibrateSettings, Recipe
 
 Floats = npt.NDArray[np.float64]
 

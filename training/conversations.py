@@ -23,7 +23,7 @@ from training.shares import ALONE, Share
 from training.step_log import COUNTS
 
 if TYPE_CHECKING:
-    from training.recipes import Recipe
+    from training.settings import Recipe
 
 Sample = tuple[int, list[int], list[int]]
 """Position in the pool, token ids, labels."""

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from training import ranks, zero
-from training.recipes import Schedule
 from training.resume import Layout, checkpoint_for, last_whole_checkpoint, step_of
+from training.settings import Schedule
 from training.step_log import LOG, Progress, StepLog, quiet, read_log
 
 __all__ = [

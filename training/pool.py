@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from core_model.features import TileFeatures
     from core_model.parts import Parts
     from training.phantom.truth import BoxTruth
-    from training.recipes import Recipe
+    from training.settings import Recipe
 
 TOKENS, INDEX = "tokens.npy", "index.json"
 """In a pool's folder: the matrix (float16: as exact as bf16 weights allow), and what its rows show."""

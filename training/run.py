@@ -23,7 +23,7 @@ from core_model.errors import CohortError, RunError
 from training import ranks, steps
 from training.files import write_json
 from training.fit import Progress, quiet
-from training.recipes import PretrainedLanguage, PretrainedTiles, Recipe
+from training.settings import PretrainedLanguage, PretrainedTiles, Recipe
 from training.steps import Run
 
 DONE = "done.json"

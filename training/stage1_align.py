@@ -31,7 +31,7 @@ from training.shares import Share
 if TYPE_CHECKING:
     from core_model.features import TileFeatures
     from core_model.parts import Parts
-    from training.recipes import Recipe
+    from training.settings import Recipe
 
 __all__ = ["AlignmentData", "AlignmentTask", "align", "retrieval", "stack_tiles"]
 

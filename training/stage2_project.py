@@ -16,7 +16,7 @@ from training.shares import Share
 
 if TYPE_CHECKING:
     from core_model.parts import Parts
-    from training.recipes import Recipe
+    from training.settings import Recipe
 
 
 def project(

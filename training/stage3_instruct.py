@@ -22,7 +22,7 @@ from training.shares import Share
 
 if TYPE_CHECKING:
     from core_model.parts import Parts
-    from training.recipes import InstructSettings, Recipe
+    from training.settings import InstructSettings, Recipe
 
 PROJECTOR = "llava.model.multi_modal_projector."
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from core_model.checkpoint import load_checkpoint, new_model
 from core_model.errors import CheckpointError, RunError
 from core_model.parts import LLAVA, fill_llava
-from training.recipes import PretrainedLanguage, PretrainedTiles
+from training.settings import PretrainedLanguage, PretrainedTiles
 
 if TYPE_CHECKING:
     from torch import nn

@@ -37,7 +37,7 @@ from training.files import write_json
 from training.fit import Progress, needed, quiet, read_log
 from training.measure import answer_loss, bound, closed_accuracy, guessing
 from training.pool import TokenPool, make_pool
-from training.recipes import PretrainedLanguage, PretrainedTiles, Recipe
+from training.settings import PretrainedLanguage, PretrainedTiles, Recipe
 from training.stored import stored_features
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core_model.errors import GiantError
 from core_model.tile_encoder import default_device, has_bf16
 from training import ranks
-from training.recipes import Schedule
+from training.settings import Schedule
 
 Module = TypeVar("Module", bound=nn.Module)
 

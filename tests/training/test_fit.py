@@ -12,8 +12,8 @@ import torch
 
 from core_model.errors import GiantError, RunError
 from training.fit import Trainable, fit, last_whole_checkpoint, read_log
-from training.recipes import Schedule
 from training.resume import Layout
+from training.settings import Schedule
 from training.step_log import StepLog
 from training.zero import twin
 
