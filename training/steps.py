@@ -250,7 +250,7 @@ def _language_stage(run: Run, name: str, before: str, train: Any, resume: bool) 
 
 
 def _held_in(recipe: Recipe) -> torch.dtype:
-    """Type of a language model while stages 2 and 3 train beside or on it."""
+    """Type of a language model while it is trained on and measured: 7B in float32 would take 27 GB."""
     import torch
 
     if not isinstance(recipe.language, PretrainedLanguage):
@@ -265,7 +265,7 @@ def measured(run: Run, folder: Path) -> dict[str, float]:
     Accuracy at closed questions where there are any and tiles to look at, else the loss of answers.
     """
     cohort, asked = run.cohort, run.cohort.asked("val")
-    parts, config = load_checkpoint(folder)
+    parts, config = load_checkpoint(folder, dtype=_held_in(run.recipe))
     model = bound(parts, config, folder)
     if asked and not cohort.tokens:
         return closed_accuracy(model, asked, run.features)
@@ -283,7 +283,7 @@ def model(run: Run, resume: bool) -> None:
     from training.model_card import model_card
 
     before = run.folder("stage3") / CHECKPOINT
-    parts, config = load_checkpoint(before)
+    parts, config = load_checkpoint(before, dtype=_held_in(run.recipe))
     config = config.model_copy(update=fitted_on_validation(run, parts, bound(parts, config, before)))
     if not isinstance(run.recipe.language, PretrainedLanguage):
         parts.words = known_words(run)
