@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.graph import build, checkpoints, run_config
 from agent.nodes import cost
-from agent.records import Answer, RunRecord, Step, Unreadable
+from agent.records import Action, Answer, RunRecord, Step, Unreadable
 from agent.runs import ANSWER, RUN
 from agent.state import AgentContext, AgentState
 from agent.trace import append_step, rebuild_trace, write_json
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:
-    """Take the run from its last checkpoint to its answer, and write down both."""
+    """Take the run from its last checkpoint to its answer, and write down both.
+
+    A step is yielded when it is made, and again where the navigator has put into words what it showed. Where
+    the run is paused by its `Control`, the steps end without an answer.
+    """
     folder, config = context.folder, run_config(record.settings.max_steps)
     try:
         with checkpoints(folder) as saver:
@@ -32,10 +37,14 @@ def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:
             done = "answer" in before.values and not before.next
             if not done:
                 start = None if before.created_at else initial_state(record)
+                known = {step.index: step for step in written}
                 for step in _steps(graph, start, config, context):
-                    append_step(folder, step)
+                    _write_step(folder, step, known)
                     yield step
-            state = graph.get_state(config).values
+            after = graph.get_state(config)
+            if after.next:  # paused
+                return
+            state = after.values
     except sqlite3.Error as error:
         raise RunError(
             f"its checkpoint cannot be used ({error})", where=folder, fix="Start anew with another --out"
@@ -86,17 +95,41 @@ def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
     return answer
 
 
-def _steps(graph: Any, start: AgentState | None, config: Any, context: AgentContext) -> Iterator[Step]:
-    """Run the graph; each step once, as soon as the node that recorded it has ended."""
-    from langgraph.errors import GraphRecursionError
+def _write_step(folder: Path, step: Step, known: dict[int, Step]) -> None:
+    """Add a step to the trace, or put it in the place of what it revises."""
+    revised = step.index in known
+    known[step.index] = step
+    if revised:
+        rebuild_trace(folder, [known[index] for index in sorted(known)])
+    else:
+        append_step(folder, step)
 
-    parts = graph.stream(start, config, context=context, stream_mode="updates", durability="sync")
-    try:
-        for part in parts:
-            for node, changes in part.items():
-                if node.startswith("__"):  # LangGraph's notes about the run, not ours
-                    continue
+
+def _steps(graph: Any, start: Any, config: Any, context: AgentContext) -> Iterator[Step]:
+    """Run the graph; each step as soon as the node that recorded it has ended, and again where revised."""
+    from langgraph.types import Command
+
+    asked: dict[str, Any] | None = None
+    while True:
+        for node, changes in _updates(graph, start, config, context):
+            if node == "__interrupt__":
+                asked = changes[0].value
+            elif not node.startswith("__"):
                 for step in (changes or {}).get("steps", []):
                     yield Step.model_validate(step)
+        control = context.control
+        if asked is None or control is None or control.paused or control.confirm is None:
+            return
+        said = control.confirm(Action.model_validate(asked["action"]), asked["step"])
+        start, asked = Command(resume=said.model_dump(mode="json")), None
+
+
+def _updates(graph: Any, start: Any, config: Any, context: AgentContext) -> Iterator[tuple[str, Any]]:
+    """What each node changed, as it ends; LangGraph's own notes have names that begin with "__"."""
+    from langgraph.errors import GraphRecursionError
+
+    try:
+        for part in graph.stream(start, config, context=context, stream_mode="updates", durability="sync"):
+            yield from part.items()
     except GraphRecursionError as error:
         raise RunError("the run went in circles and was ended", where=context.folder) from error

@@ -1,11 +1,13 @@
 """The graph that every run follows.
 
-    look ──> decide ──> act ──> weigh ─┐
-                ▲  │                   │
-                └──┼───────────────────┘
-                   └─ stop ──> answer ──> check ──> END
+    look ──> decide ──> (confirm) ──> act ──> weigh ─┐
+                ▲  │        │                        │
+                └──┼────────┴────────────────────────┘
+                   └─ stop ──> answer ──> check ──> review ──> END
                                   ▲         │
                                   └─ once ──┘
+
+`confirm` is gone through where a person takes part: the run waits there for a word (LangGraph's interrupt).
 
 Nothing is built at import: `build` compiles the graph for one run, with that run's checkpointer.
 """
@@ -17,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from langgraph.runtime import Runtime
 
 from agent import nodes
 from agent.state import AgentContext, AgentState
@@ -37,31 +41,44 @@ def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> CompiledState
     from langgraph.graph import END, START, StateGraph
 
     graph = StateGraph(AgentState, context_schema=AgentContext)
-    for node in (nodes.look, nodes.decide, nodes.act, nodes.weigh, nodes.answer, nodes.check):
+    for node in (nodes.look, nodes.decide, nodes.confirm, nodes.act, nodes.weigh):
+        graph.add_node(node.__name__, node)
+    for node in (nodes.answer, nodes.check, nodes.review):
         graph.add_node(node.__name__, node)
     graph.add_edge(START, "look")
     graph.add_edge("look", "decide")
-    graph.add_conditional_edges("decide", after_decide, ["act", "answer"])
+    graph.add_conditional_edges("decide", after_decide, ["confirm", "act", "answer"])
+    graph.add_conditional_edges("confirm", after_confirm, ["decide", "act", "answer"])
     graph.add_edge("act", "weigh")
     graph.add_edge("weigh", "decide")
     graph.add_edge("answer", "check")
-    graph.add_conditional_edges("check", after_check, {"answer": "answer", "end": END})
+    graph.add_conditional_edges("check", after_check, ["answer", "review"])
+    graph.add_edge("review", END)
     return graph.compile(checkpointer=checkpointer)
 
 
-def after_decide(state: AgentState) -> Literal["act", "answer"]:
-    """To the tools where a look was decided on, else to the answer."""
-    return "act" if state.get("pending") else "answer"
+def after_decide(state: AgentState, runtime: Runtime[AgentContext]) -> Literal["confirm", "act", "answer"]:
+    """To the tools with a look, by way of the person where one takes part; else to the answer."""
+    if not state.get("pending"):
+        return "answer"
+    return "confirm" if nodes.person_takes_part(runtime.context) else "act"
 
 
-def after_check(state: AgentState) -> Literal["answer", "end"]:
+def after_confirm(state: AgentState) -> Literal["decide", "act", "answer"]:
+    """To the tools with what the person approved; back where they only gave a hint; or to the answer."""
+    if state.get("pending"):
+        return "act"
+    return "answer" if state.get("stop") else "decide"
+
+
+def after_check(state: AgentState) -> Literal["answer", "review"]:
     """Back once with a faulty answer."""
-    return "answer" if state.get("problems") and state.get("revisions", 0) < 2 else "end"
+    return "answer" if state.get("problems") and state.get("revisions", 0) < 2 else "review"
 
 
 def recursion_limit(max_steps: int) -> int:
-    """Node runs that a budget of `max_steps` can need: three a step, and the frame around them."""
-    return 3 * max_steps + 8
+    """Node runs that a budget of `max_steps` can need: at most seven a step where a person gives hints."""
+    return 7 * max_steps + 16
 
 
 def run_config(max_steps: int) -> RunnableConfig:

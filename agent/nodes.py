@@ -1,4 +1,4 @@
-"""The nodes of the graph: look → decide → act → weigh → … → answer → check.
+"""The nodes of the graph: look → decide → act → weigh → … → answer → check → review.
 
 Each takes the state and the runtime context and returns the fields that change. A node that is killed runs
 again from its start when the run resumes, and everything it depends on is in the state, so it does the same.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from agent import evidence
+from langgraph.types import interrupt
+
+from agent import evidence, people
 from agent.coverage import coverage
 from agent.familiarity import familiarity
-from agent.navigators.base import Stop, Weighed
+from agent.navigators.base import Decided, Stop, Weighed
 from agent.navigators.weighing import first_sentences
 from agent.records import Action, Answer, Cost, SlideFacts, Step
 from agent.state import AgentContext, AgentState, pending_of, steps_of
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from langgraph.runtime import Runtime
 
 Updates = dict[str, Any]
+
+ENDED = "a person ended the search"
 
 
 def look(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
@@ -39,17 +43,78 @@ def look(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
 def decide(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
     """Ask the navigator for the next look, or for the reason to stop."""
     context = runtime.context
+    if context.control is not None and context.control.paused:
+        interrupt({"pause": True})  # the run ends here, and resumes with this node
     updates: Updates = {}
-    if state.get("familiarity") is None:
+    if state.get("familiarity") is None and context.navigator.reads_features:
         known = familiarity(context, state["question"], state.get("options"))
         updates["familiarity"] = known
         state = {**state, "familiarity": known}
-    decision = context.navigator.decide(state, context)
-    if isinstance(decision, Stop):
-        updates |= {"stop": decision.why, "pending": None}
+    said, spoken = _heard(state, context)
+    updates |= spoken
+    state = {**state, **spoken}  # type: ignore[typeddict-item]
+    decided = said or context.navigator.decide(state, context)
+    updates |= decided.updates
+    if isinstance(decided.next, Stop):
+        updates |= {"stop": decided.next.why, "pending": None}
     else:
-        updates |= {"pending": decision.model_dump(mode="json")}
+        updates |= {"pending": decided.next.model_dump(mode="json")}
     return {**updates, "spent": context.meter.lap()}
+
+
+def confirm(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
+    """Let the person approve the look decided on, choose another, give a hint, or end the search.
+
+    The run waits here. Nothing comes before the wait, because LangGraph runs the node again from its start.
+    """
+    context, action, moment = runtime.context, pending_of(state), state.get("moments", 0)
+    said = people.heard(context.journal, moment)
+    if not said and (context.control is None or context.control.confirm is None):
+        return {"moments": moment + 1}  # confirmed before, and now resumed without a person
+    if not said:
+        number = len(state.get("steps", [])) + 1
+        reply = interrupt({"action": action.model_dump(mode="json"), "step": number})
+        said = [people.Said.model_validate(reply)]
+        people.keep(context.journal, moment, said)
+    return {"moments": moment + 1, **_obeyed(said[-1], state, context), "spent": context.meter.lap()}
+
+
+def person_takes_part(context: AgentContext) -> bool:
+    """Whether a person confirms looks, now or (in a replay) when the run was made."""
+    asked = context.control is not None and context.control.confirm is not None
+    return asked or context.journal.has(people.KIND)
+
+
+def _heard(state: AgentState, context: AgentContext) -> tuple[Decided | None, Updates]:
+    """What a person said before this decision: a decision of theirs, the last one, and hints."""
+    moment, decided = state.get("moments", 0), None
+    if context.control is not None:
+        people.keep(context.journal, moment, context.control.take())
+    hints = list(state.get("hints", []))
+    for said in people.heard(context.journal, moment):
+        if said.do == "hint":
+            hints.append(said.text)
+        elif said.do == "look":
+            decided = Decided(_look(said, context))
+        elif said.do == "stop":
+            decided = Decided(Stop(ENDED))
+    return decided, {"moments": moment + 1, "hints": hints}
+
+
+def _obeyed(said: people.Said, state: AgentState, context: AgentContext) -> Updates:
+    if said.do == "look" and said.box is not None:
+        return {"pending": _look(said, context).model_dump(mode="json")}
+    if said.do == "hint":
+        return {"pending": None, "queue": [], "hints": [*state.get("hints", []), said.text]}
+    if said.do == "stop":
+        return {"pending": None, "queue": [], "stop": ENDED}
+    return {}
+
+
+def _look(said: people.Said, context: AgentContext) -> Action:
+    assert said.box is not None
+    args = {"box": list(said.box), "mpp": said.mpp or context.slide.mpp}
+    return Action(tool="zoom", args=args, reason="A person asked to look here.", by="person")
 
 
 def act(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
@@ -87,14 +152,15 @@ def answer(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
         abstained=draft.abstained,
         reason=draft.reason,
         evidence=draft.evidence,
+        claims=list(draft.claims),
         coverage=coverage(context, steps),
         steps=len(steps),
-        model=context.model.name,
+        model=context.name,
         mode=context.mode,
         slide=slide_facts(context),
         run_dir=str(context.folder),
     )
-    return {"answer": made.model_dump(mode="json"), "spent": context.meter.lap()}
+    return {**draft.updates, "answer": made.model_dump(mode="json"), "spent": context.meter.lap()}
 
 
 def check(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
@@ -109,9 +175,23 @@ def check(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
     return {**updates, "answer": made.model_dump(mode="json"), "revisions": state.get("revisions", 0) + 1}
 
 
+def review(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
+    """A last look at the answer with fresh eyes, where the navigator has any; it is checked once more."""
+    context = runtime.context
+    before = Answer.model_validate(state["answer"])
+    made = context.navigator.review(state, context, before)
+    updates: Updates = {"reviewed": True, "spent": context.meter.lap()}
+    if made == before:
+        return updates
+    problems = evidence.check(made, steps_of(state))
+    made = evidence.mark(made, problems) if problems else made
+    return {**updates, "problems": problems, "answer": made.model_dump(mode="json")}
+
+
 def cost(state: AgentState, context: AgentContext) -> Cost:
     """What the run used, from the state."""
     spent, regions, pixels = state["spent"], 0, 0
+    asked = context.chat.spent(context.journal) if context.chat is not None else None
     for step in steps_of(state):
         seen = step.observation
         if seen.image is not None and seen.box is not None and seen.mpp is not None:
@@ -122,8 +202,10 @@ def cost(state: AgentState, context: AgentContext) -> Cost:
         seconds=round(spent["seconds"], 3),
         regions=regions,
         pixels=pixels,
-        tokens_in=spent["tokens_in"],
-        tokens_out=spent["tokens_out"],
+        tokens_in=spent["tokens_in"] + (asked.tokens_in if asked else 0),
+        tokens_out=spent["tokens_out"] + (asked.tokens_out if asked else 0),
+        calls=asked.calls if asked else 0,
+        usd=asked.usd if asked else None,
     )
 
 

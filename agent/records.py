@@ -31,6 +31,8 @@ class Action(Record):
     """The tool's arguments, as JSON values."""
     reason: str = ""
     """Why this look and not another, in one sentence."""
+    by: Literal["navigator", "person"] = "navigator"
+    """Who chose it."""
 
 
 class Step(Record):
@@ -41,7 +43,8 @@ class Step(Record):
     action: Action
     observation: Observation
     finding: str
-    """What this step showed, in one or two sentences; an observation that failed says so."""
+    """What this step showed, in one or two sentences; an observation that failed says so. A chat navigator
+    says it in its own words once it has seen the image; until then it is what the tool said."""
     posterior: dict[str, float] | None = None
     """Pooled probability of each hypothesis after this step; None before the first is scored."""
     seconds: float = 0.0
@@ -57,6 +60,31 @@ class Evidence(Record):
     mpp: float | None = None
     finding: str
     image: str | None = None
+
+
+class Claim(Record):
+    """One sentence of an answer or report, with the steps it rests on."""
+
+    text: str
+    steps: list[int] = Field(default_factory=list)
+    section: str | None = None
+    """Part of a report that it belongs to; None in a plain answer."""
+    against: bool = False
+    """True where it speaks against the answer given."""
+    unsupported: str | None = None
+    """What the evidence check found wrong with it; None where it stands."""
+
+
+class Vote(Record):
+    """What one of several independent runs said."""
+
+    run: str
+    """Run folder, relative to the folder of the whole."""
+    seed: int
+    choice: str | None
+    answer: str
+    confidence: float
+    abstained: bool
 
 
 class SlideFacts(Record):
@@ -79,6 +107,10 @@ class Cost(Record):
     pixels: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    calls: int = 0
+    """Answered calls to a chat model."""
+    usd: float | None = None
+    """What they cost by the price table; None where no chat model was asked or its price is unknown."""
 
 
 class Answer(Record):
@@ -97,6 +129,11 @@ class Answer(Record):
     reason: str | None = None
     """Why it abstained, or what limits the answer; None where there is nothing to say."""
     evidence: list[Evidence] = Field(default_factory=list)
+    claims: list[Claim] = Field(default_factory=list)
+    """The sentences that a chat model gave, each with its steps and what the check says of it."""
+    agreement: float | None = None
+    """Share of the votes that gave this answer; None where there was one run."""
+    votes: list[Vote] = Field(default_factory=list)
     coverage: dict[str, float] = Field(default_factory=dict)
     """Share of tissue area seen at an mpp no coarser than the key, e.g. {"0.5": 0.08, "2.0": 0.61}."""
     steps: int = 0
@@ -147,6 +184,12 @@ class Settings(Record):
     max_cost: float | None = None
     mpp: float | None = None
     """Micrometres per pixel given by the user, None where the slide says its own."""
+    profile: str | None = None
+    """How a chat model navigates: "survey" or "giant"; None for other navigators."""
+    votes: int = 1
+    """Independent runs that the answer is the majority of."""
+    base_url: str | None = None
+    """Server of the chat model, where it is not the provider's own."""
     bits: int | None = None
     """Bits of the language model's weights, None where they were not packed."""
 
@@ -162,6 +205,8 @@ class RunRecord(Record):
     """`run.json`: what a run was asked, of which slide and model, and how it stands."""
 
     version: Literal[1] = 1
+    id: str = ""
+    """Random, made with the folder: part of the idempotency key of every paid call."""
     giant: str
     """Version of this package that wrote the run."""
     status: Literal["running", "finished"] = "running"
@@ -169,6 +214,9 @@ class RunRecord(Record):
     options: list[str] | None = None
     seed: int = 0
     model: ModelRecord
+    """Who answers: the local model, or the chat model."""
+    slide_model: ModelRecord | None = None
+    """The local model behind `retrieve` and `ask_region` where a chat model answers."""
     slide: SlideRecord | TokensRecord
     settings: Settings
     tiles: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.follow import follow
+from agent.journal import Journal
 from agent.navigators.search import SearchNavigator
 from agent.navigators.single import SlideNavigator
 from agent.records import Answer, ModelRecord, RunRecord, SlideRecord, Step, TokensRecord
@@ -130,6 +132,10 @@ def _run(request: Request, progress: Progress | None) -> Iterator[Step | Answer]
             folder=folder,
             mode=request.settings.mode,
             meter=Meter(model, started),
+            journal=Journal(folder),
+            name=model.name,
+            run_id=record.id,
+            max_cost=request.settings.max_cost,
         )
         yield from follow(record, context)
 
@@ -152,6 +158,7 @@ def _read_tokens(request: Request, path: Path, started: float) -> Answer:
 def run_record(request: Request, slide: SlideRecord | TokensRecord, model: Any) -> RunRecord:
     """What this run is, for `run.json`."""
     return RunRecord(
+        id=uuid.uuid4().hex,
         giant=giant_version(),
         question=request.question,
         options=request.options,

@@ -10,14 +10,19 @@ from __future__ import annotations
 import operator
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from agent.records import Action, Step
 
 if TYPE_CHECKING:
+    from agent.chat.client import ChatClient
+    from agent.journal import Journal
     from agent.navigators.base import Navigator
+    from agent.people import Control
     from core_model.slide import Slide
+    from core_model.tissue import TissueMask
 
 
 class Familiarity(TypedDict):
@@ -56,6 +61,12 @@ def add_spent(left: Spent | None, right: Spent) -> Spent:
     )
 
 
+def merge_steps(left: list[dict[str, Any]] | None, right: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Reducer of `AgentState.steps`: new steps are added, known ones replaced."""
+    by_index = {step["index"]: step for step in left or []} | {step["index"]: step for step in right}
+    return [by_index[index] for index in sorted(by_index)]
+
+
 class AgentState(TypedDict, total=False):
     """The state of one run. `steps` grows; everything else is replaced by the node that writes it."""
 
@@ -63,11 +74,19 @@ class AgentState(TypedDict, total=False):
     options: list[str] | None
     seed: int
     max_steps: int
-    steps: Annotated[list[dict[str, Any]], operator.add]
-    """`Step` records as JSON values, in order."""
+    steps: Annotated[list[dict[str, Any]], merge_steps]
+    """`Step` records as JSON values, in order. One written again with its index replaces the earlier."""
     familiarity: Familiarity | None
     pending: dict[str, Any] | None
     """The `Action` decided on and not yet recorded as a step."""
+    queue: list[dict[str, Any]]
+    """`Action`s decided on together with `pending`, to be made after it, in order."""
+    turns: Annotated[list[dict[str, Any]], operator.add]
+    """What a chat model said so far, turn by turn, as the chat navigator keeps it."""
+    hints: list[str]
+    """What a person asked to consider."""
+    moments: int
+    """How often a person could have said something so far: the name under which it is kept."""
     observed: dict[str, Any] | None
     """The observation of `pending`, with the seconds it took; None until the tool has answered."""
     stop: str | None
@@ -86,6 +105,8 @@ class AgentState(TypedDict, total=False):
     """What the evidence check found wrong with `answer`."""
     revisions: int
     """How often an answer was sent back."""
+    reviewed: bool
+    """Whether the answer was looked at with fresh eyes."""
     spent: Annotated[Spent, add_spent]
 
 
@@ -131,6 +152,22 @@ class AgentContext:
     folder: Path
     mode: str
     meter: Meter
+    journal: Journal
+    name: str
+    """The model that answers: the local one, or `provider:name`."""
+    run_id: str = ""
+    chat: ChatClient | None = None
+    """The chat model; None where the local model answers."""
+    max_cost: float | None = None
+    """Spending limit, USD."""
+    control: Control | None = None
+    """The person who takes part, if any."""
+
+    @cached_property
+    def tissue(self) -> TissueMask:
+        """Where the slide's tissue is."""
+        mask: TissueMask = self.toolbox.tissue
+        return mask
 
 
 def steps_of(state: AgentState) -> list[Step]:

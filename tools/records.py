@@ -40,6 +40,10 @@ class Observation(BaseModel):
     """True resolution of the image shown, µm/px."""
     image: str | None = None
     """JPEG of the region, relative to the run folder."""
+    pixels_sha256: str | None = None
+    """Hash of the RGB pixels as read from the slide, before anything is drawn on them."""
+    image_sha256: str | None = None
+    """Hash of the file `image`."""
     data: dict[str, Any] = Field(default_factory=dict)
     """Figures behind the text, JSON values only: `options`, `hits`, `tissue_share`, …"""
 

@@ -6,13 +6,18 @@ between two steps goes on as if nothing had happened.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from agent.records import Action, Evidence
+from agent.records import Action, Answer, Claim, Evidence
 from tools.records import Observation
 
 if TYPE_CHECKING:
     from agent.state import AgentContext, AgentState
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Stop(NamedTuple):
@@ -20,6 +25,14 @@ class Stop(NamedTuple):
 
     why: str
     """One sentence; it becomes part of the answer."""
+
+
+class Decided(NamedTuple):
+    """What a navigator decided, and what else it has come to know."""
+
+    next: Action | Stop
+    updates: Mapping[str, Any] = NOTHING
+    """Fields of `AgentState` that change: turns of a conversation, actions in the queue, revised steps."""
 
 
 class Weighed(NamedTuple):
@@ -40,14 +53,19 @@ class Draft(NamedTuple):
     evidence: list[Evidence]
     abstained: bool = False
     reason: str | None = None
+    claims: Sequence[Claim] = ()
+    updates: Mapping[str, Any] = NOTHING
+    """Fields of `AgentState` that change with it."""
 
 
 class Navigator(Protocol):
     """Decides, weighs and composes. Called by the graph's nodes only."""
 
     name: str
+    reads_features: bool
+    """Whether it needs the features of the slide's tiles: they are computed before its first decision."""
 
-    def decide(self, state: AgentState, context: AgentContext) -> Action | Stop:
+    def decide(self, state: AgentState, context: AgentContext) -> Decided:
         """The next look, or the reason to stop. The same state and context give the same decision."""
         ...
 
@@ -59,4 +77,8 @@ class Navigator(Protocol):
 
     def compose(self, state: AgentState, context: AgentContext, problems: list[str]) -> Draft:
         """The answer from what was seen; `problems` says what was wrong with the draft before, if any."""
+        ...
+
+    def review(self, state: AgentState, context: AgentContext, answer: Answer) -> Answer:
+        """The checked answer after a last look with fresh eyes; the answer itself where there is none."""
         ...

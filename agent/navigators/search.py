@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from agent.compose import compose
 from agent.familiarity import doubts
-from agent.navigators.base import Draft, Stop, Weighed
+from agent.navigators.base import Decided, Draft, Stop, Weighed
 from agent.navigators.looks import Looks
 from agent.navigators.places import Choice, Scale, choose, discrimination, scales
 from agent.navigators.weighing import weigh
 from agent.posterior import ranked
-from agent.records import Action
+from agent.records import Action, Answer
 from agent.state import steps_of
 from core_model.slide import Box
 
@@ -42,9 +42,13 @@ class SearchNavigator:
     """Coarse-to-fine search driven by the model's posteriors."""
 
     name = "search"
+    reads_features = True
 
-    def decide(self, state: AgentState, context: AgentContext) -> Action | Stop:
+    def decide(self, state: AgentState, context: AgentContext) -> Decided:
         """The next look, or the reason to stop."""
+        return Decided(self._next(state, context))
+
+    def _next(self, state: AgentState, context: AgentContext) -> Action | Stop:
         looks = Looks(steps_of(state), context.slide.box)
         left = state["max_steps"] - len(looks.steps)
         if left <= 0:
@@ -72,6 +76,10 @@ class SearchNavigator:
     def compose(self, state: AgentState, context: AgentContext, problems: list[str]) -> Draft:
         """The answer from what was seen."""
         return compose(state, context, problems)
+
+    def review(self, state: AgentState, context: AgentContext, answer: Answer) -> Answer:
+        """The answer as it is: the same model has nothing to add to what it said of every place."""
+        return answer
 
     def _go_on(self, looks: Looks, left: int, state: AgentState, context: AgentContext) -> Action | Stop:
         settled = looks.settled(LEAST_LOOKS)
@@ -106,7 +114,7 @@ class SearchNavigator:
             tries.insert(0, (fine, Box(*last)))
         for scale, inside in tries:
             seen = looks.tried(scale.side)
-            choice = choose(scale.side, inside, worth, seen, context.toolbox.tissue, _rng(state))
+            choice = choose(scale.side, inside, worth, seen, context.tissue, _rng(state))
             if choice is not None and scale is coarse:
                 args = {"box": list(choice.box), "mpp": scale.mpp}
                 return Action(tool="zoom", args=args, reason=_why(choice, scale, leaders))
@@ -119,7 +127,7 @@ class SearchNavigator:
         coarse, _ = scales(context.slide)
         tried = looks.tried(coarse.side)
         if len(tried) < SHOWN_IN_DOUBT:
-            choice = choose(coarse.side, context.slide.box, {}, tried, context.toolbox.tissue, _rng(state))
+            choice = choose(coarse.side, context.slide.box, {}, tried, context.tissue, _rng(state))
             if choice is not None:
                 why = "Show where there is most tissue; the model cannot be asked about it."
                 return Action(tool="zoom", args={"box": list(choice.box), "mpp": coarse.mpp}, reason=why)

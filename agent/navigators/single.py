@@ -20,10 +20,9 @@ class SlideNavigator(SearchNavigator):
 
     name = "slide"
 
-    def decide(self, state: AgentState, context: AgentContext) -> Action | Stop:
-        """The question to the whole slide, then stop."""
+    def _next(self, state: AgentState, context: AgentContext) -> Action | Stop:
         looks = Looks(steps_of(state), context.slide.box)
         known = state.get("familiarity")
         if looks.whole is not None and not (known and doubts(known, context.model.name)):
             return Stop("a single pass was asked for")
-        return super().decide(state, context)
+        return super()._next(state, context)

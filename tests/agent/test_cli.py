@@ -14,6 +14,9 @@ from cli_fakes import PaintModel, giant, one_line, only_json, paint
 ROOT = Path(__file__).resolve().parents[2]
 ASK = ("--option", "purple", "--option", "pink", "--mpp", "2")
 FIELDS = {
+    "agreement",
+    "claims",
+    "votes",
     *("question", "answer", "choice", "options", "confidence", "abstained", "reason", "evidence"),
     *("coverage", "steps", "model", "mode", "slide", "cost", "run_dir"),
 }
