@@ -118,7 +118,12 @@ def _look(said: people.Said, context: AgentContext) -> Action:
 
 
 def act(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
-    """Make the call that was decided on. A call that fails gives an observation that says so."""
+    """Make the call that was decided on. A call that fails gives an observation that says so.
+
+    A navigator may have answered the call itself, with a refusal: then there is nothing to do.
+    """
+    if state.get("observed"):
+        return {}
     observation, seconds = _call(runtime.context, pending_of(state))
     observed = {"observation": observation.model_dump(mode="json"), "seconds": seconds}
     return {"observed": observed, "spent": runtime.context.meter.lap()}
