@@ -117,6 +117,9 @@ BitsOpt = Annotated[
     int | None, typer.Option(metavar="4|8", help="Pack the language model's weights; needs bitsandbytes.")
 ]
 ModelOpt = Annotated[str, typer.Option(metavar="NAME", help="mini, or a checkpoint folder.")]
+AnyModelOpt = Annotated[
+    str, typer.Option(metavar="NAME", help="mini, a checkpoint folder, or provider:name of a chat model.")
+]
 MppOpt = Annotated[float | None, typer.Option(help="µm per px at level 0, where the file does not say.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -135,18 +138,32 @@ def ask(
     option: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="An answer to choose from; repeat it.")
     ] = None,
-    model: ModelOpt = "mini",
+    model: AnyModelOpt = "mini",
     bits: BitsOpt = None,
-    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the model.")] = None,
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the chat model.")] = None,
+    slide_model: Annotated[
+        str, typer.Option(metavar="NAME", help="Local model that a chat model may consult.")
+    ] = "mini",
     navigator: Annotated[
-        str, typer.Option(metavar="search|chat", help="Who decides where to look.")
-    ] = "search",
+        str | None,
+        typer.Option(metavar="search|chat", help="Who decides where to look; default: what fits the model."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="survey|giant", help="How a chat model looks: our way, or as published."),
+    ] = None,
     mode: Annotated[
         str,
-        typer.Option(metavar="agent|slide|...", help="agent looks around; slide reads the whole at once."),
+        typer.Option(metavar="agent|slide", help="agent looks around; slide reads the whole at once."),
     ] = "agent",
-    max_steps: Annotated[int, typer.Option(metavar="N", help="Most looks before the answer.")] = 16,
+    votes: Annotated[int, typer.Option(metavar="N", help="Independent runs; the majority answers.")] = 1,
+    max_steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Most looks before the answer: 16, or 20 by chat.")
+    ] = None,
     max_cost: Annotated[float | None, typer.Option(metavar="USD", help="Spending limit.")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your prices of chat models, over our table.")
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N")] = 0,
     mpp: MppOpt = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.")] = None,
@@ -168,11 +185,15 @@ def ask(
             options=option,
             model=model,
             base_url=base_url,
+            slide_model=slide_model,
             bits=bits,
             navigator=navigator,
+            profile=profile,
             mode=mode,
+            votes=votes,
             max_steps=max_steps,
             max_cost=max_cost,
+            prices=prices,
             seed=seed,
             mpp=mpp,
             out=out,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 from pydantic import model_validator
@@ -48,6 +49,8 @@ class Control:
     def __init__(self, confirm: Asker | None = None) -> None:
         self.confirm = confirm
         """Asked before each look; None where nobody wants to be."""
+        self.run: Path | None = None
+        """Folder of the run, as soon as there is one."""
         self._paused = threading.Event()
         self._said: list[Said] = []
         self._lock = threading.Lock()

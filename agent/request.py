@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from agent.records import Settings
 from core_model.errors import UsageError
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     from core_model.slide import Slide
 
 MODES = ("agent", "slide")
-LATER = "this version has the modes agent and slide, with the search navigator and a local model"
+LATER = "this version has the modes agent and slide"
+NAVIGATORS, PROFILES = ("search", "chat"), ("survey", "giant")
+STEPS = {"search": 16, "chat": 20}
+"""Default budget of each navigator."""
+CHAT_MODEL = "--model provider:name, e.g. openai:gpt-5"
+LOCAL_MODEL = "mini"
 MAX_QUESTION, MAX_OPTION = 10_000, 1_000
 """Characters."""
 TOKENS = ".pt"
@@ -32,16 +38,35 @@ class Request:
     question: str
     options: list[str] | None
     model: Any
-    """`mini`, a checkpoint folder, or a model that is loaded already."""
+    """`mini`, a checkpoint folder, `provider:name`, or a model that is loaded already."""
+    slide_model: Any
+    """Beside a chat model: the local model behind `retrieve` and `ask_region`."""
+    prices: Path | None
+    """The user's price table."""
     settings: Settings
     seed: int
     out: Path | None
     resume: bool
 
     @property
+    def chats(self) -> bool:
+        """Whether a chat model answers."""
+        return self.settings.navigator == "chat"
+
+    @property
     def tokens(self) -> Path | None:
         """The file of slide tokens that is asked about in place of a slide."""
         return tokens_file(self.slide)
+
+
+def names_chat_model(model: object) -> bool:
+    """Whether `model` is `provider:name`, or a chat model that is open already; a file of that name wins."""
+    from agent.chat.client import ChatClient
+
+    if isinstance(model, str):
+        provider, colon, name = model.partition(":")
+        return bool(provider and colon and name) and not Path(model).exists()
+    return isinstance(model, ChatClient)
 
 
 def tokens_file(slide: object) -> Path | None:
@@ -56,11 +81,15 @@ def checked(
     *,
     options: Sequence[str] | None,
     model: Any,
+    slide_model: Any,
     mpp: float | None,
     mode: str,
-    navigator: str,
-    max_steps: int,
+    navigator: str | None,
+    profile: str | None,
+    votes: int,
+    max_steps: int | None,
     max_cost: float | None,
+    prices: str | Path | None,
     seed: int,
     out: str | Path | None,
     resume: bool,
@@ -68,27 +97,39 @@ def checked(
     bits: int | None,
 ) -> Request:
     """The request, or `UsageError` in one line."""
-    _check_supported(model, mode, navigator, base_url)
+    if mode not in MODES:
+        raise UsageError(f"there is no mode '{mode}' here: {LATER}")
+    chats = names_chat_model(model)
+    navigator = _navigator(navigator, model, chats)
+    if chats:
+        _check_chat(mode, profile, base_url)
+    else:
+        _check_local(slide_model, profile, base_url, prices)
+    _check_votes(votes, mode)
     if tokens_file(slide) and mode != "slide":
         raise UsageError("a file of slide tokens has nothing to look around in", fix="Use --mode slide")
-    if bits is not None and not isinstance(model, str | Path):
+    if bits is not None and not isinstance(slide_model if chats else model, str | Path):
         raise UsageError("a model that is loaded already cannot be packed", fix="Load it with bits")
-    if max_steps < 1:
-        raise UsageError(f"a budget of {max_steps} steps leaves nothing to look at", fix="Give at least 1")
-    if max_cost is not None and not (math.isfinite(max_cost) and max_cost >= 0):
-        raise UsageError(f"a spending limit of {max_cost} means nothing", fix="Give 0 or more")
-    if mpp is not None and not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
-        raise UsageError(
-            f"{mpp} µm/px is outside {MPP_RANGE[0]} to {MPP_RANGE[1]}", fix="20x is about 0.5 µm/px"
-        )
+    steps = STEPS[navigator] if max_steps is None else max_steps
+    _check_numbers(steps, max_cost, mpp)
     settings = Settings(
-        mode=mode, navigator=navigator, max_steps=max_steps, max_cost=max_cost, mpp=mpp, bits=bits
+        mode=mode,
+        navigator=navigator,
+        max_steps=steps,
+        max_cost=max_cost,
+        mpp=mpp,
+        profile=(profile or PROFILES[0]) if chats else None,
+        votes=votes,
+        base_url=base_url,
+        bits=bits,
     )
     return Request(
         slide=slide,
         question=check_question(question),
         options=check_options(options),
         model=model,
+        slide_model=slide_model,
+        prices=Path(prices) if prices is not None else None,
         settings=settings,
         seed=seed,
         out=Path(out) if out is not None else None,
@@ -133,12 +174,77 @@ def _readable(text: str, what: str) -> str:
     return text
 
 
-def _check_supported(model: Any, mode: str, navigator: str, base_url: str | None) -> None:
-    if mode not in MODES:
-        raise UsageError(f"there is no mode '{mode}' here: {LATER}")
-    if navigator != "search":
-        raise UsageError(f"there is no navigator '{navigator}' here: {LATER}")
-    if isinstance(model, str) and ":" in model and not Path(model).exists():
-        raise UsageError(f"the model '{model}' cannot be used here: {LATER}")
+def _navigator(asked: str | None, model: Any, chats: bool) -> str:
+    """The navigator that fits the model. Raises `UsageError` where another was asked for."""
+    fits = "chat" if chats else "search"
+    if asked is not None and asked not in NAVIGATORS:
+        raise UsageError(f"there is no navigator '{asked}'", fix="Use search or chat, or leave it out")
+    if asked not in (None, fits):
+        if chats:
+            what, fix = "the search navigator is driven by a local model", f"Leave out --navigator {asked}"
+        else:
+            what, fix = "the chat navigator is driven by a chat model", f"Give {CHAT_MODEL}"
+        raise UsageError(f"{what}, and '{getattr(model, 'name', model)}' is none", fix=fix)
+    return fits
+
+
+def _check_chat(mode: str, profile: str | None, base_url: str | None) -> None:
+    if mode != "agent":
+        raise UsageError(
+            f"a chat model has no mode '{mode}' in this version", fix="Use --mode agent, or a local model"
+        )
+    if profile is not None and profile not in PROFILES:
+        raise UsageError(f"there is no profile '{profile}'", fix=f"Use {' or '.join(PROFILES)}")
     if base_url is not None:
-        raise UsageError(f"a base URL cannot be used here: {LATER}")
+        _check_url(base_url)
+
+
+def _check_url(url: str) -> None:
+    """The URL is written into run.json, so it may hold nothing secret."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise UsageError("--base-url is no URL", fix="e.g. http://127.0.0.1:8000/v1") from None
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise UsageError(  # never quoted: it may hold a password
+            "--base-url holds a user name, a password or a query",
+            fix="Give scheme, host and path alone; keys come from the environment",
+        )
+    if not sound:
+        raise UsageError(f"--base-url '{url}' is no http or https URL", fix="e.g. http://127.0.0.1:8000/v1")
+
+
+def _check_local(
+    slide_model: Any, profile: str | None, base_url: str | None, prices: str | Path | None
+) -> None:
+    """What is said of a chat model means nothing where there is none."""
+    given = {
+        "--profile": profile is not None,
+        "--base-url": base_url is not None,
+        "--prices": prices is not None,
+        "--slide-model": slide_model != LOCAL_MODEL,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise UsageError(
+                f"{name} is for chat models, and this is a local model", fix=f"Give {CHAT_MODEL}"
+            )
+
+
+def _check_votes(votes: int, mode: str) -> None:
+    if votes < 1:
+        raise UsageError(f"{votes} votes decide nothing", fix="Give at least 1")
+    if votes > 1 and mode != "agent":
+        raise UsageError(f"every vote of mode '{mode}' would be the same", fix="Use --mode agent, or 1 vote")
+
+
+def _check_numbers(max_steps: int, max_cost: float | None, mpp: float | None) -> None:
+    if max_steps < 1:
+        raise UsageError(f"a budget of {max_steps} steps leaves nothing to look at", fix="Give at least 1")
+    if max_cost is not None and not (math.isfinite(max_cost) and max_cost >= 0):
+        raise UsageError(f"a spending limit of {max_cost} means nothing", fix="Give 0 or more")
+    if mpp is not None and not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
+        raise UsageError(
+            f"{mpp} µm/px is outside {MPP_RANGE[0]} to {MPP_RANGE[1]}", fix="20x is about 0.5 µm/px"
+        )

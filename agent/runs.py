@@ -4,6 +4,8 @@ run.json            what was asked of which slide and model, and how the run sta
 trace.jsonl         one step per line
 regions/*.jpg       what was shown
 checkpoint.sqlite   what a killed run resumes from
+journal/*.json      what chat models and people said, each thing as it was heard
+votes/1, 2, …       run folders of the votes, where the answer is their majority
 answer.json         the answer, once there is one
 report.html, report.md, evidence.geojson
 """
@@ -32,7 +34,10 @@ def default_folder(record: RunRecord, resume: bool) -> Path:
 
     With `resume`, the last of these that exists; where none does, the run starts from its beginning.
     """
-    asked = [record.question, record.options, record.model.fingerprint, record.seed, record.settings.mpp]
+    settings = record.settings
+    asked = [record.question, record.options, record.model.fingerprint, record.seed, settings.mpp]
+    # Only where they are set: runs made before they existed keep their names.
+    asked += [settings.profile] * (settings.profile is not None) + [settings.votes] * (settings.votes > 1)
     digest = hashlib.sha256(json.dumps([*asked, record.slide.id]).encode()).hexdigest()[:8]
     base = Path.cwd() / RUNS / f"{record.slide.name}-{digest}"
     number, folder, before = 1, base, base
@@ -92,7 +97,7 @@ def differences(before: RunRecord, now: RunRecord) -> list[str]:
     """What keeps `now` from being a continuation of `before`, one clause each."""
 
     def facts(record: RunRecord) -> dict[str, object]:
-        slide = record.slide
+        slide, beside = record.slide, record.slide_model
         size, mpp = None, None
         if isinstance(slide, SlideRecord):
             size, mpp = (slide.width, slide.height), slide.mpp
@@ -103,6 +108,7 @@ def differences(before: RunRecord, now: RunRecord) -> list[str]:
             "the question": record.question,
             "the options": record.options,
             "the model": (record.model.name, record.model.fingerprint),
+            "the slide model": beside and (beside.name, beside.fingerprint),
             "the seed": record.seed,
             **{f"--{name.replace('_', '-')}": value for name, value in record.settings},
         }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,27 +16,40 @@ from agent.follow import follow
 from agent.journal import Journal
 from agent.navigators.search import SearchNavigator
 from agent.navigators.single import SlideNavigator
-from agent.records import Answer, ModelRecord, RunRecord, SlideRecord, Step, TokensRecord
-from agent.request import Request, checked
+from agent.open_models import frame_for, model_records, open_local, opened
+from agent.people import Control
+from agent.records import Answer, RunRecord, Settings, SlideRecord, Step, TokensRecord
+from agent.request import LOCAL_MODEL, Request, checked
 from agent.runs import choose_folder, open_run
 from agent.state import AgentContext, Meter
+from core_model.errors import RunError
 
 if TYPE_CHECKING:
     from agent.navigators.base import Navigator
     from core_model.extract import Progress
     from core_model.slide import Slide
+    from tools.render import Frame
 
 CACHE_VARIABLE = "GIANT_CACHE"
 
 
 def ask(slide: str | Path | Slide, question: str, **options: Any) -> Answer:
-    """The answer to `question` about `slide`; takes the options of `stream` and drops the steps."""
+    """The answer to `question` about `slide`; takes the options of `stream` and drops the steps.
+
+    Raises `RunError` where the run was paused by its `control`.
+    """
+    control = options.get("control") or Control()
     answer = None
-    for item in stream(slide, question, **options):
+    for item in stream(slide, question, **{**options, "control": control}):
         answer = item if isinstance(item, Answer) else None
     if answer is None:
-        raise AssertionError("a run ends in an answer or raises")
+        raise paused(control)
     return answer
+
+
+def paused(control: Control) -> RunError:
+    """What a paused run has in place of an answer."""
+    return RunError("the run is paused", where=control.run, fix="Ask the same again with resume to go on")
 
 
 def stream(
@@ -44,17 +57,22 @@ def stream(
     question: str,
     *,
     options: Sequence[str] | None = None,
-    model: Any = "mini",
+    model: Any = LOCAL_MODEL,
+    slide_model: Any = LOCAL_MODEL,
     mpp: float | None = None,
     mode: str = "agent",
-    navigator: str = "search",
-    max_steps: int = 16,
+    navigator: str | None = None,
+    profile: str | None = None,
+    votes: int = 1,
+    max_steps: int | None = None,
     max_cost: float | None = None,
+    prices: str | Path | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
     base_url: str | None = None,
     bits: int | None = None,
+    control: Control | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Step | Answer]:
     """Ask, yielding each step as it happens and the answer at the end.
@@ -64,7 +82,13 @@ def stream(
     are the answer. `model` is a name, a checkpoint folder or a loaded model; `bits` (4 or 8) packs its
     weights. `out` is the run folder (default: giant-runs/… in the working folder); `resume` continues the
     run that is there at its last step and yields the steps from there on, or starts it where there is none.
-    `progress` is told how many tiles are encoded.
+    `control` takes part in the run: a paused one ends without an answer. `progress` is told how many tiles
+    are encoded.
+
+    With `provider:name` as `model` a chat model looks around: `profile` says how ("survey", or "giant" as
+    published), `base_url` on which server, `max_cost` for how many USD by `prices` (a file over our own
+    table), and `slide_model` is the local model that it may consult. A step is yielded again when the model
+    has put into words what it showed.
 
     Raises `UsageError` at once; other `GiantError`s while it is iterated.
     """
@@ -73,18 +97,22 @@ def stream(
         question,
         options=options,
         model=model,
+        slide_model=slide_model,
         mpp=mpp,
         mode=mode,
         navigator=navigator,
+        profile=profile,
+        votes=votes,
         max_steps=max_steps,
         max_cost=max_cost,
+        prices=prices,
         seed=seed,
         out=out,
         resume=resume,
         base_url=base_url,
         bits=bits,
     )
-    return _run(request, progress)
+    return _run(request, control, progress)
 
 
 def cache_folder() -> Path:
@@ -96,46 +124,62 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "giant"
 
 
-def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | None) -> Any:
+def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | None, frame: Frame) -> Any:
     """The tools, bound to this slide and model, with the feature cache."""
     from core_model.features import FeatureStore
     from tools.toolbox import Toolbox
 
-    return Toolbox(slide, model, store=FeatureStore(cache_folder()), folder=folder, progress=progress)
+    store = FeatureStore(cache_folder())
+    return Toolbox(slide, model, store=store, folder=folder, progress=progress, frame=frame)
 
 
-def navigator_for(mode: str) -> Navigator:
+def navigator_for(settings: Settings) -> Navigator:
     """Who decides where to look."""
-    return SlideNavigator() if mode == "slide" else SearchNavigator()
+    if settings.navigator == "chat":
+        from agent.navigators.chat import ChatNavigator
+
+        return ChatNavigator(settings.profile)
+    return SlideNavigator() if settings.mode == "slide" else SearchNavigator()
 
 
-def _run(request: Request, progress: Progress | None) -> Iterator[Step | Answer]:
+def _run(request: Request, control: Control | None, progress: Progress | None) -> Iterator[Step | Answer]:
     started = time.perf_counter()
     with ExitStack() as stack:
         if request.tokens is not None:
             yield _read_tokens(request, request.tokens, started)
             return
-        slide = _open_slide(request, stack)
-        model = _open_model(request)
-        record = run_record(request, _described(slide), model)
-        folder = choose_folder(record, request.out, request.resume)
-        toolbox = open_toolbox(slide, model, folder, progress)
-        record = record.model_copy(  # a slide without tissue is refused here, before anything is written
-            update={"slide": _described(slide, _mm2(toolbox))}
-        )
-        record = stack.enter_context(open_run(folder, record, request.resume))
+        yield from _look_around(opened(request, stack), control, progress, started)
+
+
+def _look_around(
+    request: Request, control: Control | None, progress: Progress | None, started: float
+) -> Iterator[Step | Answer]:
+    """One run of a request that is open; the folder is this process's until the run ends or is left."""
+    slide, settings = request.slide, request.settings
+    model = request.slide_model if request.chats else request.model
+    record = run_record(request, _described(slide))
+    folder = choose_folder(record, request.out, request.resume)
+    toolbox = open_toolbox(slide, model, folder, progress, frame_for(request))
+    record = record.model_copy(  # a slide without tissue is refused here, before anything is written
+        update={"slide": _described(slide, _mm2(toolbox))}
+    )
+    with open_run(folder, record, request.resume) as record:
+        if control is not None:
+            control.run = folder
         context = AgentContext(
             slide=slide,
             model=model,
             toolbox=toolbox,
-            navigator=navigator_for(request.settings.mode),
+            navigator=navigator_for(settings),
             folder=folder,
-            mode=request.settings.mode,
+            mode=settings.mode,
             meter=Meter(model, started),
             journal=Journal(folder),
-            name=model.name,
+            name=record.model.name,
             run_id=record.id,
-            max_cost=request.settings.max_cost,
+            chat=request.model if request.chats else None,
+            max_cost=settings.max_cost,
+            control=control,
         )
         yield from follow(record, context)
 
@@ -145,25 +189,27 @@ def _read_tokens(request: Request, path: Path, started: float) -> Answer:
     from agent.from_tokens import answer_from_tokens
     from core_model.slide_features import open_slide_tokens
 
-    model = _open_model(request)
+    model = open_local(request.model, request)
     seen = open_slide_tokens(path, model.config.n_tokens, model.config.feature_dim)
     n, channels = seen.tokens.shape
     about = TokensRecord(id=seen.id, name=seen.name, tokens=n, channels=channels)
-    record = run_record(request, about, model)
+    record = run_record(replace(request, model=model), about)
     folder = choose_folder(record, request.out, request.resume)
     with open_run(folder, record, request.resume) as record:
         return answer_from_tokens(record, folder, seen, model, Meter(model, started))
 
 
-def run_record(request: Request, slide: SlideRecord | TokensRecord, model: Any) -> RunRecord:
-    """What this run is, for `run.json`."""
+def run_record(request: Request, slide: SlideRecord | TokensRecord) -> RunRecord:
+    """What this run is, for `run.json`. The models of the request are open."""
+    answering, beside = model_records(request)
     return RunRecord(
         id=uuid.uuid4().hex,
         giant=giant_version(),
         question=request.question,
         options=request.options,
         seed=request.seed,
-        model=ModelRecord(name=model.name, version=model.version, fingerprint=fingerprint(model)),
+        model=answering,
+        slide_model=beside,
         slide=slide,
         settings=request.settings,
     )
@@ -182,46 +228,12 @@ def _described(slide: Slide, tissue_mm2: float | None = None) -> SlideRecord:
     )
 
 
-def fingerprint(model: Any) -> str:
-    """What tells these weights from others: a digest of the checkpoint's manifest, which lists all files'.
-
-    A model that comes from no checkpoint folder says its own `fingerprint`.
-    """
-    if hasattr(model, "fingerprint"):
-        return str(model.fingerprint)
-    return hashlib.sha256((Path(model.folder) / "manifest.json").read_bytes()).hexdigest()[:16]
-
-
 def giant_version() -> str:
     """Version of the installed package; "source" where it runs without being installed."""
     try:
         return version("giant-pathology")
     except PackageNotFoundError:
         return "source"
-
-
-def _open_slide(request: Request, stack: ExitStack) -> Slide:
-    from core_model.slide import open_slide
-
-    if isinstance(request.slide, str | Path):
-        return stack.enter_context(open_slide(request.slide, request.settings.mpp))
-    return request.slide
-
-
-def _open_model(request: Request) -> Any:
-    """The model, with every part that this run needs."""
-    model = request.model
-    if isinstance(model, str | Path):
-        from core_model import load_model
-
-        model = load_model(model, bits=request.settings.bits)
-    needed = ["llava"] if request.tokens else ["tile_encoder", "slide_encoder", "llava"]
-    if request.settings.mode == "agent":
-        needed.append("alignment")
-    if hasattr(model, "need"):  # anything with the methods of a run is a model; ours may lack parts
-        for part in needed:
-            model.need(part)
-    return model
 
 
 def _mm2(toolbox: Any) -> float:

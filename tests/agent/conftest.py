@@ -42,7 +42,9 @@ def run_agent(
         slide = given.pop("slide", None) or fakes.fake_slide()
         given.setdefault("model", fakes.FakeModel())
 
-        def open_toolbox(slide: Any, model: Any, folder: Path, progress: Any) -> fakes.FakeToolbox:
+        def open_toolbox(
+            slide: Any, model: Any, folder: Path, progress: Any, frame: Any
+        ) -> fakes.FakeToolbox:
             return fakes.FakeToolbox(slide, model, folder, **tools)
 
         monkeypatch.setattr(session, "open_toolbox", open_toolbox)

@@ -67,7 +67,7 @@ def run(folder: Path, way: tuple[str, str, int] | None, resume: bool, options: l
         if what == "report":
             die()
 
-    def toolbox(slide: Any, model: Any, folder: Path, progress: Any) -> fakes.FakeToolbox:
+    def toolbox(slide: Any, model: Any, folder: Path, progress: Any, frame: Any) -> fakes.FakeToolbox:
         boxes.append(fakes.FakeToolbox(slide, model, folder, hook=hook))
         return boxes[0]
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import agent
+from agent.records import Settings
+from agent.request import checked
 from core_model.errors import UsageError
+
+CHAT: dict[str, Any] = {"model": "openai:gpt-5"}
 
 
 @pytest.mark.parametrize(
@@ -32,9 +37,24 @@ from core_model.errors import UsageError
         ("grade?", {"max_cost": -1.0}, "spending limit"),
         ("grade?", {"mode": "thumbnail"}, "modes agent and slide"),
         ("grade?", {"mode": "joint"}, "modes agent and slide"),
-        ("grade?", {"navigator": "chat"}, "search navigator"),
-        ("grade?", {"model": "openai:gpt-5"}, "local model"),
-        ("grade?", {"base_url": "http://127.0.0.1:1"}, "local model"),
+        ("grade?", {"navigator": "telepathy"}, "search or chat"),
+        ("grade?", {"navigator": "chat"}, "--model provider:name"),
+        ("grade?", {"navigator": "chat", "model": "openai:"}, "--model provider:name"),
+        ("grade?", {"base_url": "http://127.0.0.1:1"}, "--base-url is for chat models"),
+        ("grade?", {"profile": "giant"}, "--profile is for chat models"),
+        ("grade?", {"prices": "prices.json"}, "--prices is for chat models"),
+        ("grade?", {"slide_model": "folder"}, "--slide-model is for chat models"),
+        ("grade?", {**CHAT, "navigator": "search"}, "Leave out --navigator search"),
+        ("grade?", {**CHAT, "mode": "slide"}, "no mode 'slide'"),
+        ("grade?", {**CHAT, "mode": "patches"}, "modes agent and slide"),
+        ("grade?", {**CHAT, "profile": "guess"}, "survey or giant"),
+        ("grade?", {**CHAT, "base_url": "ftp://host"}, "no http or https URL"),
+        ("grade?", {**CHAT, "base_url": "http://"}, "no http or https URL"),
+        ("grade?", {**CHAT, "base_url": "http://[::1"}, "no URL"),
+        ("grade?", {**CHAT, "base_url": "http://host:99999"}, "no URL"),
+        ("grade?", {**CHAT, "max_steps": 0}, "0 steps"),
+        ("grade?", {"votes": 0}, "0 votes"),
+        ("grade?", {"votes": 3, "mode": "slide"}, "every vote"),
     ],
 )
 def test_refused(
@@ -46,3 +66,38 @@ def test_refused(
     assert "\n" not in str(refused.value)
     assert refused.value.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["me:hunter2@host", "me@host", "host/v1?key=hunter2", "host/v1#hunter2"])
+def test_a_url_with_a_secret_in_it_is_refused_and_not_repeated(where: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="environment") as refused:
+        agent.stream(tmp_path / "absent.svs", "grade?", **CHAT, base_url=f"https://{where}")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_settings_follow_the_model() -> None:
+    def settings(**given: Any) -> Settings:
+        names = inspect.signature(checked).parameters
+        neutral = dict.fromkeys(list(names)[2:], None)
+        neutral |= {"model": "mini", "slide_model": "mini", "mode": "agent", "votes": 1, "seed": 0}
+        return checked("a.svs", "grade?", **{**neutral, **given}).settings
+
+    local, survey, giant = settings(), settings(**CHAT), settings(**CHAT, profile="giant", votes=5)
+    assert (local.navigator, local.profile, local.max_steps) == ("search", None, 16)
+    assert (survey.navigator, survey.profile, survey.max_steps) == ("chat", "survey", 20)
+    assert (giant.navigator, giant.profile, giant.max_steps, giant.votes) == ("chat", "giant", 20, 5)
+    assert settings(**CHAT, max_steps=7, base_url="http://127.0.0.1:8000/v1").max_steps == 7
+
+
+def test_settings_of_runs_made_before_chat_models_are_those_of_today() -> None:
+    before = {
+        "mode": "agent",
+        "navigator": "search",
+        "max_steps": 16,
+        "max_cost": None,
+        "mpp": 0.5,
+        "bits": None,
+    }
+    assert Settings.model_validate(before) == Settings(
+        mode="agent", navigator="search", max_steps=16, mpp=0.5
+    )
