@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from core_model.slide import Box
 from tools.records import AskRegionArgs, Observation
 from tools.render import shown_mpp
 
@@ -22,15 +21,16 @@ def ask_region(toolbox: Toolbox, args: AskRegionArgs) -> Observation:
         text = f"No encoded tissue lies in box {tuple(box)}.{_failures(tiles)}"
         return Observation(tool="ask_region", ok=False, text=text, box=box, data={"tiles": 0})
     text, data = _answer(toolbox.model, tiles, args)
-    mpp = shown_mpp(slide, box, slide.mpp)
-    return Observation(
-        tool="ask_region",
-        text=f"{text}{_failures(tiles)}",
-        box=box,
-        mpp=mpp,
-        image=_picture(toolbox, box, mpp),
-        data={"tiles": len(tiles), "unreadable_tiles": len(tiles.failed), **data},
-    )
+    mpp = shown_mpp(slide, box, slide.mpp, toolbox.frame.max_px)
+    about = {
+        "tiles": len(tiles),
+        "unreadable_tiles": len(tiles.failed),
+        "read_mpp": slide.effective_mpp(toolbox.model.tile_encoder.mpp),
+        **data,
+    }
+    # For whoever checks the answer; parts that do not decode are hatched.
+    picture = slide.survey(box, mpp).shown()
+    return toolbox.shown("ask_region", f"{text}{_failures(tiles)}", picture, box, mpp, about)
 
 
 def _answer(model: Any, tiles: TileFeatures, args: AskRegionArgs) -> tuple[str, dict[str, Any]]:
@@ -41,11 +41,6 @@ def _answer(model: Any, tiles: TileFeatures, args: AskRegionArgs) -> tuple[str, 
     options = {option: float(p) for option, p in zip(args.options, scores, strict=True)}
     best = max(options, key=options.__getitem__)
     return f"{best} (p={options[best]:.2f}).", {"answer": best, "options": options}
-
-
-def _picture(toolbox: Toolbox, box: Box, mpp: float) -> str | None:
-    """The box for whoever checks the answer; parts that do not decode are hatched."""
-    return toolbox.keep("ask_region", toolbox.slide.survey(box, mpp).shown(), box, mpp)
 
 
 def _failures(tiles: TileFeatures) -> str:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from core_model.slide import magnification
 from tools.records import Observation, OverviewArgs
-from tools.render import MAX_PX
 
 if TYPE_CHECKING:
     from tools.toolbox import Toolbox
@@ -16,9 +15,9 @@ MAX_PIECES = 8
 
 
 def overview(toolbox: Toolbox, args: OverviewArgs) -> Observation:
-    """Show the slide with its long side at most 1000 px and say where tissue lies."""
+    """Show the slide with its long side as the frame allows and say where tissue lies."""
     slide, tissue = toolbox.slide, toolbox.tissue
-    seen = slide.survey(mpp=slide.overview_mpp(MAX_PX))
+    seen = slide.survey(mpp=slide.overview_mpp(toolbox.frame.max_px))
     pieces, unreadable = tissue.boxes(), seen.unreadable
     width_mm, height_mm = slide.width * slide.mpp / 1000, slide.height * slide.mpp / 1000
     named = "; ".join(str(tuple(box)) for box in pieces[:MAX_PIECES])
@@ -36,16 +35,10 @@ def overview(toolbox: Toolbox, args: OverviewArgs) -> Observation:
             f" {'; '.join(str(tuple(box)) for box in unreadable[:MAX_PIECES])}."
         )
     toolbox.last_shown = (slide.box, seen.mpp)
-    return Observation(
-        tool="overview",
-        text=text,
-        box=slide.box,
-        mpp=seen.mpp,
-        image=toolbox.keep("overview", seen.shown(), slide.box, seen.mpp),
-        data={
-            "tissue_share": round(float(tissue.mask.mean()), 4),
-            "tissue_mm2": round(tissue.area_mm2, 4),
-            "pieces": [list(box) for box in pieces],
-            "unreadable": [list(box) for box in unreadable],
-        },
-    )
+    data = {
+        "tissue_share": round(float(tissue.mask.mean()), 4),
+        "tissue_mm2": round(tissue.area_mm2, 4),
+        "pieces": [list(box) for box in pieces],
+        "unreadable": [list(box) for box in unreadable],
+    }
+    return toolbox.shown("overview", text, seen.shown(), slide.box, seen.mpp, data)

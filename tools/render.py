@@ -1,9 +1,11 @@
-"""Drawing for people and vision models: a caption with scale bar, numbered boxes, JPEG files."""
+"""Drawing for people and vision models: caption with scale bar, axis guides, numbered boxes, JPEG files."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -11,6 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from core_model.atomic import replacing
 from core_model.errors import RunError
 from core_model.slide import Box, Slide, magnification
+from tools.guides import Guides, Unit, with_guides
+from tools.records import Observation
 
 MAX_PX = 1000
 """Long side of a region shown, without its caption."""
@@ -23,6 +27,21 @@ MIN_WIDTH = 300
 """A caption needs this much; a narrower region gets white beside it, never stretched."""
 
 INK, PAPER, MARK = (20, 20, 20), (255, 255, 255), (0, 90, 200)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How regions are put into images. The image kept is the one a vision model is sent, to the byte."""
+
+    max_px: int = MAX_PX
+    """Long side of the tissue shown, without caption."""
+    guides: Guides | None = None
+    """Axis guides: "lines" across the image, "ticks" at its edges, or none."""
+    unit: Unit = "level0"
+    """What guides count. level0: px of the slide. resized: px of the image. relative: 0 to 1000 of the
+    image's width and height, caption and padding included: for a model all of it is the image."""
+    multiple: int = 1
+    """Width and height of the image are multiples of this; white is added on the right and below."""
 
 
 def shown_mpp(slide: Slide, box: Box, mpp: float, max_px: int = MAX_PX) -> float:
@@ -58,6 +77,43 @@ def captioned(image: Image.Image, box: Box, slide_mpp: float, mpp: float) -> Ima
     for line, text in enumerate(lines):
         draw.text((left, image.height + 2 + 15 * line), text, fill=INK, font=font)
     return canvas
+
+
+def framed(image: Image.Image, box: Box, slide_mpp: float, mpp: float, frame: Frame) -> Image.Image:
+    """A region as it is kept and sent: guides on it, caption below, padded. Tissue starts at its top left."""
+    sheet = captioned(image, box, slide_mpp, mpp)
+    size = (_up(sheet.width, frame.multiple), _up(sheet.height, frame.multiple))
+    if frame.guides is not None:
+        sheet.paste(with_guides(image, box, frame.guides, frame.unit, size), (0, 0))
+    if size == sheet.size:
+        return sheet
+    padded = Image.new("RGB", size, PAPER)
+    padded.paste(sheet, (0, 0))
+    return padded
+
+
+def _up(px: int, multiple: int) -> int:
+    return -(-px // multiple) * multiple
+
+
+def pixels_sha256(image: Image.Image) -> str:
+    """Hash of an image's size and RGB values: equal for the same pixels, whatever file they are in."""
+    rgb = image.convert("RGB")
+    digest = hashlib.sha256(f"{rgb.width}x{rgb.height} RGB\n".encode())
+    digest.update(rgb.tobytes())
+    return digest.hexdigest()
+
+
+def read_again(slide: Slide, seen: Observation) -> Image.Image:
+    """The region of a recorded observation, read from the slide in the same way as then.
+
+    Raises `RunError` where the observation shows no region, and what reading a slide raises.
+    """
+    if seen.box is None or seen.mpp is None:
+        raise RunError(f"an observation of {seen.tool} shows no region", where=slide.name)
+    if seen.tool in ("overview", "ask_region"):
+        return slide.survey(seen.box, seen.mpp).shown()
+    return slide.read(seen.box, seen.mpp)
 
 
 def numbered_boxes(

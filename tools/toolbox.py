@@ -18,7 +18,7 @@ from tools.ask_region import ask_region
 from tools.overview import overview
 from tools.pan import pan
 from tools.records import AskRegionArgs, Observation, OverviewArgs, PanArgs, RetrieveArgs, ZoomArgs
-from tools.render import captioned, save_jpeg
+from tools.render import Frame, framed, pixels_sha256, save_jpeg
 from tools.retrieve import retrieve
 from tools.zoom import zoom
 
@@ -70,8 +70,11 @@ class Toolbox:
         store: FeatureStore | None = None,
         folder: str | Path | None = None,
         progress: Progress | None = None,
+        frame: Frame = Frame(),  # noqa: B008 - frozen
     ) -> None:
         self.slide, self.model = slide, model
+        self.frame = frame
+        """How regions are put into images."""
         self.folder = Path(folder) if folder is not None else None
         self.last_shown: tuple[Box, float] | None = None
         """Box and resolution that `pan` starts from. Whoever resumes a run sets it again."""
@@ -140,13 +143,27 @@ class Toolbox:
         """Share of tissue area shown at `mpp` or finer by `seen`: boxes, each with its image's mpp."""
         return self.tissue.covered(box for box, shown in seen if shown <= mpp * 1.01)
 
-    def keep(self, tool: str, image: Image.Image, box: Box, mpp: float) -> str | None:
-        """Save a region with its caption; its path relative to the run folder. Same look, same name."""
-        if self.folder is None:
-            return None
-        name = f"regions/{tool}-{box.x}-{box.y}-{box.w}-{box.h}-{mpp:.4g}um.jpg"
-        save_jpeg(captioned(image, box, self.slide.mpp, mpp), self.folder / name)
-        return name
+    def shown(
+        self, tool: str, text: str, image: Image.Image, box: Box, mpp: float, data: Mapping[str, Any]
+    ) -> Observation:
+        """The observation of a region. Its image is kept, where there is a folder; same look, same name."""
+        name = pixels = written = None
+        if self.folder is not None:
+            name = f"regions/{tool}-{box.x}-{box.y}-{box.w}-{box.h}-{mpp:.4g}um.jpg"
+            path = self.folder / name
+            save_jpeg(framed(image, box, self.slide.mpp, mpp, self.frame), path)
+            written = hashlib.sha256(path.read_bytes()).hexdigest()
+            pixels = pixels_sha256(image)
+        return Observation(
+            tool=tool,
+            text=text,
+            box=box,
+            mpp=mpp,
+            image=name,
+            pixels_sha256=pixels,
+            image_sha256=written,
+            data={**data, "width_px": image.width, "height_px": image.height},
+        )
 
     def _make_index(self, space: Space) -> TileIndex:
         from tools.index import TileIndex

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from core_model.errors import RegionUnreadable
 from core_model.slide import Box, magnification
 from tools.records import Observation, ZoomArgs
-from tools.render import MAX_PX, shown_mpp
+from tools.render import shown_mpp
 
 if TYPE_CHECKING:
     from tools.toolbox import Toolbox
 
 
 def zoom(toolbox: Toolbox, args: ZoomArgs) -> Observation:
-    """Show `args.box` at `args.mpp`, or as near as the slide and 1000 px of long side allow."""
+    """Show `args.box` at `args.mpp`, or as near as the slide and the frame's long side allow."""
     return show(toolbox, "zoom", args.box, args.mpp)
 
 
@@ -22,7 +22,7 @@ def show(toolbox: Toolbox, tool: str, box: Box, wanted: float) -> Observation:
     """What `zoom` and `pan` share: read, keep the image, describe it truly. Raises `BoxError`."""
     slide = toolbox.slide
     slide.check(box)
-    mpp = shown_mpp(slide, box, wanted)
+    mpp = shown_mpp(slide, box, wanted, toolbox.frame.max_px)
     try:
         image = slide.read(box, mpp)
     except RegionUnreadable as error:
@@ -34,23 +34,16 @@ def show(toolbox: Toolbox, tool: str, box: Box, wanted: float) -> Observation:
         f"Box {tuple(box)} in level-0 px, {box.w * um:.4g} x {box.h * um:.4g} µm"
         f" from ({box.x * um:.0f}, {box.y * um:.0f}) µm,"
         f" shown at {mpp:.3g} µm/px ({magnification(mpp):.3g}x) as {image.width} x {image.height} px."
-        f" {_why_not(wanted, mpp, um)}Tissue covers {share:.0%} of it."
+        f" {_why_not(wanted, mpp, um, toolbox.frame.max_px)}Tissue covers {share:.0%} of it."
     )
     toolbox.last_shown = (box, wanted)
-    return Observation(
-        tool=tool,
-        text=text,
-        box=box,
-        mpp=mpp,
-        image=toolbox.keep(tool, image, box, mpp),
-        data={"tissue_share": round(share, 4), "width_px": image.width, "height_px": image.height},
-    )
+    return toolbox.shown(tool, text, image, box, mpp, {"tissue_share": round(share, 4)})
 
 
-def _why_not(wanted: float, shown: float, finest: float) -> str:
+def _why_not(wanted: float, shown: float, finest: float, max_px: int) -> str:
     """Why the resolution differs from the one asked for; empty where it does not."""
     if shown <= wanted * 1.001:
         return ""
     if shown > finest * 1.001:
-        return f"{wanted:.3g} µm/px was asked for, but a region's long side is at most {MAX_PX} px. "
+        return f"{wanted:.3g} µm/px was asked for, but a region's long side is at most {max_px} px. "
     return f"{wanted:.3g} µm/px was asked for, but the slide has no finer than {finest:.3g}. "

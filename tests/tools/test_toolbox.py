@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from core_model.errors import SlideError
 from core_model.features import FeatureStore
 from core_model.slide import Box, Slide, open_slide
 from tools import Observation, Toolbox
-from tools.render import MAX_PX, STRIP_PX
+from tools.render import MAX_PX, STRIP_PX, Frame, pixels_sha256, read_again
 
 PINK, PURPLE = Box(128, 128, 384, 512), Box(512, 128, 384, 512)
 GLASS = Box(0, 0, 100, 100)
@@ -110,6 +111,29 @@ def test_without_a_folder_nothing_is_written(slide: Slide, model: Any, tmp_path:
     assert seen.ok
     assert seen.image is None
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_region_can_be_read_again(toolbox: Toolbox, slide: Slide) -> None:
+    looks = [toolbox.overview(), toolbox.zoom(PINK, 0.7), toolbox.pan("right"), toolbox.ask_region(PINK, "?")]
+    for seen in looks:
+        assert toolbox.folder is not None
+        assert seen.image is not None
+        again = read_again(slide, seen)
+        assert pixels_sha256(again) == seen.pixels_sha256
+        assert hashlib.sha256((toolbox.folder / seen.image).read_bytes()).hexdigest() == seen.image_sha256
+        assert (seen.data["width_px"], seen.data["height_px"]) == again.size
+    assert looks[1].pixels_sha256 != looks[2].pixels_sha256
+
+
+def test_guides_are_in_the_image_and_not_in_its_hash(slide: Slide, model: Any, tmp_path: Path) -> None:
+    frame = Frame(max_px=500, guides="ticks", multiple=28)
+    plain = Toolbox(slide, model, folder=tmp_path / "a", frame=Frame(max_px=500)).zoom(PINK, 0.5)
+    guided = Toolbox(slide, model, folder=tmp_path / "b", frame=frame).zoom(PINK, 0.5)
+    assert max(guided.data["width_px"], guided.data["height_px"]) == 500
+    assert plain.pixels_sha256 == guided.pixels_sha256
+    assert plain.image_sha256 != guided.image_sha256
+    with Image.open(tmp_path / "b" / str(guided.image)) as image:
+        assert image.width % 28 == image.height % 28 == 0
 
 
 # --- pan -----------------------------------------------------------------------------------------------
