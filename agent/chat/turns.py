@@ -1,0 +1,98 @@
+"""What a chat model said, turn by turn, as the state keeps it, and what became of each call it made.
+
+A turn knows how many steps there were when it was said. The steps up to the next turn are its own, and each
+is held against the calls of the turn in order, so that which call became which step needs no writing down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from agent.records import Action, Record, Step
+
+PATIENCE = 3
+"""Turns in a row that bring nothing new before the model is told to answer."""
+
+
+class Call(Record):
+    """A call that the model made in a turn."""
+
+    id: str
+    name: str
+    action: Action | None
+    """What it means; None where it is not to be made."""
+    note: str = ""
+    """Why it was not made, to be told to the model."""
+
+
+class Turn(Record):
+    """One reply of the model, or (without words) a plan of the navigator's own."""
+
+    name: str
+    before: int
+    """Steps made when it was said."""
+    hints: int = 0
+    """Hints of a person told by then."""
+    message: str | None = None
+    """The message as it came, as JSON text; None where it cannot go back to a provider as it is."""
+    text: str = ""
+    """What goes back in its place then."""
+    calls: list[Call] = []
+    told: str = ""
+    """What was wrong with it, told to the model."""
+    final: dict[str, Any] | None = None
+    """The arguments of `answer` where the turn gives one."""
+    refusal: str = ""
+    """The words of a refusal."""
+    planned: bool = False
+    """Whether the navigator planned it and no model said it."""
+
+
+class Share(NamedTuple):
+    """A turn with the steps that came of it."""
+
+    turn: Turn
+    made: Mapping[int, Step]
+    """Position of a call in the turn to the step it became."""
+    others: Sequence[Step]
+    """Steps of that time that no call of the turn asked for: a person did, or the navigator."""
+    steps: Sequence[Step]
+    """Both, in order."""
+
+
+def turns_of(state: Mapping[str, Any]) -> list[Turn]:
+    """The turns so far, as records."""
+    return [Turn.model_validate(turn) for turn in state.get("turns", [])]
+
+
+def shares(turns: Sequence[Turn], steps: Sequence[Step]) -> list[Share]:
+    """The steps that came of each turn."""
+    ends = [turn.before for turn in turns[1:]] + [len(steps)]
+    return [_share(turn, steps[turn.before : end]) for turn, end in zip(turns, ends, strict=True)]
+
+
+def _share(turn: Turn, steps: Sequence[Step]) -> Share:
+    made: dict[int, Step] = {}
+    others = []
+    for step in steps:
+        first = max(made, default=-1) + 1
+        found = (i for i in range(first, len(turn.calls)) if turn.calls[i].action == step.action)
+        place = next(found, None)
+        if place is None:
+            others.append(step)
+        else:
+            made[place] = step
+    return Share(turn, made, others, steps)
+
+
+def barren(turns: Sequence[Turn], steps: Sequence[Step], hints: int) -> int:
+    """How many of the last turns in a row brought nothing new: no step that succeeded, no hint."""
+    count = 0
+    for share in reversed(shares(turns, steps)):
+        if share.turn.planned or any(step.observation.ok for step in share.steps):
+            break
+        if share.turn.hints < hints:
+            break
+        count, hints = count + 1, share.turn.hints
+    return count
