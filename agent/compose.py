@@ -52,7 +52,7 @@ def _weighed(posterior: Posterior, looks: Looks, state: AgentState, context: Age
     winner = ranked(posterior)[0]
     sure = confidence(winner, state)
     evidence = _cite_asked(looks, state)
-    least = context.model.config.calibration.abstain_below
+    least = context.weights.abstain_below
     if sure < least:
         why = (
             f"the leading answer, '{winner.name}', has confidence {sure:.2f}, below the {least:.2f} required"

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 LEVELS = (0.5, 2.0, 8.0)
 """Resolutions reported, µm/px: cells, architecture, overview."""
+SAME = 1.01
+"""Two resolutions within this factor are one: scanners at 20x write .499 or .504 µm/px."""
 
 
 def coverage(context: AgentContext, steps: Sequence[Step]) -> dict[str, float]:
@@ -20,7 +22,10 @@ def coverage(context: AgentContext, steps: Sequence[Step]) -> dict[str, float]:
         for step in steps
         if step.observation.image is not None and step.observation.box and step.observation.mpp
     ]
-    return {str(level): round(float(context.toolbox.coverage(seen, level)), 4) for level in LEVELS}
+    return {
+        str(level): round(context.tissue.covered(box for box, mpp in seen if mpp <= level * SAME), 4)
+        for level in LEVELS
+    }
 
 
 def coverage_in_words(shares: Mapping[str, float]) -> str:

@@ -19,6 +19,14 @@ BOXES_NAMED = 20
 
 
 def familiarity(context: AgentContext, question: str, options: list[str] | None) -> Familiarity:
+    """What was found once and is kept in the journal; `_compared` finds it."""
+    known: Familiarity = context.journal.once(
+        "familiarity", "slide", lambda: _compared(context, question, options)
+    )
+    return known
+
+
+def _compared(context: AgentContext, question: str, options: list[str] | None) -> Familiarity:
     """Compute the slide's features where they are not cached, and compare with what training saw."""
     features = context.toolbox.features
     known = len(features) >= LEAST_TILES

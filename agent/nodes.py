@@ -68,21 +68,21 @@ def confirm(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
     The run waits here. Nothing comes before the wait, because LangGraph runs the node again from its start.
     """
     context, action, moment = runtime.context, pending_of(state), state.get("moments", 0)
-    said = people.heard(context.journal, moment)
+    said = people.heard(context.journal, moment, people.CONFIRM)
     if not said and (context.control is None or context.control.confirm is None):
-        return {"moments": moment + 1}  # confirmed before, and now resumed without a person
+        return {}  # confirmed before, and now resumed without a person
     if not said:
         number = len(state.get("steps", [])) + 1
         reply = interrupt({"action": action.model_dump(mode="json"), "step": number})
         said = [people.Said.model_validate(reply)]
-        people.keep(context.journal, moment, said)
-    return {"moments": moment + 1, **_obeyed(said[-1], state, context), "spent": context.meter.lap()}
+        people.keep(context.journal, moment, said, people.CONFIRM)
+    return {**_obeyed(said[-1], state, context), "spent": context.meter.lap()}
 
 
 def person_takes_part(context: AgentContext) -> bool:
     """Whether a person confirms looks, now or (in a replay) when the run was made."""
     asked = context.control is not None and context.control.confirm is not None
-    return asked or context.journal.has(people.KIND)
+    return asked or context.journal.has(people.CONFIRM)
 
 
 def _heard(state: AgentState, context: AgentContext) -> tuple[Decided | None, Updates]:

@@ -1,14 +1,15 @@
 """What a person says while a run goes on: go there, look at this instead, think of that, stop.
 
 Everything a person said is kept in the journal under the moment of the run at which it was heard (every
-decision and every confirmation is one), so a resumed run does not ask again and a replay hears the same.
+decision is one), so a resumed run does not ask again and a replay hears the same. What was said before a
+decision and what was said to it have names of their own: moments count alike whether or not anyone confirms.
 `Control` is the handle by which a program or a terminal takes part.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +17,14 @@ from pydantic import model_validator
 
 from agent.journal import Journal
 from agent.records import Action, Record
+from core_model.errors import UsageError
+from core_model.slide import Box
 from tools.records import SolidBox
 
 KIND = "person"
+"""Said before a decision."""
+CONFIRM = "confirm"
+"""Said to a decision."""
 
 
 class Said(Record):
@@ -39,12 +45,28 @@ class Said(Record):
         return self
 
 
-Asker = Callable[[Action, int], Said]
-"""Asked before each look, with the action decided on and the number of its step."""
+Asker = Callable[[Action, int], Said | None]
+"""Asked before each look, with the action decided on and the number of its step; None pauses the run."""
+
+
+def said_before(hints: Sequence[str], look: Sequence[int] | None = None) -> list[Said]:
+    """Hints and a place to look at, as a person says them. Raises `UsageError`."""
+    if not all(hint.strip() for hint in hints):
+        raise UsageError("a hint is empty", fix="Give every --hint a text")
+    said = [Said(do="hint", text=hint) for hint in hints]
+    if look is None:
+        return said
+    box = Box(*look)
+    if min(box.w, box.h) < 1:
+        raise UsageError(f"--look {' '.join(map(str, look))} has no area", fix="Give x y width height")
+    return [*said, Said(do="look", box=box)]
 
 
 class Control:
-    """Takes part in a run from outside: a thread, a notebook, a terminal. Every method returns at once."""
+    """Takes part in one run from outside: a thread, a notebook, a terminal. Every method returns at once.
+
+    A paused run that is resumed takes a new one.
+    """
 
     def __init__(self, confirm: Asker | None = None) -> None:
         self.confirm = confirm
@@ -70,22 +92,24 @@ class Control:
         return self._paused.is_set()
 
     def take(self) -> list[Said]:
-        """What was said and not yet taken."""
+        """What was said and not yet taken, up to the first thing that decides the next move."""
         with self._lock:
-            said, self._said = self._said, []
+            deciding = (n for n, said in enumerate(self._said, 1) if said.do in ("look", "stop"))
+            upto = next(deciding, len(self._said))
+            said, self._said = self._said[:upto], self._said[upto:]
         return said
 
 
-def keep(journal: Journal, moment: int, said: list[Said]) -> None:
+def keep(journal: Journal, moment: int, said: list[Said], kind: str = KIND) -> None:
     """Keep what was said at a moment of the run, after anything kept for it before."""
-    first = len(heard(journal, moment))
+    first = len(heard(journal, moment, kind))
     for number, one in enumerate(said, first + 1):
-        journal.put(KIND, f"{moment:04d}-{number:03d}", one.model_dump(mode="json"))
+        journal.put(kind, f"{moment:04d}-{number:03d}", one.model_dump(mode="json"))
 
 
-def heard(journal: Journal, moment: int) -> list[Said]:
+def heard(journal: Journal, moment: int, kind: str = KIND) -> list[Said]:
     """Everything that was said at a moment, in order."""
     found: list[Said] = []
-    while (value := journal.get(KIND, f"{moment:04d}-{len(found) + 1:03d}")) is not None:
+    while (value := journal.get(kind, f"{moment:04d}-{len(found) + 1:03d}")) is not None:
         found.append(Said.model_validate(value))
     return found

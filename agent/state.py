@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
 from agent.records import Action, Step
 
@@ -40,6 +40,17 @@ class Familiarity(TypedDict):
     """Content words of the question and options that the model never saw."""
     option_words: list[str]
     """Content words of the options."""
+
+
+class Weights(NamedTuple):
+    """Of the slide model's calibration, what an answer is pooled with."""
+
+    slide: float
+    """Weight of what it says of the whole slide."""
+    region: float
+    """Weight of what it says of regions, all together."""
+    abstain_below: float
+    """Least confidence of an answer."""
 
 
 class Spent(TypedDict):
@@ -86,7 +97,7 @@ class AgentState(TypedDict, total=False):
     hints: list[str]
     """What a person asked to consider."""
     moments: int
-    """How often a person could have said something so far: the name under which it is kept."""
+    """How often it was decided what to do: the name under which is kept what a person said then."""
     observed: dict[str, Any] | None
     """The observation of `pending`, with the seconds it took; None until the tool has answered."""
     stop: str | None
@@ -165,9 +176,20 @@ class AgentContext:
 
     @cached_property
     def tissue(self) -> TissueMask:
-        """Where the slide's tissue is."""
-        mask: TissueMask = self.toolbox.tissue
-        return mask
+        """Where the slide's tissue is; kept in the journal, so that a replay measures coverage without it."""
+        from agent.masks import packed, unpacked
+
+        return unpacked(self.journal.once("tissue", "mask", lambda: packed(self.toolbox.tissue)))
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The slide model's calibration, kept in the journal likewise."""
+
+        def read() -> list[float]:
+            found = self.model.config.calibration
+            return [float(found.slide_weight), float(found.region_weight), float(found.abstain_below)]
+
+        return Weights(*self.journal.once("calibration", "model", read))
 
 
 def steps_of(state: AgentState) -> list[Step]:

@@ -78,17 +78,28 @@ def _score(
     if len(hypotheses) == 1:
         return {index: {hypotheses[0]: 1.0} for index in places}
     missing = [index for index in places if index not in known]
+    rows = context.journal.once(
+        "scores", f"{int(_index(state)):04d}", lambda: _rows(missing, places, hypotheses, state, context)
+    )
+    new = {index: dict(zip(hypotheses, row, strict=True)) for index, row in zip(missing, rows, strict=True)}
+    return {index: known[index] if index in known else new[index] for index in places}
+
+
+def _rows(
+    missing: list[str],
+    places: dict[str, Box],
+    hypotheses: list[str],
+    state: AgentState,
+    context: AgentContext,
+) -> list[list[float]]:
+    """What the model gives each hypothesis at each of the `missing` places, as plain numbers."""
     features = context.toolbox.features
     parts = [
         features if places[index] == context.slide.box else features.inside(places[index])
         for index in missing
     ]
-    rows = context.model.score_options_many(parts, state["question"], hypotheses)
-    new = {
-        index: dict(zip(hypotheses, map(float, row), strict=True))
-        for index, row in zip(missing, rows, strict=True)
-    }
-    return {index: known[index] if index in known else new[index] for index in places}
+    rows = context.model.score_options_many(parts, state["question"], hypotheses)  # (missing, hypotheses)
+    return [[float(p) for p in row] for row in rows]
 
 
 def _pooled(scores: Scores, state: AgentState, context: AgentContext) -> Posterior | None:
@@ -96,8 +107,8 @@ def _pooled(scores: Scores, state: AgentState, context: AgentContext) -> Posteri
     whole = Looks(steps_of(state), context.slide.box).whole
     whole_index = str(whole.index) if whole is not None else _index(state)
     regions = [scores[index] for index in sorted(scores, key=int) if index != whole_index]
-    weights = context.model.config.calibration
-    return pool(scores.get(whole_index), regions, weights.slide_weight, weights.region_weight)
+    weights = context.weights
+    return pool(scores.get(whole_index), regions, weights.slide, weights.region)
 
 
 def _found(observation: Observation) -> str:

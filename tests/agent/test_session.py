@@ -244,6 +244,7 @@ def test_a_run_folder_replays_the_run(run_agent: Run, tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         "answer.json",
         "checkpoint.sqlite",
+        "journal",
         "regions",
         "report.md",
         "run.json",

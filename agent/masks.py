@@ -1,0 +1,46 @@
+"""A tissue mask as a journal keeps it: one bit a pixel, compressed, in text."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from typing import Any
+
+import numpy as np
+
+from core_model.slide import Box
+from core_model.tissue import TissueMask
+
+
+def packed(mask: TissueMask) -> dict[str, Any]:
+    """The mask as JSON values."""
+    return {
+        "shape": list(mask.mask.shape),
+        "tissue": _bits(mask.mask),
+        "unknown": _bits(mask.unknown),
+        "mpp": float(mask.mpp),
+        "slide_box": list(mask.slide_box),
+        "slide_mpp": float(mask.slide_mpp),
+    }
+
+
+def unpacked(kept: dict[str, Any]) -> TissueMask:
+    """The mask that `packed` was given."""
+    height, width = kept["shape"]
+    return TissueMask(
+        _mask(kept["tissue"], height, width),
+        _mask(kept["unknown"], height, width),
+        kept["mpp"],
+        Box(*kept["slide_box"]),
+        kept["slide_mpp"],
+    )
+
+
+def _bits(mask: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode("ascii")
+
+
+def _mask(bits: str, height: int, width: int) -> np.ndarray:
+    """Bool (H, W)."""
+    flat = np.frombuffer(zlib.decompress(base64.b64decode(bits)), dtype=np.uint8)
+    return np.unpackbits(flat, count=height * width).reshape(height, width).astype(bool)

@@ -1,0 +1,36 @@
+"""A tissue mask survives the journal, bit for bit and small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.journal import Journal
+from agent.masks import packed, unpacked
+from core_model.slide import Box
+from core_model.tissue import TissueMask
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_a_mask_comes_back_bit_for_bit(height: int, width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tissue, unknown = rng.random((2, height, width)) < 0.4
+    before = TissueMask(tissue, unknown, 8.0 + rng.random(), Box(0, 0, width * 16, height * 16), 0.5)
+    after = unpacked(json.loads(json.dumps(packed(before))))
+    assert np.array_equal(after.mask, tissue)
+    assert np.array_equal(after.unknown, unknown)
+    assert (after.mpp, after.slide_box, after.slide_mpp) == (before.mpp, before.slide_box, before.slide_mpp)
+    boxes = [Box(0, 0, width * 8, height * 8)]
+    assert after.covered(boxes) == before.covered(boxes)
+
+
+def test_the_mask_of_a_large_slide_stays_small(tmp_path: Path) -> None:
+    rows, columns = np.indices((3000, 3000))
+    tissue = (rows - 1500) ** 2 + (columns - 1500) ** 2 < 1200**2
+    mask = TissueMask(tissue, np.zeros_like(tissue), 8.0, Box(0, 0, 96000, 96000), 0.25)
+    Journal(tmp_path).put("tissue", "mask", packed(mask))
+    assert (tmp_path / "journal" / "tissue-mask.json").stat().st_size < 60_000
