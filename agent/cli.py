@@ -168,45 +168,43 @@ def ask(
     mpp: MppOpt = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Be asked before each look.")] = False,
+    hint: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Something to consider from now on; repeat it.")
+    ] = None,
+    look: Annotated[
+        tuple[int, int, int, int] | None, typer.Option(metavar="X Y W H", help="A place to look at next.")
+    ] = None,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Ask a question about a slide; answer it with evidence and a report."""
     from agent import terminal
-    from agent.records import Answer
-    from agent.session import stream
 
-    terminal.quieten_libraries(quiet)
-    console, answer = terminal.stderr(), None
-    with terminal.tile_bar(console, quiet) as progress:
-        run = stream(
-            slide,
-            question,
-            options=option,
-            model=model,
-            base_url=base_url,
-            slide_model=slide_model,
-            bits=bits,
-            navigator=navigator,
-            profile=profile,
-            mode=mode,
-            votes=votes,
-            max_steps=max_steps,
-            max_cost=max_cost,
-            prices=prices,
-            seed=seed,
-            mpp=mpp,
-            out=out,
-            resume=resume,
-            progress=progress,
-        )
-        for item in run:
-            if isinstance(item, Answer):
-                answer = item
-            elif not quiet:
-                terminal.show_step(console, item)
-    if answer is None:
-        raise AssertionError("a run ends in an answer or raises")
+    answer = terminal.ask(
+        slide,
+        question,
+        confirm=confirm,
+        hints=hint or (),
+        look=look,
+        quiet=quiet,
+        options=option,
+        model=model,
+        base_url=base_url,
+        slide_model=slide_model,
+        bits=bits,
+        navigator=navigator,
+        profile=profile,
+        mode=mode,
+        votes=votes,
+        max_steps=max_steps,
+        max_cost=max_cost,
+        prices=prices,
+        seed=seed,
+        mpp=mpp,
+        out=out,
+        resume=resume,
+    )
     if as_json:
         # `version` belongs to answer.json; the fields that scripts read are a contract of their own
         typer.echo(answer.model_dump_json(exclude={"version"}))

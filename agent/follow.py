@@ -121,6 +121,8 @@ def _steps(graph: Any, start: Any, config: Any, context: AgentContext) -> Iterat
         if asked is None or control is None or control.paused or control.confirm is None:
             return
         said = control.confirm(Action.model_validate(asked["action"]), asked["step"])
+        if said is None:
+            return
         start, asked = Command(resume=said.model_dump(mode="json")), None
 
 

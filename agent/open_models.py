@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -115,10 +116,10 @@ def local_record(model: Any) -> ModelRecord:
 
 def chat_fingerprint(request: Request) -> str:
     """What tells this chat model from others: its name, server and profile, and what we say to it."""
-    from agent.prompts import VERSION
+    from agent import prompts
 
     about = dataclasses.asdict(request.model.profile)
-    known = [request.model.name, request.settings.base_url, about, VERSION]
+    known = [request.model.name, request.settings.base_url, about, inspect.getsource(prompts)]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 

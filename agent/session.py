@@ -18,7 +18,7 @@ from agent.navigators.search import SearchNavigator
 from agent.navigators.single import SlideNavigator
 from agent.open_models import frame_for, model_records, open_local, opened
 from agent.people import Control
-from agent.records import Answer, RunRecord, Settings, SlideRecord, Step, TokensRecord
+from agent.records import Answer, RunRecord, Settings, SlideRecord, Step, TokensRecord, Vote
 from agent.request import LOCAL_MODEL, Request, checked
 from agent.runs import choose_folder, open_run
 from agent.state import AgentContext, Meter
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from tools.render import Frame
 
 CACHE_VARIABLE = "GIANT_CACHE"
+Item = Step | Vote | Answer
+"""What a stream yields: steps as they are made or put into words, each vote where there are several, and last
+the answer of the whole."""
 
 
 def ask(slide: str | Path | Slide, question: str, **options: Any) -> Answer:
@@ -49,7 +52,8 @@ def ask(slide: str | Path | Slide, question: str, **options: Any) -> Answer:
 
 def paused(control: Control) -> RunError:
     """What a paused run has in place of an answer."""
-    return RunError("the run is paused", where=control.run, fix="Ask the same again with resume to go on")
+    fix = "Repeat the call with --resume (in Python: resume=True) to go on"
+    return RunError("the run is paused", where=control.run, fix=fix)
 
 
 def stream(
@@ -74,7 +78,7 @@ def stream(
     bits: int | None = None,
     control: Control | None = None,
     progress: Progress | None = None,
-) -> Iterator[Step | Answer]:
+) -> Iterator[Item]:
     """Ask, yielding each step as it happens and the answer at the end.
 
     `slide` is a path or an open slide, or in mode "slide" a `.pt` file of slide tokens; `mpp` its µm per
@@ -142,7 +146,7 @@ def navigator_for(settings: Settings) -> Navigator:
     return SlideNavigator() if settings.mode == "slide" else SearchNavigator()
 
 
-def _run(request: Request, control: Control | None, progress: Progress | None) -> Iterator[Step | Answer]:
+def _run(request: Request, control: Control | None, progress: Progress | None) -> Iterator[Item]:
     started = time.perf_counter()
     with ExitStack() as stack:
         if request.tokens is not None:
@@ -153,9 +157,10 @@ def _run(request: Request, control: Control | None, progress: Progress | None) -
 
 def _look_around(
     request: Request, control: Control | None, progress: Progress | None, started: float
-) -> Iterator[Step | Answer]:
+) -> Iterator[Item]:
     """One run of a request that is open; the folder is this process's until the run ends or is left."""
-    slide, settings = request.slide, request.settings
+    slide: Any = request.slide
+    settings = request.settings
     model = request.slide_model if request.chats else request.model
     record = run_record(request, _described(slide))
     folder = choose_folder(record, request.out, request.resume)

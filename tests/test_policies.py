@@ -55,7 +55,7 @@ def test_the_import_reader_sees_late_imports() -> None:
     [
         ("core_model", {"open_slide", "load_tile_encoder", "load_model", "FeatureStore"}),
         ("tools", {"Toolbox"}),
-        ("agent", {"ask", "stream"}),
+        ("agent", {"ask", "stream", "aask", "astream", "Control", "Said", "Answer", "Step", "Vote"}),
         ("eval", {"load_benchmark"}),
     ],
 )

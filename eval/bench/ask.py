@@ -118,16 +118,16 @@ def _prepare(meter: Meter, slide: Any, model: Any, work: Path) -> Any:
 def _ask(meter: Meter, slide: Any, model: Any, work: Path) -> None:
     """The agent's run, each step a part. The step that looks for tiles by text includes their index."""
     from agent.records import Answer, Step
-    from agent.session import stream
+    from agent.session import Item, stream
 
     os.environ["GIANT_CACHE"] = str(work / "cache")
     run = stream(slide, QUESTION, options=OPTIONS, model=model, out=work / "run")
-    item: Step | Answer | None = None
+    item: Item | None = None
     while not isinstance(item, Answer):
         with meter.part("step") as note:
             item = next(run)
-            note.append("" if isinstance(item, Answer) else item.action.tool)
-        name = "answer and report" if isinstance(item, Answer) else f"step {item.index}"
+            note.append(item.action.tool if isinstance(item, Step) else "")
+        name = f"step {item.index}" if isinstance(item, Step) else "answer and report"
         meter.parts[-1] = replace(meter.parts[-1], name=name)
 
 
