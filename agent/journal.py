@@ -62,6 +62,10 @@ class Journal:
         """Whether anything of this kind is kept."""
         return any(self.folder.glob(f"{kind}-*.json"))
 
+    def keys(self, kind: str) -> list[str]:
+        """The keys of a kind, in order."""
+        return sorted(path.stem.removeprefix(f"{kind}-") for path in self.folder.glob(f"{kind}-*.json"))
+
     def values(self, kind: str) -> Iterator[Any]:
         """Every value of a kind, in the order of their names."""
         for path in sorted(self.folder.glob(f"{kind}-*.json")):

@@ -10,6 +10,7 @@
     ├── FeatureStoreError      a feature file that cannot be read or written, or is in use
     ├── CheckpointError        a model folder that is incomplete or does not match
     ├── CohortError            a cohort folder that is incomplete or malformed
+    ├── ProviderError          a chat model's server refuses, or cannot be reached
     └── RunError               a run folder that cannot be resumed or written
 
 Errors are raised where they are understood and printed once, in the command line.
@@ -71,6 +72,10 @@ class CheckpointError(GiantError):
 
 class CohortError(GiantError):
     """A cohort folder with missing or malformed parts."""
+
+
+class ProviderError(GiantError):
+    """A chat model that refuses a request for good, or does not answer after every attempt."""
 
 
 class RunError(GiantError):

@@ -1,0 +1,155 @@
+"""What went wrong with a call, and how long to wait before it is made again.
+
+Provider packages raise errors of their own, some wrapped by LangChain. They are told apart here by what they
+carry (a status, a response with headers), so that no provider package needs to be imported for it.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+ATTEMPTS = 6
+LONGEST_WAIT = 60.0
+"""Seconds between attempts, where the server names none."""
+LONGEST_ASKED = 300.0
+"""Seconds that a server may ask to be left alone; above this the run ends and can be resumed."""
+
+Kind = Literal["status", "timeout", "connection", "garbage"]
+
+_AGAIN = {408, 409, 425, 429}
+_FIRST_WAIT = 1.0
+_NOW: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an attempt brought no reply."""
+
+    kind: Kind
+    error: str
+    """Name of the error's class: it says more to us than it can give away."""
+    status: int | None = None
+    words: str = ""
+    """What the server said; to be redacted before anybody reads it."""
+    wait: float | None = None
+    """Seconds that the server asks to wait."""
+    exhausted: bool = False
+    """Whether the account has nothing left to pay with: waiting does not help."""
+
+    @property
+    def again(self) -> bool:
+        """Whether another attempt may do better."""
+        if self.kind != "status" or self.status is None:
+            return True
+        return (self.status in _AGAIN or self.status >= 500) and not self.exhausted
+
+    @property
+    def charged(self) -> bool:
+        """Whether the provider may have worked, and be paid, for it."""
+        return self.kind in ("timeout", "garbage", "connection")
+
+
+def fault_of(error: BaseException) -> Fault:
+    """The fault behind an error that a chat model raised."""
+    chain, name = list(_chain(error)), type(error).__name__
+    for one in chain:
+        status = _status(one)
+        if status is not None and status != 200:
+            headers, body = _headers(one), _body(one)
+            return Fault(
+                "status", name, status, _message(one, body), _asked(headers, body), _exhausted(one, body)
+            )
+    if any("timeout" in type(one).__name__.casefold() for one in chain):
+        return Fault("timeout", name)
+    if any(_is_connection(one) for one in chain):
+        return Fault("connection", name)
+    return Fault("garbage", name)
+
+
+def wait_before(attempt: int, fault: Fault, dice: random.Random) -> float:
+    """Seconds before attempt number `attempt` (from 2): full jitter, never less than the server asks for."""
+    jitter = dice.uniform(0.0, min(LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1)))
+    return max(jitter, fault.wait or 0.0)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    for name in ("status_code", "code"):
+        value = getattr(error, name, None)
+        if isinstance(value, int) and 100 <= value < 600:
+            return value
+    return None
+
+
+def _is_connection(error: BaseException) -> bool:
+    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return (
+        isinstance(error, OSError)
+        or "APIConnectionError" in names
+        or (
+            bool(modules & {"httpx", "httpcore"})
+            and bool(names & {"TransportError", "NetworkError", "ProtocolError"})
+        )
+    )
+
+
+def _headers(error: BaseException) -> Mapping[str, str]:
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    return {str(key).casefold(): str(value) for key, value in headers.items()} if headers else {}
+
+
+def _body(error: BaseException) -> dict[str, Any]:
+    for name in ("body", "details"):
+        value = getattr(error, name, None)
+        if isinstance(value, dict):
+            inner = value.get("error")
+            return inner if isinstance(inner, dict) else value
+    return {}
+
+
+def _message(error: BaseException, body: dict[str, Any]) -> str:
+    message = body.get("message") or getattr(error, "message", None)
+    return message if isinstance(message, str) else ""
+
+
+def _exhausted(error: BaseException, body: dict[str, Any]) -> bool:
+    return "insufficient_quota" in (body.get("code"), body.get("type"), getattr(error, "code", None))
+
+
+def _asked(headers: Mapping[str, str], body: dict[str, Any]) -> float | None:
+    """Seconds that the server asks to wait: a header in seconds or as a date, or Google's detail."""
+    asked = [_seconds(headers.get("retry-after-ms", ""), 0.001), _seconds(headers.get("retry-after", ""))]
+    if asked == [None, None] and "retry-after" in headers:
+        asked.append(_until(headers["retry-after"]))
+    for detail in body.get("details") or ():
+        if isinstance(detail, dict):
+            asked.append(_seconds(str(detail.get("retryDelay", "")).removesuffix("s")))
+    known = [one for one in asked if one is not None]
+    return max(known) if known else None
+
+
+def _seconds(text: str, unit: float = 1.0) -> float | None:
+    return float(text) * unit if re.fullmatch(r"\s*\d{1,9}(\.\d{1,9})?\s*", text) else None
+
+
+def _until(date: str) -> float | None:
+    try:
+        moment = email.utils.parsedate_to_datetime(date)
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, moment.timestamp() - _NOW())

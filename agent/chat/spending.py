@@ -1,0 +1,122 @@
+"""What calls cost, before and after they are made, and the limit that they must stay below."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+from agent.chat.prices import Price
+from agent.chat.profiles import ModelProfile
+from agent.journal import Journal
+from agent.records import Record
+
+CHAT, FAULTS = "chat", "chatfault"
+"""Kinds of journal entries: calls that were answered; calls that were given up."""
+
+_CHARACTERS_PER_TOKEN = 3
+"""Fewer than any tokenizer needs for English or JSON, so that the estimate is high."""
+_LEAST_IMAGE_SHARE = 0.1
+
+
+class OverBudget(Exception):
+    """A call that was not made because it could cost more than is left. `text` is one clause."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+
+class Spent(Record):
+    """What a run has paid so far."""
+
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    usd: float | None
+    """None where no call was answered, or its price is unknown."""
+    lost_usd: float = 0.0
+    """Upper estimate for attempts whose reply never came: nobody says what they cost, and the limit counts
+    them."""
+
+
+class Paid(Record):
+    """What one answered call used. The prompt's estimate is kept to learn how far off it was."""
+
+    tokens_in: int
+    tokens_out: int
+    usd: float | None
+    lost_usd: float
+    estimated_in: int
+
+
+class Ledger:
+    """Sums a journal's calls. An entry never changes once written, so each is read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Paid] = {}
+
+    def paid(self, journal: Journal) -> Iterator[Paid]:
+        """What each answered call used, in the order of their names."""
+        for key in journal.keys(CHAT):
+            place = (str(journal.folder), key)
+            if place not in self._known:
+                self._known[place] = Paid.model_validate(journal.get(CHAT, key)["paid"])  # type: ignore[index]
+            yield self._known[place]
+
+    def spent(self, journal: Journal) -> Spent:
+        """The sum over the journal's calls."""
+        calls = list(self.paid(journal))
+        dollars = [call.usd for call in calls if call.usd is not None]
+        given_up = sum(float(fault["lost_usd"]) for fault in journal.values(FAULTS))
+        return Spent(
+            calls=len(calls),
+            tokens_in=sum(call.tokens_in for call in calls),
+            tokens_out=sum(call.tokens_out for call in calls),
+            usd=math.fsum(dollars) if calls and len(dollars) == len(calls) else None,
+            lost_usd=math.fsum([given_up, *(call.lost_usd for call in calls)]),
+        )
+
+    def estimated(self, journal: Journal, tokens_in: int) -> int:
+        """The estimate for a prompt, raised by as much as the last call's fell short."""
+        *_, last = [None, *self.paid(journal)]
+        if last is None or not last.estimated_in:
+            return tokens_in
+        return math.ceil(tokens_in * max(1.0, last.tokens_in / last.estimated_in))
+
+
+def check(spent: Spent, call_usd: float, max_cost: float, *, last: bool) -> None:
+    """Raise `OverBudget` if a call that may cost `call_usd` does not fit, with another like it to answer.
+
+    `last` says that nothing needs to come after it.
+    """
+    gone = (spent.usd or 0.0) + spent.lost_usd
+    if gone + call_usd * (1 if last else 2) > max_cost:
+        raise OverBudget(
+            f"${gone:.4f} of the limit of ${max_cost:.4f} is spent, and the next call may cost ${call_usd:.4f}"
+        )
+
+
+def usd_of(price: Price | None, tokens_in: int, tokens_out: int) -> float:
+    """The upper estimate in dollars; 0 where the price is unknown, because then there is no limit."""
+    return price.usd(tokens_in, tokens_out) if price is not None else 0.0
+
+
+def prompt_tokens(described: dict[str, Any], images: list[int]) -> int:
+    """Upper estimate of a request's tokens: its text, and the tokens of its images."""
+    text = json.dumps(described, ensure_ascii=False)
+    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN) + sum(images)
+
+
+def image_tokens(image: bytes, profile: ModelProfile) -> int:
+    """Upper estimate of an image's tokens by its area; of the largest the model takes where it is none."""
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            width, height = opened.size
+    except (OSError, ValueError):
+        width = height = profile.max_image_px
+    return math.ceil(profile.tokens_per_image * max(_LEAST_IMAGE_SHARE, width * height / 1e6))
