@@ -34,6 +34,13 @@ class Looks:
         """The steps that asked about a part of the slide and got an answer."""
         return [step for step in self._asked() if step.observation.ok and _box(step) != self.slide]
 
+    def to_be_asked(self) -> Box | None:
+        """A place shown and not asked about: the one shown last, else one that a person chose."""
+        asked = [_box(step) for step in self._asked()]
+        shown = [step for step in self.steps if step.action.tool == "zoom" and step.observation.ok]
+        waiting = [step for step in shown if step is self.last or step.action.by == "person"]
+        return next((_box(step) for step in reversed(waiting) if _box(step) not in asked), None)
+
     def answered(self) -> list[Step]:
         """Every step that asked the model and got an answer, the whole slide's among them."""
         return [step for step in self._asked() if step.observation.ok]

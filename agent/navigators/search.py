@@ -60,12 +60,10 @@ class SearchNavigator:
             return _ask(state, context.slide.box, "Ask about the whole slide before choosing where to look.")
         if not looks.whole.observation.ok:
             return Stop(f"the slide could not be asked: {looks.whole.observation.text}")
-        last = looks.last
-        if last is not None and last.action.tool == "zoom" and last.observation.ok:
-            return _ask(
-                state, Box(*last.action.args["box"]), "Ask the same question of the place just shown."
-            )
-        return self._go_on(looks, left, state, context)
+        shown = looks.to_be_asked()
+        if shown is not None:
+            return _ask(state, shown, "Ask the same question of the place just shown.")
+        return self._consider(looks, left, state, context) or self._go_on(looks, left, state, context)
 
     def weigh(
         self, state: AgentState, context: AgentContext, action: Action, observation: Observation
@@ -81,6 +79,23 @@ class SearchNavigator:
         """The answer as it is: the same model has nothing to add to what it said of every place."""
         return answer
 
+    def _consider(self, looks: Looks, left: int, state: AgentState, context: AgentContext) -> Action | None:
+        """For each hint of a person: search for its words once, then ask where they are answered best."""
+        for text in hinted(state):
+            hits = looks.hits(text)
+            if hits is None and left > 1:
+                reason = f"Find the tissue that answers most to what a person said: '{text}'."
+                return Action(tool="retrieve", args={"text": text, "k": HITS}, reason=reason)
+            last = looks.last
+            if hits and last is not None and last.action.args.get("text") == text:
+                fine = scales(context.slide)[1]
+                seen, floor = looks.tried(fine.side), min(hit["score"] for hit in hits)
+                worth = {Box(*hit["box"]): hit["score"] - floor for hit in hits}
+                choice = choose(fine.side, context.slide.box, worth, seen, context.tissue, _rng(state))
+                if choice is not None and choice.retrieved:
+                    return _ask(state, choice.box, f"Of the places not yet seen, the best for '{text}'.")
+        return None
+
     def _go_on(self, looks: Looks, left: int, state: AgentState, context: AgentContext) -> Action | Stop:
         settled = looks.settled(LEAST_LOOKS)
         if settled is not None:
@@ -90,7 +105,7 @@ class SearchNavigator:
 
     def _search(self, looks: Looks, leaders: list[str], left: int, state: AgentState) -> Action | None:
         """Search for a leading hypothesis not searched for yet, while there is room to look after."""
-        if left < 3 or looks.searches >= MAX_SEARCHES:
+        if left < 3 or looks.searches - len(hinted(state)) >= MAX_SEARCHES:
             return None
         for place, name in zip(("leading", "second"), leaders, strict=False):
             text = phrase(state["question"], name)
@@ -137,6 +152,11 @@ class SearchNavigator:
 def phrase(question: str, hypothesis: str) -> str:
     """What the text tower is searched with: the hypothesis as an answer to the question."""
     return f"{question[:1000].rstrip('?:. ')}: {hypothesis[:500]}"
+
+
+def hinted(state: AgentState) -> list[str]:
+    """What the text tower is searched with for a person's hints, each once."""
+    return list(dict.fromkeys(hint[:500] for hint in state.get("hints", [])))
 
 
 def _ask(state: AgentState, box: Box, reason: str) -> Action:
