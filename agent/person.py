@@ -52,6 +52,8 @@ class Person:
             return sys.stdin.readline() or None
         finally:
             self.waiting = False
+            if not sys.stdin.isatty():
+                self.console.print()  # nobody pressed Enter
 
 
 def understood(line: str | None) -> Said | str | None:

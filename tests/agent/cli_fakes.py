@@ -61,11 +61,11 @@ def paint(path: Path, purple_share: float = 0.6) -> Path:
     return path
 
 
-def giant(*args: object) -> Result:
+def giant(*args: object, stdin: str | None = None) -> Result:
     """Run `giant` with these arguments in this process."""
     from agent.cli import build_app
 
-    return CliRunner().invoke(build_app(), [str(arg) for arg in args])
+    return CliRunner().invoke(build_app(), [str(arg) for arg in args], input=stdin)
 
 
 def one_line(result: Any) -> str:
