@@ -13,7 +13,7 @@ from agent.familiarity import doubts, limits, unreadable
 from agent.navigators.base import Draft
 from agent.navigators.looks import Looks
 from agent.posterior import Posterior, Ranked, ranked
-from agent.records import Evidence, Step
+from agent.records import Claim, Evidence, Step
 from agent.state import steps_of
 
 if TYPE_CHECKING:
@@ -59,14 +59,15 @@ def _weighed(posterior: Posterior, looks: Looks, state: AgentState, context: Age
         )
         return _abstain([why], sure, evidence, state, context)
     parts = [
-        f"{winner.name[:1].upper()}{winner.name[1:]}.",
+        f"{_sentence(winner.name)}.",
         _how_sure(winner, posterior, sure, looks, state),
         *_for_and_against(winner, looks, state),
         *_limits(state, context, negative=claims_absence(winner.name)),
     ]
     choice = winner.name if state.get("options") else None
     known = state.get("familiarity")
-    return Draft(" ".join(parts), choice, sure, evidence, reason=limits(known) if known else None)
+    limit = limits(known) if known else None
+    return Draft(" ".join(parts), choice, sure, evidence, reason=limit, claims=_claims(winner, looks, state))
 
 
 def _abstain(
@@ -111,6 +112,26 @@ def _for_and_against(winner: Ranked, looks: Looks, state: AgentState) -> list[st
         parts.append(f"For it: {_tell(supporting, looks)}.")
     parts.append(f"Against it: {_tell(opposing, looks)}." if opposing else "Nowhere did another answer lead.")
     return parts
+
+
+def _claims(winner: Ranked, looks: Looks, state: AgentState) -> list[Claim]:
+    """The answer with the looks where it led, and each other answer with the looks where that one did."""
+    led: dict[str, list[int]] = {}
+    for step in looks.answered():
+        here = ranked(state.get("scores", {})[str(step.index)])[0]
+        led.setdefault(here.name, []).append(step.index)
+    total = sum(map(len, led.values()))
+    # Where pooling alone brought it to the top, it rests on all looks.
+    mine = led.pop(winner.name, sorted(index for steps in led.values() for index in steps))
+    others = sorted(led.items(), key=lambda item: (-len(item[1]), item[1]))
+    return [Claim(text=f"{_sentence(winner.name)}.", steps=mine)] + [
+        Claim(text=f"{_sentence(name)}: leads in {len(steps)} of {total} looks.", steps=steps, against=True)
+        for name, steps in others
+    ]
+
+
+def _sentence(name: str) -> str:
+    return name[:1].upper() + name[1:]
 
 
 def _tell(items: list[tuple[Step, Ranked]], looks: Looks) -> str:

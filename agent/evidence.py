@@ -2,7 +2,8 @@
 
 An answer may cite only what was shown: the step exists, succeeded, and showed that box at that resolution.
 What an answer says is absent must come with how much of the tissue was looked at, because "not seen" means
-nothing without it. The same answer and the same steps always give the same verdict.
+nothing without it. Each claim is held against the steps that it names (`agent/claims.py`). The same answer
+and the same steps always give the same verdict.
 """
 
 from __future__ import annotations
@@ -11,14 +12,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.records import Answer, Evidence, Step
+from agent.claims import cited_steps, judged
+from agent.negation import says_absence
+from agent.records import Answer, Claim, Evidence, Step
 
-_ABSENCE = re.compile(
-    r"\b(no|not|none|nil|never|neither|without|absent|absence|negative|benign|normal|unremarkable"
-    r"|lacks?|lacking|free of|non-?(?:neoplastic|malignant|tumou?r\w*))\b",
-    re.IGNORECASE,
-)
-_STEPS = re.compile(r"\bsteps?\s+((?:\d+(?:\s*,\s*|\s+and\s+|\s*[-–]\s*)?)+)", re.IGNORECASE)
 _SHARE = re.compile(r"\d\s*%")
 MPP_TOLERANCE = 0.01
 """Relative difference at which two resolutions are still the same one, written with fewer digits."""
@@ -34,6 +31,7 @@ def check(answer: Answer, steps: Sequence[Step]) -> list[str]:
         for index in cited_steps(answer.answer)
         if index not in by_index
     ]
+    problems += _claims(answer, steps)
     if answer.abstained:
         return problems + _abstention(answer)
     if not answer.evidence:
@@ -64,21 +62,43 @@ def fault(cited: Evidence, steps: Mapping[int, Step]) -> str | None:
     return None
 
 
-def cited_steps(text: str) -> list[int]:
-    """Step numbers that a text refers to: "step 3", "steps 2, 5 and 7"."""
-    return sorted({int(n) for found in _STEPS.findall(text) for n in re.findall(r"\d+", found)})
-
-
 def claims_absence(text: str) -> bool:
-    """Whether a text says that something is not there."""
-    return _ABSENCE.search(text) is not None
+    """Whether an answer in words says that something is not there."""
+    return says_absence(text)
 
 
-def mark(answer: Answer, problems: Sequence[str]) -> Answer:
-    """The answer with what is unsupported said in its text; an impossible confidence becomes 0."""
+def mark(answer: Answer, problems: Sequence[str], steps: Sequence[Step]) -> Answer:
+    """The answer with a verdict on each of its claims, and with what is unsupported said in its text.
+
+    Marking twice changes nothing. An impossible confidence becomes 0.
+    """
     sound = math.isfinite(answer.confidence) and 0.0 <= answer.confidence <= 1.0
-    text = f"{answer.answer} Unsupported: {' '.join(problems)}"
-    return answer.model_copy(update={"answer": text, "confidence": answer.confidence if sound else 0.0})
+    untold = [problem for problem in problems if problem not in answer.answer]
+    text = f"{answer.answer} Unsupported: {' '.join(untold)}" if untold else answer.answer
+    return answer.model_copy(
+        update={
+            "answer": text,
+            "confidence": answer.confidence if sound else 0.0,
+            "claims": _judged(answer, steps),
+        }
+    )
+
+
+def _judged(answer: Answer, steps: Sequence[Step]) -> list[Claim]:
+    return judged(answer.claims, {step.index: step for step in steps}, answer.coverage)
+
+
+def _claims(answer: Answer, steps: Sequence[Step]) -> list[str]:
+    return [
+        f"Claim {number} (“{_short(claim.text)}”) does not stand: {claim.unsupported}."
+        for number, claim in enumerate(_judged(answer, steps), 1)
+        if claim.unsupported is not None
+    ]
+
+
+def _short(text: str, most: int = 80) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def _numbers(answer: Answer) -> list[str]:

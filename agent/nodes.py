@@ -175,8 +175,7 @@ def check(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
     updates: Updates = {"problems": problems, "spent": runtime.context.meter.lap()}
     if problems and not state.get("revisions", 0):
         return {**updates, "revisions": 1}
-    if problems:
-        made = evidence.mark(made, problems)
+    made = evidence.mark(made, problems, steps)
     return {**updates, "answer": made.model_dump(mode="json"), "revisions": state.get("revisions", 0) + 1}
 
 
@@ -188,8 +187,9 @@ def review(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
     updates: Updates = {"reviewed": True, "spent": context.meter.lap()}
     if made == before:
         return updates
-    problems = evidence.check(made, steps_of(state))
-    made = evidence.mark(made, problems) if problems else made
+    steps = steps_of(state)
+    problems = evidence.check(made, steps)
+    made = evidence.mark(made, problems, steps)
     return {**updates, "problems": problems, "answer": made.model_dump(mode="json")}
 
 

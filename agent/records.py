@@ -73,6 +73,10 @@ class Claim(Record):
     """True where it speaks against the answer given."""
     unsupported: str | None = None
     """What the evidence check found wrong with it; None where it stands."""
+    seen: str | None = None
+    """Of a claim that something is absent: how much of the tissue was seen finely enough to tell."""
+    limited: bool = False
+    """Whether that is too little to speak for the slide."""
 
 
 class Vote(Record):

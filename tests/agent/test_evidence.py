@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import agent_fakes as fakes
 import pytest
 
 from agent import evidence
+from agent.claims import cited_steps
 from agent.records import Action, Answer, Evidence, SlideFacts, Step
 from core_model.slide import Box
 from tools.records import Observation
@@ -108,7 +110,7 @@ def test_presence_needs_no_coverage() -> None:
     ],
 )
 def test_steps_named_in_the_text_are_found(text: str, numbers: list[int]) -> None:
-    assert evidence.cited_steps(text) == numbers
+    assert cited_steps(text) == numbers
 
 
 def test_a_step_named_in_the_text_must_exist() -> None:
@@ -119,6 +121,18 @@ def test_a_step_named_in_the_text_must_exist() -> None:
 
 def test_what_stays_unsupported_is_marked() -> None:
     wrong = answer(confidence=math.nan)
-    marked = evidence.mark(wrong, evidence.check(wrong, [step()]))
+    marked = evidence.mark(wrong, evidence.check(wrong, [step()]), [step()])
     assert "Unsupported:" in marked.answer
     assert marked.confidence == 0.0
+
+
+def test_the_search_navigator_makes_claims_of_its_looks(run_agent: Any) -> None:
+    *steps, made = run_agent(options=fakes.OPTIONS, model=fakes.FakeModel(sharpness=1.0))
+    assert evidence.check(made, steps) == []
+    leading, *others = made.claims
+    assert leading.text == "Pink tissue."
+    assert not leading.against
+    assert all(claim.against for claim in others)
+    asked = [step.index for step in steps if step.action.tool == "ask_region"]
+    assert sorted(index for claim in made.claims for index in claim.steps) == asked
+    assert all(claim.unsupported is None for claim in made.claims)
