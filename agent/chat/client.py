@@ -6,18 +6,18 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.chat.failures import failure
 from agent.chat.prices import Price, price_for
 from agent.chat.profiles import ModelProfile, profile_for
-from agent.chat.providers import PROVIDERS, Line, line_to, split
+from agent.chat.providers import Line, line_to
 from agent.chat.redact import Redactor
 from agent.chat.replies import Said, ToolCall, said
 from agent.chat.requests import Request
-from agent.chat.retries import ATTEMPTS, LONGEST_ASKED, Fault, fault_of, wait_before
-from agent.chat.spending import CHAT, FAULTS, Ledger, OverBudget, Paid, Spent, check, usd_of
+from agent.chat.retries import ATTEMPTS, LONGEST_ASKED, fault_of, wait_before
+from agent.chat.spending import CHAT, Ledger, OverBudget, Paid, Spent, Tries, check, text_tokens
 from core_model.errors import ProviderError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["ChatClient", "OverBudget", "Reply", "Spent", "ToolCall", "open_chat", "recorded_chat"]
 
 TIMEOUT = 300.0
+"""Seconds for one attempt."""
 REFUSED = "overbudget"
+"""Kind of the journal's entries for calls that were not made, so that a replay does not make them either."""
 
 
 class Reply(Said):
@@ -88,62 +90,63 @@ class ChatClient:
         return self.ledger.spent(journal)
 
     def _made(self, journal: Journal, run_id: str, key: str, request: Request, last: bool) -> dict[str, Any]:
-        """Make the call, as often as it takes, and say what the journal keeps of it."""
-        started, dice = time.perf_counter(), random.Random(f"{run_id}-{key}")
-        estimated = self.ledger.estimated(journal, request.tokens_in)
-        dearest = usd_of(self.price, estimated, self.profile.max_tokens)
-        before, faults, waits = self.spent(journal), list[Fault](), list[float]()
-        while True:
-            lost = dearest * sum(fault.charged for fault in faults)
-            try:
-                if self.max_cost is not None:
-                    sofar = before.model_copy(update={"lost_usd": before.lost_usd + lost})
-                    check(sofar, dearest, self.max_cost, last=last)
-            except OverBudget as over:
-                self._keep_faults(journal, key, faults, waits, lost)
-                journal.put(REFUSED, key, {"text": over.text})
-                raise
-            heard = self._attempt(request, f"giant-{run_id}-{key}")
-            if not isinstance(heard, Fault):
-                break
-            faults.append(heard)
-            if len(faults) == ATTEMPTS or not heard.again or (heard.wait or 0.0) > LONGEST_ASKED:
-                self._keep_faults(journal, key, faults, waits, lost + dearest * heard.charged)
-                raise self._error(heard, len(faults))
-            waits.append(wait_before(len(faults) + 1, heard, dice))
-            self.sleep(waits[-1])
-        message, what = heard
-        paid = self._paid(message, what, request, lost)
+        """Make the call, and say what the journal keeps of it."""
+        started, tries = time.perf_counter(), Tries()
+        ident = f"giant-{run_id}-{key}"
+        try:
+            message, what = self._heard(journal, ident, request, last, tries)
+        except (OverBudget, ProviderError) as end:
+            tries.keep(journal, key)
+            if isinstance(end, OverBudget):
+                journal.put(REFUSED, key, {"text": end.text})
+            raise
+        paid = self._paid(message, what, request, tries.lost)
         reply = {
             **what.model_dump(),
             **paid.model_dump(include={"tokens_in", "tokens_out", "usd"}),
             "seconds": round(time.perf_counter() - started, 3),
-            "attempts": len(faults) + 1,
+            "attempts": len(tries.faults) + 1,
         }
-        entry = {
-            "request": request.described,
-            "idempotency_key": f"giant-{run_id}-{key}",
-            "profile": asdict(self.profile),
-            "attempts": _attempts(faults, waits),
-            "reply": reply,
-            "paid": paid.model_dump(),
-        }
-        return self.redactor.value(entry)  # type: ignore[no-any-return]
+        entry: dict[str, Any] = self.redactor.value(
+            {
+                "request": request.described,
+                "idempotency_key": ident,
+                "profile": asdict(self.profile),
+                "attempts": tries.written(),
+                "reply": reply,
+                "paid": paid.model_dump(),
+            }
+        )
+        return entry
 
-    def _attempt(self, request: Request, idempotency_key: str) -> tuple[AIMessage, Said] | Fault:
+    def _heard(
+        self, journal: Journal, ident: str, request: Request, last: bool, tries: Tries
+    ) -> tuple[AIMessage, Said]:
+        """Send until a reply comes. Raises `OverBudget` and `ProviderError`."""
         assert self.line is not None, "a replay sends nothing"
-        try:
-            message = self.line.send(request.messages, request.tools, request.force, idempotency_key)
-            return message, said(message)
-        except Exception as error:  # whatever a server may cause, its words are kept out of ours
-            return fault_of(error)
+        dice, before = random.Random(ident), self.spent(journal)
+        estimated = self.ledger.estimated(journal, request.tokens_in)
+        tries.dearest = self.price.usd(estimated, self.profile.max_tokens) if self.price is not None else 0.0
+        while True:
+            if self.max_cost is not None:
+                check(before, tries.lost, tries.dearest, self.max_cost, last=last)
+            try:
+                message = self.line.send(request.messages, request.tools, request.force, ident)
+                return message, said(message)
+            except Exception as error:  # whatever a server may cause: its words are kept out of ours
+                fault = fault_of(error)
+            tries.faults.append(fault)
+            if not fault.again or len(tries.faults) == ATTEMPTS or (fault.wait or 0.0) > LONGEST_ASKED:
+                raise failure(self.name, fault, len(tries.faults), self.redactor)
+            tries.waits.append(wait_before(len(tries.faults) + 1, fault, dice))
+            self.sleep(tries.waits[-1])
 
     def _paid(self, message: AIMessage, what: Said, request: Request, lost: float) -> Paid:
         """What a reply cost: by the server's count, or where it gives none, by our estimate."""
         usage: dict[str, Any] = dict(message.usage_metadata or {})
-        tokens_in = usage.get("input_tokens") or request.tokens_in
-        tokens_out = usage.get("output_tokens") or len(what.model_dump_json(include={"text", "calls"})) // 3
-        cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
+        tokens_in = _count(usage.get("input_tokens")) or request.tokens_in
+        tokens_out = _count(usage.get("output_tokens")) or text_tokens(what.model_dump_json())
+        cached = _count((usage.get("input_token_details") or {}).get("cache_read"))
         return Paid(
             tokens_in=tokens_in,
             tokens_out=tokens_out,
@@ -151,45 +154,6 @@ class ChatClient:
             lost_usd=lost,
             estimated_in=request.tokens_in,
         )
-
-    def _keep_faults(
-        self, journal: Journal, key: str, faults: list[Fault], waits: list[float], lost: float
-    ) -> None:
-        """Keep what was tried in vain, together with what was before."""
-        if not faults:
-            return
-        before = journal.get(FAULTS, key) or {"attempts": [], "lost_usd": 0.0}
-        attempts = [*before["attempts"], *_attempts(faults, waits)]
-        journal.put(FAULTS, key, {"attempts": attempts, "lost_usd": before["lost_usd"] + lost})
-
-    def _error(self, fault: Fault, attempts: int) -> ProviderError:
-        """The error that ends the run. Not a word of the server's that could be part of a key is in it."""
-        keys = " or ".join(PROVIDERS[split(self.name)[0]].keys)
-        again = "What the run has is kept: resume it"
-        status, words = fault.status, self.redactor.words(fault.words)
-        if (fault.wait or 0.0) > LONGEST_ASKED:
-            until = datetime.now(UTC) + timedelta(seconds=fault.wait or 0.0)
-            what, fix = (
-                "the server asks not to be called for now",
-                f"{again} after {until:%Y-%m-%d %H:%M} UTC",
-            )
-        elif fault.exhausted:
-            what, fix = "the account has nothing left to pay with", again
-        elif status in (401, 403):
-            what, fix = f"the server refused the key ({status})", f"Check {keys}"
-        elif status == 404:
-            what, fix = "the server knows no such model or address (404)", "Check --model and --base-url"
-        elif fault.kind == "status" and not fault.again:
-            what, fix = f"the server refused the request ({status}): {words or 'it does not say why'}", None
-        else:
-            seen = {
-                "status": f"status {status}",
-                "timeout": "no answer in time",
-                "connection": "no connection",
-            }
-            last = seen.get(fault.kind, "an answer that is no completion")
-            what, fix = f"no reply after {attempts} attempts, at last {last}", again
-        return ProviderError(what, where=self.name, fix=fix)
 
 
 def open_chat(
@@ -225,10 +189,6 @@ def recorded_chat(name: str, journal: Journal) -> ChatClient:
     return ChatClient(name, profile)
 
 
-def _attempts(faults: list[Fault], waits: list[float]) -> list[dict[str, Any]]:
-    """What the journal keeps of attempts that failed: no word of the server's."""
-    padded = [*waits, *([0.0] * len(faults))]
-    return [
-        {"kind": fault.kind, "status": fault.status, "error": fault.error, "waited": round(wait, 3)}
-        for fault, wait in zip(faults, padded, strict=False)
-    ]
+def _count(value: Any) -> int:
+    """A number of tokens that a server gave; 0 where it is none."""
+    return value if isinstance(value, int) and value > 0 else 0

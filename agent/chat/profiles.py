@@ -65,7 +65,9 @@ _FAMILIES: tuple[tuple[str, ModelProfile], ...] = (
     (r"gpt-[5-9]|o[1-9]", ModelProfile(tokens_per_image=2600, max_tokens=8192, max_images=50)),
     (r"gpt-|chatgpt-", ModelProfile(tokens_per_image=2600)),
     # Claude: width x height / 750 tokens; sides over 1568 px are resized; more than 20 images must be small.
-    (r"claude-", ModelProfile(tokens_per_image=1400, max_tokens=8192)),
+    # From the fifth generation on it always thinks, and a model that thinks cannot be made to call a tool.
+    (r"claude-(?:[a-z]+-)?[1-4](?![0-9])", ModelProfile(tokens_per_image=1400, max_tokens=8192)),
+    (r"claude-", ModelProfile(tool_choice=False, tokens_per_image=1400, max_tokens=8192)),
     # Gemini: places in thousandths of the image. Its own detection format is a list with y first, so a tool
     # for it needs named fields (x0, y0, x1, y1): with names it keeps the scale and cannot mix up the order.
     (r"gemini-", ModelProfile(boxes="relative", tokens_per_image=1300, max_tokens=8192, max_images=50)),

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -68,6 +68,9 @@ PROVIDERS["google_genai"] = PROVIDERS["google"]
 _NEW_LIMIT = re.compile(r"(?:^|/)(?:gpt-[5-9]|o[1-9])")
 """OpenAI's models that refuse `max_tokens`, wherever they are served; other servers know nothing else."""
 
+_RESPONSES = re.compile(r"gpt-(?:5\.[6-9]|[6-9]|\d\d)|gpt-.*(?:-pro|codex)")
+"""OpenAI's models that refuse tools in Chat Completions, and take them in its Responses only."""
+
 
 def split(name: str) -> tuple[str, str]:
     """Provider and model of `provider:model`. Raises `UsageError` for a provider that is not supported."""
@@ -120,11 +123,8 @@ class Line:
         from langsmith import tracing_context
 
         headers = {"Idempotency-Key": idempotency_key}
-        options: dict[str, Any] = (
-            {"http_options": {"headers": headers}}
-            if self.provider == "google"
-            else {"extra_headers": headers}
-        )
+        google = self.provider == "google"
+        options: Any = {"http_options": {"headers": headers}} if google else {"extra_headers": headers}
         asked = self._bound(tools, force) if tools else self.model
         with tracing_context(enabled=False):  # images and questions go to the model, and to nobody else
             reply: AIMessage = asked.invoke(list(messages), config={"callbacks": []}, **options)
@@ -167,16 +167,16 @@ def line_to(name: str, base_url: str | None, profile: ModelProfile, timeout: flo
     if provider.langchain == "openai":
         from agent.chat.wire import Wire
 
-        options |= {"http_client": Wire(timeout), "use_responses_api": False}
+        responses = _RESPONSES.match(model_name) is not None
+        options |= {"http_client": Wire(timeout), "use_responses_api": responses}
+        options |= {"store": False} if responses else {}  # else OpenAI keeps what it is sent
         options |= _limit(model_name, server, profile)
     else:
         options["max_tokens"] = profile.max_tokens
     model = init_chat_model(model_name, model_provider=provider.langchain, **options)
     if server is None:
         profile = _known(name, model, profile)
-    return Line(
-        model, "google" if provider_name.startswith("google") else provider_name, server is not None, profile
-    )
+    return Line(model, provider.extra, server is not None, profile)
 
 
 def _limit(model: str, server: str | None, profile: ModelProfile) -> dict[str, Any]:
@@ -196,14 +196,15 @@ def _key(name: str, provider: Provider, server: str | None) -> str:
 
 def _known(name: str, model: BaseChatModel, profile: ModelProfile) -> ModelProfile:
     """The profile with what LangChain's own list says of the model."""
-    from dataclasses import replace
-
     listed = model.profile or {}
-    if listed.get("image_inputs") is False:
-        raise GiantError(f"{name} takes no images", fix="Choose a model that does")
+    for what, wanted in (("image_inputs", "takes no images"), ("tool_calling", "calls no tools")):
+        if listed.get(what) is False:
+            raise GiantError(f"{name} {wanted}", fix="Choose a model that does")
+    if listed.get("tool_choice") is False:
+        profile = replace(profile, tool_choice=False)
     longest = listed.get("max_input_tokens")
-    if isinstance(longest, int) and longest > 0 and profile.max_input_tokens is None:
-        return replace(profile, max_input_tokens=longest)
+    if longest and profile.max_input_tokens is None:
+        profile = replace(profile, max_input_tokens=longest)
     return profile
 
 

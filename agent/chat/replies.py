@@ -16,7 +16,7 @@ MOST_TEXT = 100_000
 MOST_GARBLED = 500
 _DEEPEST = 20
 
-_CUT = {"length", "max_tokens", "model_context_window_exceeded"}
+_CUT = {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"}
 _FILTERED = {
     "content_filter",
     "refusal",
@@ -115,7 +115,8 @@ def _calls(message: AIMessage) -> tuple[list[ToolCall], list[str]]:
 
 def _remark(message: AIMessage) -> str:
     about = message.response_metadata
-    return str(about.get("finish_reason") or about.get("stop_reason") or "").casefold()
+    incomplete = (about.get("incomplete_details") or {}).get("reason")
+    return str(about.get("finish_reason") or about.get("stop_reason") or incomplete or "").casefold()
 
 
 def _refusal(message: AIMessage, remark: str) -> str | None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from agent.chat.profiles import ModelProfile
-from agent.chat.spending import image_tokens, prompt_tokens
+from agent.chat.spending import image_tokens, text_tokens
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -40,7 +40,7 @@ class Request:
             "tools": list(self.tools),
             "force": self.force,
         }
-        return described, prompt_tokens(described, tokens)
+        return described, text_tokens(json.dumps(described, ensure_ascii=False)) + sum(tokens)
 
     @property
     def described(self) -> dict[str, Any]:

@@ -23,6 +23,8 @@ LONGEST_ASKED = 300.0
 Kind = Literal["status", "timeout", "connection", "garbage"]
 
 _AGAIN = {408, 409, 425, 429}
+_CONNECTION = {"APIConnectionError", "TransportError", "OSError"}
+"""Classes of the providers' packages, of the HTTP library under them, and of Python."""
 _FIRST_WAIT = 1.0
 _NOW: Callable[[], float] = time.time
 
@@ -41,6 +43,8 @@ class Fault:
     """Seconds that the server asks to wait."""
     exhausted: bool = False
     """Whether the account has nothing left to pay with: waiting does not help."""
+    unsent: bool = False
+    """Whether there was no connection to send anything over."""
 
     @property
     def again(self) -> bool:
@@ -52,7 +56,7 @@ class Fault:
     @property
     def charged(self) -> bool:
         """Whether the provider may have worked, and be paid, for it."""
-        return self.kind in ("timeout", "garbage", "connection")
+        return self.kind != "status" and not self.unsent
 
 
 def fault_of(error: BaseException) -> Fault:
@@ -65,10 +69,12 @@ def fault_of(error: BaseException) -> Fault:
             return Fault(
                 "status", name, status, _message(one, body), _asked(headers, body), _exhausted(one, body)
             )
-    if any("timeout" in type(one).__name__.casefold() for one in chain):
-        return Fault("timeout", name)
-    if any(_is_connection(one) for one in chain):
-        return Fault("connection", name)
+    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    unsent = bool(names & {"ConnectError", "ConnectTimeout", "ConnectionRefusedError"})
+    if any("timeout" in known.casefold() for known in names):
+        return Fault("timeout", name, unsent=unsent)
+    if names & _CONNECTION:
+        return Fault("connection", name, unsent=unsent)
     return Fault("garbage", name)
 
 
@@ -93,19 +99,6 @@ def _status(error: BaseException) -> int | None:
         if isinstance(value, int) and 100 <= value < 600:
             return value
     return None
-
-
-def _is_connection(error: BaseException) -> bool:
-    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return (
-        isinstance(error, OSError)
-        or "APIConnectionError" in names
-        or (
-            bool(modules & {"httpx", "httpcore"})
-            and bool(names & {"TransportError", "NetworkError", "ProtocolError"})
-        )
-    )
 
 
 def _headers(error: BaseException) -> Mapping[str, str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
 
-from agent.chat.prices import Price
 from agent.chat.profiles import ModelProfile
+from agent.chat.retries import Fault
 from agent.journal import Journal
 from agent.records import Record
 
@@ -89,27 +89,52 @@ class Ledger:
         return math.ceil(tokens_in * max(1.0, last.tokens_in / last.estimated_in))
 
 
-def check(spent: Spent, call_usd: float, max_cost: float, *, last: bool) -> None:
+@dataclass
+class Tries:
+    """The attempts of one call that brought no reply."""
+
+    dearest: float = 0.0
+    """The most that one attempt may cost, USD; 0 where the price is unknown, as there is no limit then."""
+    faults: list[Fault] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    """Seconds waited after each fault."""
+
+    @property
+    def lost(self) -> float:
+        """The most that they may have cost."""
+        return self.dearest * sum(fault.charged for fault in self.faults)
+
+    def written(self) -> list[dict[str, Any]]:
+        """What the journal keeps of them: no word of the server's."""
+        return [
+            {"kind": fault.kind, "status": fault.status, "error": fault.error, "waited": round(wait, 3)}
+            for fault, wait in zip(self.faults, [*self.waits, 0.0], strict=False)
+        ]
+
+    def keep(self, journal: Journal, key: str) -> None:
+        """Keep what was tried in vain, together with what was before."""
+        if self.faults:
+            before = journal.get(FAULTS, key) or {"attempts": [], "lost_usd": 0.0}
+            attempts = [*before["attempts"], *self.written()]
+            journal.put(FAULTS, key, {"attempts": attempts, "lost_usd": before["lost_usd"] + self.lost})
+
+
+def check(spent: Spent, lost: float, call_usd: float, max_cost: float, *, last: bool) -> None:
     """Raise `OverBudget` if a call that may cost `call_usd` does not fit, with another like it to answer.
 
-    `last` says that nothing needs to come after it.
+    `lost` is what earlier attempts of the same call may have cost; `last` says that nothing needs to follow.
     """
-    gone = (spent.usd or 0.0) + spent.lost_usd
+    gone = (spent.usd or 0.0) + spent.lost_usd + lost
     if gone + call_usd * (1 if last else 2) > max_cost:
         raise OverBudget(
-            f"${gone:.4f} of the limit of ${max_cost:.4f} is spent, and the next call may cost ${call_usd:.4f}"
+            f"up to ${gone:.4f} of the limit of ${max_cost:.4f} is spent, "
+            f"and the next call may cost ${call_usd:.4f}"
         )
 
 
-def usd_of(price: Price | None, tokens_in: int, tokens_out: int) -> float:
-    """The upper estimate in dollars; 0 where the price is unknown, because then there is no limit."""
-    return price.usd(tokens_in, tokens_out) if price is not None else 0.0
-
-
-def prompt_tokens(described: dict[str, Any], images: list[int]) -> int:
-    """Upper estimate of a request's tokens: its text, and the tokens of its images."""
-    text = json.dumps(described, ensure_ascii=False)
-    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN) + sum(images)
+def text_tokens(text: str) -> int:
+    """Upper estimate of a text's tokens."""
+    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
 
 
 def image_tokens(image: bytes, profile: ModelProfile) -> int:
