@@ -71,9 +71,9 @@ class PanArgs(_Args):
 
 
 class RetrieveMore(_Args):
-    text: Annotated[str, Field(max_length=2000, description="Phrase to search for; empty: search by box.")] = (
-        ""
-    )
+    text: Annotated[
+        str, Field(max_length=2000, description="Phrase to search for; empty: search by box.")
+    ] = ""
     k: Annotated[int, Field(ge=1, le=20), Integer, Field(description="How many tiles, 1 to 20.")] = 5
 
 
@@ -118,7 +118,9 @@ class ClaimArgs(_Args):
 
 class AnswerArgs(_Args):
     claims: Annotated[list[ClaimArgs], Field(description="What the answer rests on, for and against.")] = []
-    text: Annotated[str, Field(max_length=20_000, description="The answer in words, with what limits it.")] = ""
+    text: Annotated[
+        str, Field(max_length=20_000, description="The answer in words, with what limits it.")
+    ] = ""
     choice: Annotated[str, Field(description="The answer in a few words; closed: one of the options.")] = ""
     confidence: Annotated[
         float | str,
@@ -138,9 +140,7 @@ class VerdictArgs(_Args):
     evidence_against: Annotated[str, Field(description="What speaks against it, with step numbers.")] = ""
     conflict: Annotated[bool, Field(description="True where the evidence contradicts itself.")] = False
     choice: Annotated[str, Field(description="The answer that the images support.")] = ""
-    confidence: Annotated[
-        float | str, WithJsonSchema({"type": "number"}), Field(description="From 0 to 1.")
-    ]
+    confidence: Annotated[float | str, WithJsonSchema({"type": "number"}), Field(description="From 0 to 1.")]
     reason: Annotated[str, Field(description="Why, in one sentence.")] = ""
 
 

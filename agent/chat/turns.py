@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import Field
+
 from agent.records import Action, Record, Step
 
 PATIENCE = 3
@@ -38,7 +40,7 @@ class Turn(Record):
     """The message as it came, as JSON text; None where it cannot go back to a provider as it is."""
     text: str = ""
     """What goes back in its place then."""
-    calls: list[Call] = []
+    calls: list[Call] = Field(default_factory=list)
     told: str = ""
     """What was wrong with it, told to the model."""
     final: dict[str, Any] | None = None

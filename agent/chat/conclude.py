@@ -1,0 +1,134 @@
+"""From the model's last words to a draft: asked for where missing, put right once, else an abstention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from agent import prompts
+from agent.chat.client import OverBudget
+from agent.chat.final import Final, checked
+from agent.chat.schemas import answer_tool
+from agent.compose import cite
+from agent.coverage import coverage, coverage_in_words
+from agent.evidence import claims_absence
+from agent.navigators.base import Draft
+
+if TYPE_CHECKING:
+    from agent.chat.talk import Talk
+    from agent.chat.turns import Turn
+    from agent.records import Evidence
+
+ABSTAINED = "No answer is given (abstained)."
+LIMIT = "the spending limit of ${limit:g} is reached"
+MOST_DECLINED = 2
+"""Refusals after which the model is not asked again."""
+
+
+def conclude(talk: Talk, problems: Sequence[str], why: str) -> Draft:
+    """The draft. `problems` is what the evidence check found in the one before, `why` why no more is looked.
+
+    Raises `ProviderError`.
+    """
+    final, wrong = checked(talk.last.final if talk.last else None, talk.options)
+    if problems and final is None:  # it ended in an abstention for want of an answer: nothing to put right
+        return _failed(talk, wrong)
+    try:
+        if problems:
+            better, _ = _repaired(talk, problems)
+            final = better or final
+        elif final is None:
+            final, wrong = _asked(talk, why, wrong)
+    except OverBudget:
+        if final is None:
+            return _abstained(talk, limit_reached(talk))
+    if final is None:
+        return _failed(talk, wrong)
+    return _draft(talk, final)
+
+
+def limit_reached(talk: Talk) -> str:
+    """Why no further call is made."""
+    return LIMIT.format(limit=talk.context.max_cost or 0)
+
+
+def _asked(talk: Talk, why: str, wrong: list[str]) -> tuple[Final | None, list[str]]:
+    """Ask for the answer where the turn before gave none, then for a better one where that one is faulty."""
+    last = talk.last
+    if len(talk.declined) >= MOST_DECLINED:
+        return None, wrong
+    if last is None or last.final is None:
+        turn = _forced(talk, "answer", prompts.FINAL.format(why=_sentence(why)))
+        final, wrong = checked(turn.final, talk.options)
+        if final is not None or len(talk.declined) >= MOST_DECLINED:
+            return final, wrong
+    return _repaired(talk, wrong)
+
+
+def _repaired(talk: Talk, problems: Sequence[str]) -> tuple[Final | None, list[str]]:
+    listed = "\n".join(f"- {problem}" for problem in problems)
+    turn = _forced(talk, "repair", prompts.REPAIR_ANSWER.format(problems=listed))
+    return checked(turn.final, talk.options)
+
+
+def _forced(talk: Talk, kind: str, ending: str) -> Turn:
+    tools = [answer_tool(talk.options, talk.survey)]
+    return talk.say(kind, ending, tools, force="answer", last=True)
+
+
+def _draft(talk: Talk, final: Final) -> Draft:
+    evidence = _evidence(talk, final)
+    if final.abstain:
+        reason = final.reason or final.text or "The model gave no reason."
+        return Draft(
+            f"{ABSTAINED} {reason}",
+            None,
+            final.confidence,
+            evidence,
+            abstained=True,
+            reason=reason,
+            claims=final.claims,
+            updates=talk.updates,
+        )
+    text, choice = final.text, final.choice if talk.options else None
+    if any(claims_absence(words) for words in (text, choice or "", *(one.text for one in final.claims))):
+        text = f"{text} {coverage_in_words(coverage(talk.context, talk.steps))}"
+    return Draft(
+        text,
+        choice,
+        final.confidence,
+        evidence,
+        reason=final.reason or None,
+        claims=final.claims,
+        updates=talk.updates,
+    )
+
+
+def _evidence(talk: Talk, final: Final) -> list[Evidence]:
+    """Each step that a claim rests on and that showed something, with what it showed where."""
+    cited = {index for claim in final.claims for index in claim.steps}
+    return [cite(step) for step in talk.steps if step.index in cited and step.observation.ok]
+
+
+def _failed(talk: Talk, wrong: Sequence[str]) -> Draft:
+    if len(talk.declined) >= MOST_DECLINED:
+        return _abstained(talk, f"the model declined to answer: “{talk.declined[-1]}”")
+    return _abstained(talk, f"the model gave no usable answer: {' '.join(wrong)}")
+
+
+def _abstained(talk: Talk, why: str) -> Draft:
+    """An abstention for want of an answer; what was shown is cited for whoever goes on from it."""
+    shown = [step for step in talk.steps if step.observation.ok and step.observation.image is not None]
+    return Draft(
+        f"{ABSTAINED} {_sentence(why)}",
+        None,
+        0.0,
+        [cite(step) for step in shown],
+        abstained=True,
+        reason=_sentence(why),
+        updates=talk.updates,
+    )
+
+
+def _sentence(clause: str) -> str:
+    return clause[:1].upper() + clause[1:].rstrip(".") + "."

@@ -1,0 +1,244 @@
+"""The conversation with a chat model, rebuilt from the state for every call.
+
+    system
+    user       the question, the slide, the overview and what was surveyed
+    assistant  a turn as it came            ┐
+    tool       the result of each call       │ for every turn
+    user       the images that came of it    ┘
+    user       where things stand, and what to do now (joined with the last user message)
+
+Every call of the model gets exactly one result, also where it was not made. A turn that cannot go back as it
+came (garbled calls, two with one id) goes back in words, with its results in the user message. Of the images
+only the overview and the last few stay; the others are there as what the model noted about them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent import prompts
+from agent.chat.boxes import from_level0, shown
+from agent.chat.turns import Call, Share, Turn, shares
+from agent.coverage import coverage
+from core_model.errors import RunError
+from core_model.slide import Box, magnification
+from tools.render import MAX_PX
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+    from agent.chat.profiles import ModelProfile
+    from agent.records import Step
+    from agent.state import AgentContext, AgentState
+
+REGIONS = 8
+"""Regions that stay as images beside the overview."""
+
+Block = dict[str, Any]
+
+
+class Conversation:
+    """Turns and steps as messages for one model. It holds nothing that the state does not."""
+
+    def __init__(
+        self,
+        state: AgentState,
+        context: AgentContext,
+        turns: Sequence[Turn],
+        steps: Sequence[Step],
+        survey: bool,
+    ) -> None:
+        self.state, self.context, self.turns, self.steps, self.survey = state, context, turns, steps, survey
+        self.profile = profile_of(context)
+        self.kept = in_context(steps, self.profile, survey)
+
+    def messages(self, ending: str) -> list[BaseMessage]:
+        """The whole conversation, ending with where things stand and `ending`."""
+        from langchain_core.messages import HumanMessage, SystemMessage
+
+        spoken = [share for share in shares(self.turns, self.steps) if not share.turn.planned]
+        before = spoken[0].turn.before if spoken else len(self.steps)
+        first = [_text(self._task()), *self._told(self.steps[:before])]
+        made: list[BaseMessage] = [SystemMessage(self._system()), HumanMessage(_blocks(first))]
+        for share in spoken:
+            made += self._turn(share)
+        last = [_text(self._status()), _text(ending)]
+        if isinstance(made[-1], HumanMessage):
+            last = [*made.pop().content, *last]
+        return [*made, HumanMessage(_blocks(last))]
+
+    def _system(self) -> str:
+        template = prompts.SYSTEM if self.survey else prompts.SYSTEM_GIANT
+        boxes = prompts.BOXES[self.profile.boxes if self.survey else "level0"]
+        return template.format(boxes=boxes, data=prompts.DATA, px=frame_px(self.profile, self.survey))
+
+    def _task(self) -> str:
+        slide, pieces = self.context.slide, tissue_pieces(self.steps)
+        template = prompts.TASK if self.survey else prompts.TASK_GIANT
+        return template.format(
+            question=self.state["question"],
+            options=prompts.options_told(self.state.get("options")),
+            width=slide.width,
+            height=slide.height,
+            mpp=slide.mpp,
+            magnification=magnification(slide.mpp),
+            width_um=slide.width * slide.mpp,
+            height_um=slide.height * slide.mpp,
+            tissue=pieces,
+            looks=self.state["max_steps"] - (not self.survey),
+        )
+
+    def _turn(self, share: Share) -> list[BaseMessage]:
+        """What the model said, the result of each of its calls, and the images."""
+        from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, messages_from_dict
+
+        turn, rest = share.turn, list(self._told(share.others))
+        said: list[BaseMessage] = []
+        for place, call in enumerate(turn.calls):
+            step = share.made.get(place)
+            result = self._result(call, step)
+            images = self._image(step) if step else []
+            if turn.message is None:
+                rest += [_text(result), *images]
+                continue
+            inside = images if self.profile.images == "tool" else []
+            said.append(ToolMessage(_blocks([_text(result), *inside]), tool_call_id=call.id, name=call.name))
+            if images and not inside:
+                assert step is not None
+                rest += [_text(f"Step {step.index}:"), *images]
+        if turn.told:
+            rest.append(_text(turn.told))
+        if turn.message is None:
+            spoken: list[BaseMessage] = [AIMessage(turn.text or "(nothing)")]
+        else:
+            spoken = messages_from_dict([json.loads(turn.message)])
+        return [*spoken, *said, *([HumanMessage(_blocks(rest))] if rest else [])]
+
+    def _result(self, call: Call, step: Step | None) -> str:
+        if step is not None:
+            return self._words(step)
+        if call.name == "answer":
+            return prompts.RECEIVED
+        return prompts.NOT_MADE.format(why=call.note or prompts.PERSON_CHOSE)
+
+    def _told(self, steps: Iterable[Step]) -> Iterable[Block]:
+        """Steps that no call asked for: their words, each with its image."""
+        for step in steps:
+            yield _text(self._words(step))
+            yield from self._image(step)
+
+    def _words(self, step: Step) -> str:
+        seen = step.observation
+        if not seen.ok:
+            reminder = prompts.BOXES[self.profile.boxes] if self.survey else ""
+            return f"Step {step.index}, {step.action.tool}: {seen.text} {reminder}".rstrip()
+        if not self.survey and seen.box is not None:
+            return f"Step {step.index}: box {_box(seen.box)}."
+        by = " (a person chose it)" if step.action.by == "person" else ""
+        words = [f"Step {step.index}, {step.action.tool}{by}: {seen.text}", self._places(step)]
+        if seen.image is not None and step.index not in self.kept:
+            words += [prompts.GONE, prompts.NOTED.format(finding=step.finding)]
+        return " ".join(word for word in words if word)
+
+    def _places(self, step: Step) -> str:
+        """Where the tiles found lie in the overview, for a model that cannot use level-0 px."""
+        hits, first = step.observation.data.get("hits"), self.steps[0]
+        if not hits or self.profile.boxes == "level0":
+            return ""
+        image = shown(first, self.context.folder, self.context.slide.mpp)
+        if image is None or image.box != self.context.slide.box:
+            return ""
+        placed = [from_level0(Box(*hit["box"]), self.profile.boxes, image) for hit in hits]
+        told = "; ".join("(" + ", ".join(f"{number:.0f}" for number in box) + ")" for box in placed)
+        return f"In the image of step {first.index} these are (x0, y0, x1, y1): {told}."
+
+    def _image(self, step: Step) -> list[Block]:
+        if step.index not in self.kept:
+            return []
+        assert step.observation.image is not None
+        return [image_block(self.context.folder / step.observation.image)]
+
+    def _status(self) -> str:
+        left = self.state["max_steps"] - len(self.steps)
+        hints = prompts.hints_told(self.state.get("hints", []))
+        if not self.survey:
+            return prompts.STATUS_GIANT.format(left=left, hints=hints)
+        kept = [step for step in self.steps if step.index in self.kept]
+        return prompts.STATUS.format(
+            regions="\n".join(map(region_told, kept)) or "none",
+            coverage=prompts.coverage_told(coverage(self.context, self.steps)),
+            left=left,
+            hints=hints,
+        )
+
+
+def profile_of(context: AgentContext) -> ModelProfile:
+    """The profile of the run's chat model."""
+    assert context.chat is not None  # a chat navigator is only made for one
+    return context.chat.profile
+
+
+def in_context(steps: Sequence[Step], profile: ModelProfile, survey: bool) -> set[int]:
+    """The steps whose images a model is sent: the overview and the last few, as many as it takes."""
+    pictured = [step.index for step in steps if step.observation.ok and step.observation.image]
+    most = min(profile.max_images, REGIONS + 1) if survey else profile.max_images
+    if len(pictured) <= most:
+        return set(pictured)
+    return {pictured[0], *pictured[1 - most :]} if most > 1 else {pictured[-1]}
+
+
+def region_told(step: Step) -> str:
+    """A region with its true box, resolution and magnification."""
+    seen = step.observation
+    box = "" if seen.box is None else f" box {_box(seen.box)} in level-0 px,"
+    mpp = "" if seen.mpp is None else f" {seen.mpp:.3g} µm/px ({magnification(seen.mpp):.3g}x)"
+    return f"Step {step.index}, {step.action.tool}:{box}{mpp}"
+
+
+def tissue_pieces(steps: Sequence[Step]) -> str:
+    """Where the tissue lies, from the overview."""
+    data = steps[0].observation.data if steps else {}
+    pieces = data.get("pieces")
+    if not pieces:
+        return "see the overview."
+    named = "; ".join(_box(piece) for piece in pieces[:REGIONS])
+    more = f"; and {len(pieces) - REGIONS} smaller" if len(pieces) > REGIONS else ""
+    return f"{data.get('tissue_mm2', 0):.2f} mm² in {len(pieces)} pieces, boxes in level-0 px: {named}{more}."
+
+
+def frame_px(profile: ModelProfile, survey: bool) -> int:
+    """Long side of the regions that a model is shown, px."""
+    return min(MAX_PX, profile.max_image_px) if survey else MAX_PX
+
+
+def image_block(path: Path) -> Block:
+    """A kept image as LangChain passes images to any provider. Raises `RunError` where it is gone."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"an image of the run cannot be read ({error.strerror})", where=path) from error
+    return {"type": "image", "base64": base64.b64encode(data).decode(), "mime_type": "image/jpeg"}
+
+
+def _text(text: str) -> Block:
+    return {"type": "text", "text": text}
+
+
+def _blocks(blocks: Sequence[Block]) -> list[str | dict[str, Any]]:
+    """Blocks with texts that follow each other joined: small servers take few parts."""
+    joined: list[str | dict[str, Any]] = []
+    for block in blocks:
+        last = joined[-1] if joined else None
+        if isinstance(last, dict) and last["type"] == block["type"] == "text":
+            joined[-1] = _text(f"{last['text']}\n{block['text']}")
+        else:
+            joined.append(block)
+    return joined
+
+
+def _box(box: Sequence[int]) -> str:
+    return "(" + ", ".join(map(str, box)) + ")"

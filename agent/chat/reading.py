@@ -1,0 +1,174 @@
+"""A reply as the navigator reads it: calls, a final answer, what was seen, or what is wrong with it.
+
+Reading never fails. Models put JSON into prose, ask for many things at once, refuse, or say nothing; each
+comes out as something to act on or as a fault to be told back. Values are made plain on the way: numbers that
+no file can hold and texts without end stop here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent import prompts
+
+if TYPE_CHECKING:
+    from agent.chat.client import Reply
+
+MAX_TEXT, MAX_ITEMS, MAX_DEPTH = 20_000, 100, 5
+MAX_FINDING = 1000
+"""Characters of a finding."""
+_EXACT = 1 << 53
+"""Whole numbers up to here are the same in every file format."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Names of tools that providers take."""
+_ATTEMPTS = 200
+"""Braces at which JSON is looked for in one text."""
+
+
+class Look(NamedTuple):
+    """A call as the model made it, with plain values."""
+
+    id: str
+    name: str
+    args: dict[str, Any]
+
+
+class Reading(NamedTuple):
+    """What one reply amounts to."""
+
+    calls: list[Look]
+    """Every call, the one that ends the conversation among them."""
+    final: dict[str, Any] | None
+    """Arguments of the call that ends it, unchecked."""
+    faults: list[str]
+    """What is wrong with the reply, one sentence each, to be told to the model."""
+    refusal: str | None
+    seen: dict[int, str]
+    """Step to what its image shows."""
+    leaning: dict[str, float]
+    """Answer to its probability, as said; empty where nothing usable was."""
+    whole: bool
+    """Whether its calls can go back to a provider as they came."""
+
+
+def read(reply: Reply, verdict: str = "answer") -> Reading:
+    """Read a reply. `verdict` is the tool that ends the conversation."""
+    calls = [
+        Look(call.id, plain(call.name)[:100], dict(plain(call.args))) for call in reply.calls[:MAX_ITEMS]
+    ]
+    whole = not reply.garbled and len(reply.calls) <= MAX_ITEMS and _told_apart(calls)
+    if not calls:
+        calls = list(_calls_in(reply.text, verdict))
+        whole = whole and not calls
+    finals = [call.args for call in calls if call.name == verdict]
+    refusal = reply.refusal if not calls else None
+    faults = [prompts.GARBLED.format(count=len(reply.garbled))] if reply.garbled else []
+    if not calls and not faults and refusal is None:
+        faults = [_nothing(reply, verdict)]
+    said = [call.args for call in calls]
+    return Reading(
+        calls=calls,
+        final=finals[-1] if finals else None,
+        faults=faults,
+        refusal=plain(refusal) if refusal is not None else None,
+        seen=_seen(said),
+        leaning=next((found for args in said if (found := _leaning(args))), {}),
+        whole=whole and bool(calls),
+    )
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A JSON value that every file and checkpoint can hold; numbers beyond that become text."""
+    if isinstance(value, str):
+        return value[:MAX_TEXT].encode("utf-8", "replace").decode()  # half characters cannot be written
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < _EXACT else "a number beyond all bounds"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else "not a number"
+    if depth >= MAX_DEPTH:
+        return "nested too deeply"
+    if isinstance(value, dict):
+        items = list(value.items())[:MAX_ITEMS]
+        return {str(plain(str(key)))[:200]: plain(item, depth + 1) for key, item in items}
+    if isinstance(value, list | tuple):
+        return [plain(item, depth + 1) for item in value[:MAX_ITEMS]]
+    return str(type(value).__name__)
+
+
+def _told_apart(calls: Sequence[Look]) -> bool:
+    """Whether each call names a tool, and has an id of its own by which its result can be given back."""
+    ids = {call.id for call in calls}
+    return all(ids) and len(ids) == len(calls) and all(_NAME.fullmatch(call.name) for call in calls)
+
+
+def _nothing(reply: Reply, verdict: str) -> str:
+    if reply.cut:
+        return prompts.CUT
+    return prompts.EMPTY if not reply.text.strip() else prompts.NO_CALL.format(tool=verdict)
+
+
+def _calls_in(text: str, verdict: str) -> Iterator[Look]:
+    """The call that a model wrote into its words: the last object that looks like one."""
+    found: Look | None = None
+    for value in _objects(text):
+        name = value.get("name", value.get("tool"))
+        args = value.get("arguments", value.get("args", value.get("parameters")))
+        if isinstance(name, str) and isinstance(args, dict):
+            found = Look("", name[:100], dict(plain(args)))
+        elif "confidence" in value and ({"choice", "text", "answer"} & value.keys()):
+            found = Look("", verdict, _renamed(dict(plain(value))))
+    if found is not None:
+        yield found
+
+
+def _renamed(value: dict[str, Any]) -> dict[str, Any]:
+    """An answer's text may be called "answer" by a model that was told to give an answer."""
+    return value if "text" in value else {**value, "text": value.get("answer", "")}
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects in a text, outermost ones, in order."""
+    decoder, at, left = json.JSONDecoder(), 0, _ATTEMPTS
+    while left and (at := text.find("{", at)) >= 0:
+        left -= 1
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            at += 1
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
+def _seen(said: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """What was said of each step; entries of another shape are passed over."""
+    found: dict[int, str] = {}
+    for args in said:
+        entries = args.get("seen")
+        for entry in entries if isinstance(entries, list) else []:
+            step, finding = (entry.get("step"), entry.get("finding")) if isinstance(entry, dict) else (0, 0)
+            if isinstance(step, int) and isinstance(finding, str) and finding.strip():
+                found[step] = " ".join(finding.split())[:MAX_FINDING]
+    return found
+
+
+def _leaning(args: dict[str, Any]) -> dict[str, float]:
+    """Answers with their weights; nothing at all where one entry is malformed."""
+    entries = args.get("leaning")
+    if not isinstance(entries, list):
+        return {}
+    found: dict[str, float] = {}
+    for entry in entries:
+        name, p = (entry.get("answer"), entry.get("probability")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not name.strip() or isinstance(p, bool):
+            return {}
+        if not isinstance(p, int | float) or not 0 <= p <= 100:
+            return {}
+        found[" ".join(name.split())[:MAX_FINDING]] = float(p)
+    return found

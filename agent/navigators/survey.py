@@ -1,0 +1,77 @@
+"""Where a survey looks before any model is asked: patches of tissue that differ as much as the slide allows.
+
+Places are windows of a grid at low power. The one with most tissue comes first; each further one is the
+window whose tiles are farthest, in the space of the tile encoder, from those of the windows taken so far,
+counted by its share of tissue (farthest-point sampling, Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agent.navigators.places import COARSE_MPP, LEAST_TISSUE, grid
+from agent.records import Action
+from core_model.slide import Box
+
+if TYPE_CHECKING:
+    from agent.state import AgentContext
+    from core_model.features import TileFeatures
+
+MOST = 8
+"""Places of one survey."""
+REASON = "Survey the slide at low power before anything is concluded."
+
+
+def survey(context: AgentContext, most: int, px: int) -> list[Action]:
+    """The looks of the survey, at most `most`, each at most `px` wide. They are found once and kept."""
+    kept = context.journal.once("survey", "places", lambda: [list(box) for box in places(context, most, px)])
+    mpp = context.slide.effective_mpp(COARSE_MPP)
+    return [Action(tool="zoom", args={"box": box, "mpp": mpp}, reason=REASON) for box in kept]
+
+
+def places(context: AgentContext, most: int, px: int) -> list[Box]:
+    """Windows at about 2 µm/px; none where the overview shows the whole slide as finely."""
+    slide = context.slide
+    side = int(px * slide.effective_mpp(COARSE_MPP) / slide.mpp)
+    if max(slide.width, slide.height) <= side:
+        return []
+    windows = grid(side, slide.box)
+    shares = context.tissue.shares(np.array([box[:2] for box in windows]), windows[0].w, windows[0].h)  # (W,)
+    told, known = describe(windows, context.toolbox.features)
+    worth = np.where(known & (shares >= LEAST_TISSUE), shares, 0.0)
+    return [windows[i] for i in farthest(told, worth, most)]
+
+
+def describe(windows: list[Box], tiles: TileFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """(W, D) mean features of each window's tiles, and (W,) whether it has any.
+
+    Where the slide has no features at all, a window is told by where it lies.
+    """
+    if len(tiles) == 0:
+        return np.array([box[:2] for box in windows], dtype=np.float64), np.ones(len(windows), dtype=bool)
+    told = np.zeros((len(windows), tiles.features.shape[1]))
+    counts = np.zeros(len(windows), dtype=np.int64)
+    centers = tiles.coords + tiles.size / 2  # (N, 2)
+    for i, box in enumerate(windows):
+        near = (centers >= (box.x, box.y)) & (centers < (box.right, box.bottom))
+        inside = near.all(axis=1)
+        counts[i] = inside.sum()
+        if counts[i]:
+            told[i] = tiles.features[inside].mean(axis=0)
+    return told, counts > 0
+
+
+def farthest(points: np.ndarray, worth: np.ndarray, most: int) -> list[int]:
+    """Up to `most` of the points (N, D) with `worth` (N,) above 0, spread out; equal ones in their order."""
+    chosen: list[int] = []
+    distance = np.full(len(points), np.inf)
+    left = worth > 0
+    while left.any() and len(chosen) < most:
+        value = np.where(left, worth * distance if chosen else worth, -1.0)
+        best = int(np.argmax(value))
+        chosen.append(best)
+        left[best] = False
+        distance = np.minimum(distance, np.linalg.norm(points - points[best], axis=1))
+    return chosen
