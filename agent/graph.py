@@ -61,7 +61,8 @@ def after_decide(state: AgentState, runtime: Runtime[AgentContext]) -> Literal["
     """To the tools with a look, by way of the person where one takes part; else to the answer."""
     if not state.get("pending"):
         return "answer"
-    return "confirm" if nodes.person_takes_part(runtime.context) else "act"
+    refused = state.get("observed")  # nothing will be shown, so there is nothing to approve
+    return "confirm" if nodes.person_takes_part(runtime.context) and not refused else "act"
 
 
 def after_confirm(state: AgentState) -> Literal["decide", "act", "answer"]:

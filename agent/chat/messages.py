@@ -24,6 +24,7 @@ from agent import prompts
 from agent.chat.boxes import from_level0, shown
 from agent.chat.turns import Call, Share, Turn, shares
 from agent.coverage import coverage
+from agent.navigators.weighing import first_sentences
 from core_model.errors import RunError
 from core_model.slide import Box, magnification
 from tools.render import MAX_PX
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from agent.chat.profiles import ModelProfile
     from agent.records import Step
     from agent.state import AgentContext, AgentState
+    from tools.records import Observation
 
 REGIONS = 8
 """Regions that stay as images beside the overview."""
@@ -63,13 +65,14 @@ class Conversation:
         spoken = [share for share in shares(self.turns, self.steps) if not share.turn.planned]
         before = spoken[0].turn.before if spoken else len(self.steps)
         first = [_text(self._task()), *self._told(self.steps[:before])]
-        made: list[BaseMessage] = [SystemMessage(self._system()), HumanMessage(_blocks(first))]
+        made: list[BaseMessage] = [SystemMessage(self._system()), HumanMessage(_content(first))]
         for share in spoken:
             made += self._turn(share)
         last = [_text(self._status()), _text(ending)]
         if isinstance(made[-1], HumanMessage):
-            last = [*made.pop().content, *last]
-        return [*made, HumanMessage(_blocks(last))]
+            before_it = made.pop().content
+            last = [*([_text(before_it)] if isinstance(before_it, str) else before_it), *last]
+        return [*made, HumanMessage(_content(last))]
 
     def _system(self) -> str:
         template = prompts.SYSTEM if self.survey else prompts.SYSTEM_GIANT
@@ -106,7 +109,7 @@ class Conversation:
                 rest += [_text(result), *images]
                 continue
             inside = images if self.profile.images == "tool" else []
-            said.append(ToolMessage(_blocks([_text(result), *inside]), tool_call_id=call.id, name=call.name))
+            said.append(ToolMessage(_content([_text(result), *inside]), tool_call_id=call.id, name=call.name))
             if images and not inside:
                 assert step is not None
                 rest += [_text(f"Step {step.index}:"), *images]
@@ -116,7 +119,7 @@ class Conversation:
             spoken: list[BaseMessage] = [AIMessage(turn.text or "(nothing)")]
         else:
             spoken = messages_from_dict([json.loads(turn.message)])
-        return [*spoken, *said, *([HumanMessage(_blocks(rest))] if rest else [])]
+        return [*spoken, *said, *([HumanMessage(_content(rest))] if rest else [])]
 
     def _result(self, call: Call, step: Step | None) -> str:
         if step is not None:
@@ -141,7 +144,8 @@ class Conversation:
         by = " (a person chose it)" if step.action.by == "person" else ""
         words = [f"Step {step.index}, {step.action.tool}{by}: {seen.text}", self._places(step)]
         if seen.image is not None and step.index not in self.kept:
-            words += [prompts.GONE, prompts.NOTED.format(finding=step.finding)]
+            words.append(prompts.GONE)
+            words += [prompts.NOTED.format(finding=step.finding)] if put_into_words(step) else []
         return " ".join(word for word in words if word)
 
     def _places(self, step: Step) -> str:
@@ -199,6 +203,17 @@ def region_told(step: Step) -> str:
     return f"Step {step.index}, {step.action.tool}:{box}{mpp}"
 
 
+def tool_words(observation: Observation) -> str:
+    """What a step showed as far as its tool can say."""
+    said = first_sentences(observation.text)
+    return said if observation.ok else f"Nothing was seen: {said}"
+
+
+def put_into_words(step: Step) -> bool:
+    """Whether the model has said what a step showed."""
+    return step.finding != tool_words(step.observation)
+
+
 def tissue_pieces(steps: Sequence[Step]) -> str:
     """Where the tissue lies, from the overview."""
     data = steps[0].observation.data if steps else {}
@@ -228,8 +243,8 @@ def _text(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def _blocks(blocks: Sequence[Block]) -> list[str | dict[str, Any]]:
-    """Blocks with texts that follow each other joined: small servers take few parts."""
+def _content(blocks: Sequence[Block]) -> Any:
+    """Blocks with texts that follow each other joined, and words alone as words: small servers want it so."""
     joined: list[str | dict[str, Any]] = []
     for block in blocks:
         last = joined[-1] if joined else None
@@ -237,7 +252,8 @@ def _blocks(blocks: Sequence[Block]) -> list[str | dict[str, Any]]:
             joined[-1] = _text(f"{last['text']}\n{block['text']}")
         else:
             joined.append(block)
-    return joined
+    alone = joined[0] if len(joined) == 1 else None
+    return alone["text"] if isinstance(alone, dict) and alone["type"] == "text" else joined
 
 
 def _box(box: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from agent import prompts
 from agent.chat.client import OverBudget
 from agent.chat.conclude import ABSTAINED
 from agent.chat.final import option_of, share
-from agent.chat.messages import image_block, profile_of, region_told
+from agent.chat.messages import image_block, profile_of, put_into_words, region_told
 from agent.chat.reading import Reading, read
 from agent.chat.schemas import VerdictArgs, faults, verdict_tool
 from agent.chat.talk import ask
@@ -115,7 +115,8 @@ def _messages(state: AgentState, context: AgentContext, answer: Answer, candidat
     regions = [step for step in steps_of(state) if step.index in cited]
     pictured = [step for step in regions if step.observation.image][-profile_of(context).max_images :]
     for step in regions:
-        blocks.append({"type": "text", "text": f"{region_told(step)}\nA colleague saw: {step.finding}"})
+        saw = f"\nA colleague saw: {step.finding}" if put_into_words(step) else ""
+        blocks.append({"type": "text", "text": region_told(step) + saw})
         if step in pictured and step.observation.image is not None:
             blocks.append(image_block(context.folder / step.observation.image))
     return [SystemMessage(prompts.REVIEW_SYSTEM.format(data=prompts.DATA)), HumanMessage(blocks)]

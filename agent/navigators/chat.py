@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agent import prompts
 from agent.chat.client import OverBudget
 from agent.chat.conclude import MOST_DECLINED, conclude, limit_reached
-from agent.chat.messages import frame_px, profile_of
+from agent.chat.messages import frame_px, profile_of, tool_words
 from agent.chat.plans import refusal
 from agent.chat.review import reviewed
 from agent.chat.schemas import tools
@@ -24,7 +24,6 @@ from agent.chat.talk import Talk
 from agent.chat.turns import PATIENCE, Turn
 from agent.navigators.base import Decided, Draft, Stop, Weighed
 from agent.navigators.survey import MOST, survey
-from agent.navigators.weighing import first_sentences
 from agent.records import Action, Answer
 from agent.state import steps_of
 
@@ -61,8 +60,7 @@ class ChatNavigator:
         self, state: AgentState, context: AgentContext, action: Action, observation: Observation
     ) -> Weighed:
         """What the tool said, until the model has seen the image and says it in its own words."""
-        said = first_sentences(observation.text)
-        return Weighed(said if observation.ok else f"Nothing was seen: {said}", {})
+        return Weighed(tool_words(observation), {})
 
     def compose(self, state: AgentState, context: AgentContext, problems: list[str]) -> Draft:
         """The model's answer, asked for where it has given none; put right once where it cannot stand."""
