@@ -75,13 +75,9 @@ def last_shown(steps: Sequence[Step]) -> tuple[Box, float] | None:
 
 
 def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
-    """Write the answer, the trace as checkpointed, the reports, and last that the run is finished."""
-    from agent.report import write_reports
-
-    folder, known = context.folder, state.get("familiarity") or {"tiles": None, "failed": []}
+    """The answer with its cost; the folder is left as a finished one."""
+    known = state.get("familiarity") or {"tiles": None, "failed": []}
     answer = Answer.model_validate(state["answer"]).model_copy(update={"cost": cost(state, context)})
-    rebuild_trace(folder, [Step.model_validate(step) for step in state["steps"]])
-    write_json(folder / ANSWER, answer)
     record = record.model_copy(
         update={
             "tiles": known["tiles"],
@@ -89,10 +85,19 @@ def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
             "unsupported": list(state.get("problems", [])),
         }
     )
+    leave(context.folder, record, [Step.model_validate(step) for step in state["steps"]], answer)
+    return answer
+
+
+def leave(folder: Path, record: RunRecord, steps: Sequence[Step], answer: Answer) -> None:
+    """Write the trace, the answer, the record and the reports, and last that the run is finished."""
+    from agent.report import write_reports
+
+    rebuild_trace(folder, steps)
+    write_json(folder / ANSWER, answer)
     write_json(folder / RUN, record)
     write_reports(folder)
     write_json(folder / RUN, record.model_copy(update={"status": "finished"}))
-    return answer
 
 
 def _write_step(folder: Path, step: Step, known: dict[int, Step]) -> None:

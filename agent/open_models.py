@@ -60,6 +60,11 @@ def open_chat_model(request: Request) -> ChatClient:
     return open_chat(request.model, base_url=request.settings.base_url, max_cost=limit, prices=request.prices)
 
 
+def chat_of(request: Request) -> ChatClient | None:
+    """The chat model of a request that is open, with the limit of its run."""
+    return replace(request.model, max_cost=request.settings.max_cost) if request.chats else None
+
+
 def open_slide_model(request: Request) -> Any:
     """The local model behind `retrieve` and `ask_region`; none in the faithful profile, which has neither."""
     if request.settings.profile == "giant":

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
-from pydantic import ValidationError
 
 from agent.geojson import evidence_geojson
 from agent.records import Answer, RunRecord, SlideRecord, Step, TokensRecord
 from agent.report_figures import Figure, OverviewMap, human_length, human_share, step_figure
-from agent.runs import ANSWER, read_run
+from agent.runs import read_answer, read_run
 from agent.trace import read_trace, write_text
 from core_model.errors import RunError
 from core_model.slide import magnification
@@ -170,14 +169,3 @@ def markdown_text(text: object) -> str:
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", line)
-
-
-def read_answer(folder: Path) -> Answer:
-    """The answer of a finished run. Raises `RunError` where there is none or it is damaged."""
-    try:
-        return Answer.model_validate_json((folder / ANSWER).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        fix = "Finish the run first: repeat its command with --resume"
-        raise RunError("holds no answer yet", where=folder, fix=fix) from error
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise RunError(f"{ANSWER} is no answer of this version", where=folder) from error

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from agent.records import RunRecord, SlideRecord
+from agent.records import Answer, RunRecord, SlideRecord
 from agent.trace import write_json
 from core_model.errors import RunError, SlideError, UsageError
 
@@ -91,6 +91,17 @@ def read_run(folder: Path) -> RunRecord:
         raise RunError(f"has no readable {RUN} ({error})", where=folder) from error
     except ValidationError as error:
         raise RunError(f"{RUN} is damaged ({error.error_count()} faults)", where=folder) from error
+
+
+def read_answer(folder: Path) -> Answer:
+    """The answer of a finished run. Raises `RunError` where there is none or it is damaged."""
+    try:
+        return Answer.model_validate_json((folder / ANSWER).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        fix = "Finish the run first: repeat its command with --resume"
+        raise RunError("holds no answer yet", where=folder, fix=fix) from error
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise RunError(f"{ANSWER} is no answer of this version", where=folder) from error
 
 
 def differences(before: RunRecord, now: RunRecord) -> list[str]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +14,11 @@ from agent.follow import follow
 from agent.journal import Journal
 from agent.navigators.search import SearchNavigator
 from agent.navigators.single import SlideNavigator
-from agent.open_models import frame_for, model_records, open_local, opened
+from agent.open_models import chat_of, frame_for, open_local, opened
 from agent.people import Control
-from agent.records import Answer, RunRecord, Settings, SlideRecord, Step, TokensRecord, Vote
+from agent.records import Answer, RunRecord, Settings, Step, TokensRecord, Vote
 from agent.request import LOCAL_MODEL, Request, checked
+from agent.run_record import described, run_record
 from agent.runs import choose_folder, open_run
 from agent.state import AgentContext, Meter
 from core_model.errors import RunError
@@ -152,41 +151,68 @@ def _run(request: Request, control: Control | None, progress: Progress | None) -
         if request.tokens is not None:
             yield _read_tokens(request, request.tokens, started)
             return
-        yield from _look_around(opened(request, stack), control, progress, started)
+        request = opened(request, stack)
+
+        def one(vote: Request) -> Iterator[Item]:
+            return _look_around(vote, control, progress, time.perf_counter())
+
+        if request.settings.votes == 1:
+            yield from _look_around(request, control, progress, started)
+        else:
+            yield from _vote(request, control, progress, one)
+
+
+def _vote(
+    request: Request,
+    control: Control | None,
+    progress: Progress | None,
+    one: Callable[[Request], Iterator[Item]],
+) -> Iterator[Item]:
+    """Several runs of a request that is open; the whole folder is this process's meanwhile."""
+    from agent.votes import cast
+
+    record, folder, _ = _prepared(request, progress)
+    with open_run(folder, record, request.resume) as record:
+        if control is not None:
+            control.run = folder
+        yield from cast(request, record, folder, one)
 
 
 def _look_around(
     request: Request, control: Control | None, progress: Progress | None, started: float
 ) -> Iterator[Item]:
     """One run of a request that is open; the folder is this process's until the run ends or is left."""
-    slide: Any = request.slide
-    settings = request.settings
     model = request.slide_model if request.chats else request.model
-    record = run_record(request, _described(slide))
-    folder = choose_folder(record, request.out, request.resume)
-    toolbox = open_toolbox(slide, model, folder, progress, frame_for(request))
-    record = record.model_copy(  # a slide without tissue is refused here, before anything is written
-        update={"slide": _described(slide, _mm2(toolbox))}
-    )
+    record, folder, toolbox = _prepared(request, progress)
     with open_run(folder, record, request.resume) as record:
-        if control is not None:
+        if control is not None and control.run is None:
             control.run = folder
         context = AgentContext(
-            slide=slide,
+            slide=toolbox.slide,
             model=model,
             toolbox=toolbox,
-            navigator=navigator_for(settings),
+            navigator=navigator_for(request.settings),
             folder=folder,
-            mode=settings.mode,
+            mode=request.settings.mode,
             meter=Meter(model, started),
             journal=Journal(folder),
             name=record.model.name,
             run_id=record.id,
-            chat=request.model if request.chats else None,
-            max_cost=settings.max_cost,
+            chat=chat_of(request),
+            max_cost=request.settings.max_cost,
             control=control,
         )
         yield from follow(record, context)
+
+
+def _prepared(request: Request, progress: Progress | None) -> tuple[RunRecord, Path, Any]:
+    """What the run is, its folder, and the tools; nothing is written for a slide without tissue."""
+    slide: Any = request.slide
+    record = run_record(request, described(slide))
+    folder = choose_folder(record, request.out, request.resume)
+    model = request.slide_model if request.chats else request.model
+    toolbox = open_toolbox(slide, model, folder, progress, frame_for(request))
+    return record.model_copy(update={"slide": described(slide, _mm2(toolbox))}), folder, toolbox
 
 
 def _read_tokens(request: Request, path: Path, started: float) -> Answer:
@@ -202,43 +228,6 @@ def _read_tokens(request: Request, path: Path, started: float) -> Answer:
     folder = choose_folder(record, request.out, request.resume)
     with open_run(folder, record, request.resume) as record:
         return answer_from_tokens(record, folder, seen, model, Meter(model, started))
-
-
-def run_record(request: Request, slide: SlideRecord | TokensRecord) -> RunRecord:
-    """What this run is, for `run.json`. The models of the request are open."""
-    answering, beside = model_records(request)
-    return RunRecord(
-        id=uuid.uuid4().hex,
-        giant=giant_version(),
-        question=request.question,
-        options=request.options,
-        seed=request.seed,
-        model=answering,
-        slide_model=beside,
-        slide=slide,
-        settings=request.settings,
-    )
-
-
-def _described(slide: Slide, tissue_mm2: float | None = None) -> SlideRecord:
-    return SlideRecord(
-        id=slide.id,
-        width=slide.width,
-        height=slide.height,
-        mpp=slide.mpp,
-        name=slide.name,
-        mpp_source=slide.mpp_source,
-        bounds=slide.bounds,
-        tissue_mm2=tissue_mm2,
-    )
-
-
-def giant_version() -> str:
-    """Version of the installed package; "source" where it runs without being installed."""
-    try:
-        return version("giant-pathology")
-    except PackageNotFoundError:
-        return "source"
 
 
 def _mm2(toolbox: Any) -> float:

@@ -118,7 +118,7 @@ def provenance() -> dict[str, Any]:
     import platform
     from importlib.metadata import version
 
-    from agent.session import giant_version
+    from agent.run_record import giant_version
     from eval.bench.measure import hardware
 
     return {
