@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -173,6 +174,8 @@ def line_to(name: str, base_url: str | None, profile: ModelProfile, timeout: flo
         options |= _limit(model_name, server, profile)
     else:
         options["max_tokens"] = profile.max_tokens
+    # At the level DEBUG the library under HTTP logs the headers of answers, and a server may echo a key there.
+    logging.getLogger("httpcore").setLevel(logging.INFO)
     model = init_chat_model(model_name, model_provider=provider.langchain, **options)
     if server is None:
         profile = _known(name, model, profile)

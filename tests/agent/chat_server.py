@@ -102,6 +102,11 @@ def garbage(body: bytes, *, kind: str = "application/json", status: int = 200) -
     return Served(body, status, {"content-type": kind})
 
 
+def other(reply: dict[str, Any]) -> Served:
+    """A reply in the form of another API, as it is."""
+    return garbage(json.dumps(reply).encode())
+
+
 def dropped(reply: Served, share: float = 0.5) -> Served:
     """The connection ends within the body."""
     return replace(reply, share=share)
