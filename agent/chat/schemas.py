@@ -8,6 +8,8 @@ the call comes in. Fields that stand in every call (`seen`, `reason`, `leaning`)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
@@ -231,11 +233,18 @@ def _definition(name: str, parts: Sequence[type[_Args]], about: str) -> dict[str
     properties: dict[str, Any] = {}
     required: list[str] = []
     for part in parts:
-        schema = part.model_json_schema()
-        properties |= _plain(schema.get("properties", {}), schema.get("$defs", {}))
-        required += schema.get("required", [])
+        fields, needed = _fields(part)
+        properties |= deepcopy(fields)
+        required += needed
     parameters = {"type": "object", "properties": properties, "required": required}
     return {"type": "function", "function": {"name": name, "description": about, "parameters": parameters}}
+
+
+@cache
+def _fields(part: type[_Args]) -> tuple[dict[str, Any], list[str]]:
+    """The fields of a part, and which of them must be given."""
+    schema = part.model_json_schema()
+    return _plain(schema.get("properties", {}), schema.get("$defs", {})), schema.get("required", [])
 
 
 _KEPT = ("type", "description", "enum", "items", "properties", "required")

@@ -7,6 +7,7 @@ is held against the calls of the turn in order, so that which call became which 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pydantic import Field
@@ -70,8 +71,8 @@ def turns_of(state: Mapping[str, Any]) -> list[Turn]:
 
 def shares(turns: Sequence[Turn], steps: Sequence[Step]) -> list[Share]:
     """The steps that came of each turn."""
-    ends = [turn.before for turn in turns[1:]] + [len(steps)]
-    return [_share(turn, steps[turn.before : end]) for turn, end in zip(turns, ends, strict=True)]
+    starts = [*(turn.before for turn in turns), len(steps)]
+    return [_share(turn, steps[start:end]) for turn, (start, end) in zip(turns, pairwise(starts), strict=True)]
 
 
 def _share(turn: Turn, steps: Sequence[Step]) -> Share:

@@ -7,16 +7,20 @@ shown with a long side of 120 px, so that the looks of a long run cost little.
 
 from __future__ import annotations
 
+import base64
+import functools
+import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import agent_fakes as fakes
 import numpy as np
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from PIL import Image, ImageDraw
 
 from agent import session
@@ -29,6 +33,8 @@ from core_model.slide import Slide
 from tools.toolbox import Toolbox
 
 WIDTH, HEIGHT, MPP, TILE, PX = 1600, 1200, 1.0, 80, 120
+NAME = "secret-name"
+"""File name of the slide: it must never reach a model."""
 QUESTION = "Which tissue is it?"
 OPTIONS = ["grey tissue", "pink tissue", "no tissue"]
 PROFILE = ModelProfile(max_image_px=PX)
@@ -39,6 +45,12 @@ Said = AIMessage | Callable[[Sequence[BaseMessage]], AIMessage]
 
 def draw_slide(path: Path, burnt: str = "") -> Path:
     """Write the slide, with words burnt into it where given."""
+    path.write_bytes(_drawn(burnt))
+    return path
+
+
+@functools.cache
+def _drawn(burnt: str) -> bytes:
     image = Image.new("RGB", (WIDTH, HEIGHT), GLASS)
     pen = ImageDraw.Draw(image)
     pen.rectangle((100, 100, 700, 1100), fill=PINK)
@@ -47,8 +59,9 @@ def draw_slide(path: Path, burnt: str = "") -> Path:
         pen.ellipse((x, y, x + 9, y + 9), fill=(90, 50, 120))
     if burnt:
         pen.text((110, 300), burnt, fill=(0, 0, 0), font_size=40)
-    image.save(path)
-    return path
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
 
 
 def tile_features() -> TileFeatures:
@@ -63,6 +76,9 @@ def tile_features() -> TileFeatures:
 class SlideModel(fakes.FakeModel):
     """The slide model with all that the real tools ask of one."""
 
+    folder = Path("nowhere")
+    tile_encoder = SimpleNamespace(mpp=1.0, name="fake")
+
     def generate(self, features: TileFeatures, question: str) -> tuple[str, float]:
         return self.say(features)
 
@@ -76,7 +92,7 @@ class SlideModel(fakes.FakeModel):
 
 @dataclass
 class Line:
-    """Says what the script says, the last of it again and again, and remembers what it was asked."""
+    """Says what the script says, and remembers what it was asked. Every request is held against the rules."""
 
     script: Iterator[Said]
     asked: list[list[BaseMessage]] = field(default_factory=list)
@@ -87,12 +103,55 @@ class Line:
     def send(
         self, messages: Sequence[BaseMessage], tools: Sequence[Any], force: str | None, key: str
     ) -> AIMessage:
+        check_request(messages)
         self.asked.append(list(messages))
         self.tools.append([tool["function"]["name"] for tool in tools])
         self.forced.append(force)
         self.keys.append(key)
         said = next(self.script)
         return said(messages) if callable(said) else said
+
+
+def check_request(messages: Sequence[BaseMessage]) -> None:
+    """What every provider insists on: each call has one result right behind it, and a user speaks last."""
+    assert [message.type for message in messages[:2]] == ["system", "human"]
+    assert messages[-1].type == "human"
+    open_calls: list[str] = []
+    for message in messages:
+        if isinstance(message, ToolMessage):
+            open_calls.remove(message.tool_call_id)  # raises for a result without its call, or given twice
+        else:
+            assert open_calls == []
+            assert message.content or getattr(message, "tool_calls", None)
+        if isinstance(message, AIMessage):
+            open_calls = [str(call["id"]) for call in message.tool_calls]
+            assert len(set(open_calls)) == len(open_calls)
+    words = text_of(messages)
+    assert NAME not in words
+    assert "run-" not in words
+
+
+def images(messages: Sequence[BaseMessage]) -> int:
+    """How many images a request holds."""
+    blocks = [block for message in messages for block in _blocks(message)]
+    return sum(block["type"] == "image" for block in blocks)
+
+
+def sizes(messages: Sequence[BaseMessage]) -> list[tuple[int, int]]:
+    """Width and height of each image of a request, in order."""
+    blocks = [block for message in messages for block in _blocks(message) if block["type"] == "image"]
+    return [Image.open(io.BytesIO(base64.b64decode(block["base64"]))).size for block in blocks]
+
+
+def text_of(messages: Sequence[BaseMessage]) -> str:
+    """All words of a request."""
+    blocks = [block for message in messages for block in _blocks(message)]
+    return "\n".join(block["text"] for block in blocks if block["type"] == "text")
+
+
+def _blocks(message: BaseMessage) -> list[dict[str, Any]]:
+    content = message.content
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content  # type: ignore[return-value]
 
 
 def line(*said: Said) -> Line:
@@ -182,7 +241,7 @@ def asker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]
     def ask(way: Line, *, about: ModelProfile = PROFILE, burnt: str = "", **given: Any) -> Ran:
         out = tmp_path / f"run-{next(numbers)}"
         given = {"question": QUESTION, "options": OPTIONS, "slide_model": SlideModel(), "out": out} | given
-        slide = draw_slide(tmp_path / "secret-name.png", burnt)
+        slide = draw_slide(tmp_path / f"{NAME}.png", burnt)
         question = given.pop("question")
         items = list(session.stream(slide, question, mpp=MPP, model=client(way, about), **given))
         return Ran(items, way, Path(given["out"]))
