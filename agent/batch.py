@@ -1,30 +1,30 @@
-"""Many slides, one after another: for each a structured report, and pages that list them all.
+"""Many slides: each is reported on in a worker, and the driver keeps the pages that list them all.
 
-OUT/<slide>/<finding>/     a run folder for each question, as `ask` leaves it
-OUT/<slide>/report.json    the slide's report, written last: a slide that has it is complete
-OUT/<slide>/report.html
-OUT/index.html, OUT/reports.jsonl, OUT/failures.csv
+OUT/<slide>/        what `agent.batch_slide` leaves
+OUT/index.html, OUT/reports.jsonl, OUT/failures.csv      written by the driver alone, after each slide
+
+    slides ──> jobs ──> workers (processes, or a Ray cluster) ──> results as they come ──> pages, in order
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from pydantic import ValidationError
-
-from agent.batch_pages import Failure, Finding, SlideReport, in_words, render, write_pages
-from agent.records import Answer
-from agent.trace import read_trace, write_json, write_text
-from core_model.errors import GiantError, RunError, UsageError
-
-if TYPE_CHECKING:
-    from core_model.extract import Progress
-    from core_model.slide import Slide
+from agent.batch_pages import Done, Failure, write_index
+from agent.batch_plan import Plan
+from agent.batch_slide import Failed, Job, Reported, report_slide
+from agent.manifest import held
+from agent.request import LOCAL_MODEL
+from agent.workers import Event, Lost, Started, in_processes, in_this_process
+from core_model.errors import RunError, UsageError
 
 SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".dcm"),
@@ -32,39 +32,8 @@ SUFFIXES = (
 )
 """Files of a folder that are taken for slides."""
 
-REPORT = "report.json"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One question that every report answers."""
-
-    name: str
-    question: str
-    options: tuple[str, ...] | None = None
-    mode: str = "agent"
-
-
-ASKED = (
-    Asked("description", "Describe this slide.", mode="slide"),  # regions differ, so words do not pool
-    Asked("tumour", "Is there tumour?", ("yes", "no")),
-    Asked(
-        "diagnosis",
-        "What is the diagnosis?",
-        (
-            "adenocarcinoma",
-            "squamous cell carcinoma",
-            "papillary carcinoma",
-            "small cell carcinoma",
-            "benign tissue",
-        ),
-    ),
-    Asked("grade", "What is the grade?", ("grade 1", "grade 2", "grade 3", "no tumour")),
-    Asked("necrosis", "How much necrosis is there?", ("absent", "focal", "extensive")),
-    Asked("lymphocytes", "How dense are the lymphocytes?", ("sparse", "moderate", "dense")),
-    Asked("mitoses", "How high is the mitotic activity?", ("low", "moderate", "high")),
-)
-"""What the embedded model was trained to say: its own description first, then one finding after another."""
+SLOW_PAGES = 0.1
+"""Seconds that the pages may take before they are written less often than after each slide."""
 
 
 def find_slides(given: Sequence[str]) -> list[Path]:
@@ -97,123 +66,125 @@ def folder_names(slides: Sequence[Path]) -> dict[Path, str]:
     }
 
 
-@dataclass
+class Watcher(Protocol):
+    """Told how a batch goes on."""
+
+    def started(self, name: str) -> None:
+        """A worker has taken up a slide."""
+
+    def ended(self, name: str, said: str, new: bool) -> None:
+        """A slide is done, failed, or (not `new`) was complete already."""
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def started(self, name: str) -> None:
+        """See `Watcher`."""
+
+    def ended(self, name: str, said: str, new: bool) -> None:
+        """See `Watcher`."""
+
+
+Events = Generator[Event[Reported | Failed], None, None]
+
+
+@dataclass(frozen=True)
 class Batch:
-    """One `giant report`: where it goes and how each slide is asked."""
+    """One `giant report`: what is asked, and who does the work."""
 
-    out: Path
-    model: Any = "mini"
-    max_steps: int = 16
-    seed: int = 0
-    mpp: float | None = None
+    plan: Plan
+    workers: int | None = None
+    """Slides at once; by default 1, and on a cluster as many as it has CPUs."""
+    ray: str | None = None
+    """Address of a Ray cluster; without one the workers are processes of this machine."""
     resume: bool = False
+    """Go on in a folder that holds reports on these slides."""
 
-    def run(
-        self,
-        slides: Sequence[Path],
-        progress: Progress | None = None,
-        say: Callable[[str], None] | None = None,
-    ) -> tuple[int, int]:
+    def run(self, slides: Sequence[Path], watch: Watcher | None = None) -> tuple[int, int]:
         """Report on each slide; returns how many are reported and how many failed.
 
-        The pages are written anew after every slide. Raises `RunError` where `out` is in use or cannot be
-        written, and `CheckpointError` for a model that cannot be loaded; a slide that fails is listed.
+        A slide that fails is listed and stops nothing. Raises `RunError` where the folder is in use, cannot
+        be written, or holds reports already; `UsageError`, `CheckpointError` and other `GiantError`s where
+        no slide could be asked about. A loaded model cannot be sent: with one the work is done here.
         """
-        from core_model import load_model
-
-        names = folder_names(slides)
-        complete = {path: self._complete(path, name) for path, name in names.items()}
-        if not self.resume and any((self.out / name).exists() for name in names.values()):
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"{self.workers} workers cannot work", fix="Give at least 1")
+        plan, names = _absolute(self.plan), folder_names(slides)
+        plan.check(here=self.ray is None)
+        out = plan.out
+        if not self.resume and any((out / name).exists() for name in names.values()):
             raise RunError(
                 "already holds reports on these slides",
-                where=self.out,
+                where=out,
                 fix="Add --resume, or choose another --out",
             )
-        model = load_model(self.model) if isinstance(self.model, str | Path) else self.model
-        reports: list[SlideReport] = []
-        failures: list[Failure] = []
-        for number, (path, name) in enumerate(names.items(), 1):
-            try:
-                made = complete[path] or self._report(path, name, model, progress)
-            except GiantError as error:
-                failures.append(Failure(name, str(path), str(error)))
-            else:
-                reports.append(made)
-            write_pages(self.out, reports, failures)
-            if say:
-                failed = failures and failures[-1].path == str(path)
-                say(f"{number}/{len(slides)} {failures[-1].error if failed else f'{name}: reported'}")
-        return len(reports), len(failures)
+        jobs = [Job(path.absolute(), name) for path, name in names.items()]
+        with held(out, wait=False):
+            ledger = _Ledger(out, jobs, watch or Nobody())
+            with closing(self._events(plan, jobs)) as events:  # whatever happens, no worker is left behind
+                for event in events:
+                    ledger.hear(event)
+            ledger.write()
+        return len(ledger.done), len(ledger.failed)
 
-    def _complete(self, path: Path, name: str) -> SlideReport | None:
-        """The report of a slide that is complete and is of this file; None where it is to be done."""
-        file = self.out / name / REPORT
-        if not file.is_file():
-            return None
-        try:
-            found = SlideReport.model_validate_json(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValidationError):
-            return None  # damaged: the slide is reported on again from its run folders
-        return found if found.path == str(path.absolute()) else None
+    def _events(self, plan: Plan, jobs: Sequence[Job]) -> Events:
+        work = partial(report_slide, plan)
+        if self.ray is not None:
+            from agent.ray_workers import on_ray
 
-    def _report(self, path: Path, name: str, model: Any, progress: Progress | None) -> SlideReport:
-        from core_model.slide import open_slide
-
-        with open_slide(path, self.mpp) as slide:
-            answers = dict(self._answers(slide, self.out / name, model, progress))
-        facts = next(iter(answers.values())).slide
-        findings = [_finding(asked, answer) for asked, answer in answers.items()]
-        made = SlideReport(
-            slide=name,
-            path=str(path.absolute()),
-            report=in_words(findings),
-            findings=findings,
-            facts=facts,
-            model=f"{model.name} {model.version}",
-        )
-        write_text(self.out / name / "report.html", render("slide.html.j2", made=made))
-        write_json(self.out / name / REPORT, made)
-        return made
-
-    def _answers(
-        self, slide: Slide, folder: Path, model: Any, progress: Progress | None
-    ) -> Iterator[tuple[Asked, Answer]]:
-        """Each question through the agent; runs of an interrupted batch are gone on with."""
-        from agent.session import ask
-
-        for asked in ASKED:
-            yield (
-                asked,
-                ask(
-                    slide,
-                    asked.question,
-                    options=asked.options,
-                    model=model,
-                    mpp=self.mpp,
-                    mode=asked.mode,
-                    max_steps=self.max_steps,
-                    seed=self.seed,
-                    out=folder / asked.name,
-                    resume=self.resume,
-                    progress=progress,
-                ),
-            )
+            return on_ray(work, jobs, self.ray, self.workers)
+        if not isinstance(plan.model, str | Path):
+            return in_this_process(work, jobs)
+        return in_processes(work, jobs, self.workers or 1)
 
 
-def _finding(asked: Asked, answer: Answer) -> Finding:
-    return Finding(
-        name=asked.name,
-        said=answer.choice or _own_words(Path(answer.run_dir)) or answer.answer,
-        answer=answer.answer,
-        choice=answer.choice,
-        confidence=answer.confidence,
-        abstained=answer.abstained,
-        reason=answer.reason,
-        run=asked.name,
-    )
+def _absolute(plan: Plan) -> Plan:
+    """The plan with paths that hold wherever a worker runs."""
+    changes: dict[str, Any] = {"out": plan.out.absolute()}
+    for name in ("model", "slide_model"):
+        given = getattr(plan, name)
+        if isinstance(given, str | Path) and str(given) != LOCAL_MODEL and Path(given).is_dir():
+            changes[name] = Path(given).absolute()
+    return replace(plan, **changes)
 
 
-def _own_words(run: Path) -> str | None:
-    """What the model said of the whole slide, without what the agent says about it."""
-    said = (step.observation.data.get("answer") for step in read_trace(run))
-    return next((str(words) for words in said if words), None)
+@dataclass
+class _Ledger:
+    """What is known of each slide so far, and the pages that tell it."""
+
+    out: Path
+    jobs: Sequence[Job]
+    watch: Watcher
+    clock: Callable[[], float] = time.monotonic
+    done: dict[int, Done] = field(default_factory=dict)
+    failed: dict[int, Failure] = field(default_factory=dict)
+    _took: float = 0.0
+    _written: float = 0.0
+
+    def hear(self, event: Event[Reported | Failed]) -> None:
+        """Take in what a worker has to say."""
+        job = self.jobs[event.job]
+        if isinstance(event, Started):
+            self.watch.started(job.name)
+            return
+        result = Failed("WorkerLost", event.why) if isinstance(event, Lost) else event.value
+        if isinstance(result, Failed):
+            failure = Failure(job.name, str(job.path), result.kind, result.error)
+            self.failed[event.job], said, new = failure, result.error, True
+        else:
+            self.done[event.job], new = Done(str(job.path), result.report), result.new
+            said = "reported" if new else "complete already"
+        self.watch.ended(job.name, said, new)
+        # With thousands of slides the pages grow long: at most a tenth of the time goes into them.
+        if self._took < SLOW_PAGES or self.clock() - self._written > 9 * self._took:
+            self.write()
+
+    def write(self) -> None:
+        """The pages, in the order in which the slides were given."""
+        started = self.clock()
+        done = [self.done[number] for number in sorted(self.done)]
+        failures = [self.failed[number] for number in sorted(self.failed)]
+        write_index(self.out, done, failures, len(self.jobs))
+        self._written = self.clock()
+        self._took = self._written - started

@@ -1,46 +1,53 @@
-"""What a batch of reports leaves behind: the record of each slide, and the pages that list them."""
+"""What people read of a batch: a page for each slide, and the index of them all.
+
+A slide's page holds small copies of its images, so it can be passed on by itself; the index shows the
+thumbnails that lie in the slides' folders. Neither runs scripts or loads anything from elsewhere.
+"""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from agent.records import Record, SlideFacts
+from PIL import Image
+
+from agent.report_figures import Drawn, drawn_part
+from agent.slide_report import Cited, SlideReport
 from agent.trace import write_text
+from core_model.atomic import replacing
+from core_model.errors import RunError
+from core_model.slide import Box
+
+if TYPE_CHECKING:
+    from agent.report_questions import SectionName
+
+THUMBNAIL = "thumbnail.jpg"
+MAP_PX, ROW_PX, SHOT_PX = 760, 320, 240
+"""Longest side of the overview on a slide's page, of its thumbnail in the index, and of a region's copy."""
+SHOTS = 4
+"""Regions shown beside a sentence; what else it rests on is linked."""
+FAILURE_COLUMNS = ("slide", "path", "type", "error")
 
 
-class Finding(Record):
-    """What one question of a report came to."""
+@dataclass(frozen=True)
+class Done:
+    """A slide that is reported on."""
 
-    name: str
-    said: str
-    """The option chosen, or the model's own words."""
-    answer: str
-    """The answer with what it rests on."""
-    choice: str | None
-    confidence: float
-    abstained: bool
-    reason: str | None
-    run: str
-    """Run folder, relative to the slide's folder."""
-
-
-class SlideReport(Record):
-    """The report on one slide, as `report.json` and as a line of `reports.jsonl`."""
-
-    version: Literal[1] = 1
-    slide: str
-    """Name of its folder: the file's stem where no other slide has it."""
     path: str
-    report: str
-    """The report in words: the description, then the findings."""
-    findings: list[Finding]
-    facts: SlideFacts
-    model: str
+    report: SlideReport
+
+    @property
+    def line(self) -> str:
+        """Its line of `reports.jsonl`."""
+        from json import dumps
+
+        return dumps({"path": self.path, **self.report.model_dump(mode="json")}, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -49,32 +56,129 @@ class Failure:
 
     slide: str
     path: str
+    kind: str
+    """Class of the error."""
     error: str
 
 
-def in_words(findings: Sequence[Finding]) -> str:
-    """The report as text. A finding without an answer says that it has none."""
-    lines = []
-    for finding in findings:
-        said = "no answer (abstained)" if finding.abstained else finding.said
-        lines.append(f"{finding.name.capitalize()}: {said.rstrip('.')}.")
-    return " ".join(lines)
+@dataclass(frozen=True)
+class Mark:
+    """A place on the overview that a sentence rests on: x, y, w, h in px of the overview's tissue part."""
+
+    cited: Cited
+    section: SectionName
+    text: str
+    at: tuple[float, float, float, float]
 
 
-def write_pages(out: Path, reports: Sequence[SlideReport], failures: Sequence[Failure]) -> None:
-    """`reports.jsonl`, `failures.csv` and `index.html` for what is done so far."""
+@dataclass(frozen=True)
+class SlidePage:
+    """What the template of a slide's page sees."""
+
+    folder: Path
+    made: SlideReport
+
+    @property
+    def whole(self) -> Box:
+        """The whole slide."""
+        return Box(0, 0, self.made.specimen.width, self.made.specimen.height)
+
+    @cached_property
+    def map(self) -> Drawn | None:
+        """The part of the overview's image that is the slide, with its scale bar."""
+        seen, mpp = self.made.overview, self.made.specimen.mpp
+        if seen is None:
+            return None
+        return drawn_part(
+            (seen.width_px, seen.height_px), self.whole, self.whole.w * mpp / seen.width_px, mpp
+        )
+
+    @cached_property
+    def marks(self) -> list[Mark]:
+        """Every place smaller than the slide that a sentence rests on, the first sentence for each."""
+        if self.map is None:
+            return []
+        scale, found = self.map.width / self.whole.w, dict[Box, Mark]()
+        for section in self.made.sections:
+            for sentence in section.sentences:
+                for cited in self.places(sentence.evidence):
+                    x, y, w, h = (round(v * scale, 1) for v in cited.box or self.whole)
+                    found.setdefault(
+                        cited.box or self.whole, Mark(cited, section.name, sentence.text, (x, y, w, h))
+                    )
+        return sorted(found.values(), key=lambda mark: -mark.at[2] * mark.at[3])  # small ones on top
+
+    def places(self, evidence: Iterable[Cited]) -> list[Cited]:
+        """Evidence that shows a part of the slide, the finest first."""
+        parts = [c for c in evidence if c.image and c.box is not None and c.box != self.whole and c.mpp]
+        return sorted(parts, key=lambda cited: (cited.mpp or 0.0, cited.run, cited.step))
+
+    def overview(self) -> str:
+        """The overview as a data URI."""
+        seen = self.made.overview
+        assert seen is not None
+        return _uri(_small(self.folder / seen.image, (seen.width_px, seen.height_px), MAP_PX))
+
+    def shot(self, cited: Cited) -> str:
+        """A small copy of a region as a data URI, without its caption."""
+        assert cited.image is not None
+        assert cited.box is not None
+        assert cited.mpp is not None
+        path = self.folder / cited.image
+        with Image.open(path) as image:
+            drawn = drawn_part(image.size, cited.box, cited.mpp, self.made.specimen.mpp)
+        return _uri(_small(path, (drawn.width, drawn.height), SHOT_PX))
+
+
+def write_slide_pages(folder: Path, made: SlideReport) -> None:
+    """Write `thumbnail.jpg`, `report.html` and `report.md` into a slide's folder.
+
+    Raises `RunError` where an image is missing or nothing can be written.
+    """
+    page = SlidePage(folder, made)
+    try:
+        if made.overview is not None:
+            part = (made.overview.width_px, made.overview.height_px)
+            with replacing(folder / THUMBNAIL) as temporary:
+                temporary.write_bytes(_small(folder / made.overview.image, part, ROW_PX))
+        html = render("slide.html.j2", p=page, made=made, shots=SHOTS)
+    except OSError as error:
+        raise RunError(f"its pages cannot be made ({error})", where=folder) from error
+    write_text(folder / "report.html", html)
+    write_text(folder / "report.md", render("slide.md.j2", made=made))
+
+
+def write_index(out: Path, done: Sequence[Done], failures: Sequence[Failure], total: int) -> None:
+    """`reports.jsonl`, `failures.csv` and `index.html` for what is done so far of `total` slides."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["slide", "path", "error"])
-    writer.writerows([f.slide, f.path, f.error] for f in failures)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "reports.jsonl", "".join(report.model_dump_json() + "\n" for report in reports))
+    writer.writerow(FAILURE_COLUMNS)
+    writer.writerows((f.slide, f.path, f.kind, f.error) for f in failures)
+    write_text(out / "reports.jsonl", "".join(one.line for one in done))
     write_text(out / "failures.csv", table.getvalue())
-    write_text(out / "index.html", render("index.html.j2", reports=reports, failures=failures))
+    reports = [one.report for one in done]
+    left = total - len(done) - len(failures)
+    page = render("index.html.j2", reports=reports, failures=failures, left=left, thumbnail=THUMBNAIL)
+    write_text(out / "index.html", page)
 
 
 def render(template: str, **values: Any) -> str:
-    """One of our HTML templates, filled in."""
+    """One of our templates, filled in."""
     from agent.report import NOTICE, environment
 
-    return environment(html=True).get_template(template).render(notice=NOTICE, **values)
+    made = environment(html=template.endswith(".html.j2"))
+    return made.get_template(template).render(notice=NOTICE, **values)
+
+
+def _small(path: Path, part: tuple[int, int], longest: int) -> bytes:
+    """The top left part of an image, made smaller, as a JPEG. Raises `OSError`."""
+    with Image.open(path) as image:
+        tissue = image.convert("RGB").crop((0, 0, *part))
+    tissue.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    tissue.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def _uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

@@ -1,4 +1,4 @@
-"""The `giant` command: ask, report, index, similar, doctor, verify, import, export; others add theirs.
+"""The `giant` command: ask, replay, report, index, similar, doctor, verify, import, export, and others.
 
 Only typer is imported here, so that `giant --help` answers at once; each command imports what it needs.
 A `GiantError` is printed once, as one line on stderr; anything else is a bug and keeps its traceback.
@@ -67,7 +67,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for command in (ask, report, index, similar, doctor, verify):
+    for command in (ask, replay, report, index, similar, doctor, verify):
         app.command()(command)
     app.command("import")(convert.import_model)
     app.command("export")(convert.export_model)
@@ -215,33 +215,68 @@ def ask(
 def report(
     slides: SlidesArg,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports go.")],
-    model: ModelOpt = "mini",
-    max_steps: Annotated[int, typer.Option(metavar="N", help="Most looks per question.")] = 16,
+    model: AnyModelOpt = "mini",
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the chat model.")] = None,
+    slide_model: Annotated[
+        str, typer.Option(metavar="NAME", help="Local model that a chat model may consult.")
+    ] = "mini",
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="survey|giant", help="How a chat model looks: our way, or as published."),
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What to ask, in place of the built-in list (JSON).")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Most looks per question: 16, or 20 by chat.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="USD", help="Spending limit for each slide.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your prices of chat models, over our table.")
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N")] = 0,
     mpp: MppOpt = None,
-    workers: Annotated[int, typer.Option(metavar="N", help="Only 1 in this version.")] = 1,
-    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Not in this version.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip slides that are complete.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Slides at once: 1, or on a cluster all its CPUs.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, or auto.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what is complete and unchanged.")] = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Describe slides one after another: a folder for each, an index page, a list of failures."""
+    """Write a structured report on each slide: a folder for each, an index page, a list of failures."""
     from agent import terminal
     from agent.batch import Batch, find_slides
+    from agent.batch_plan import Plan
+    from agent.batch_progress import watching
+    from agent.report_questions import read_questions
 
-    if workers != 1 or ray is not None:
-        from core_model.errors import UsageError
-
-        raise UsageError("there is one worker in this version", fix="Leave out --ray and use --workers 1")
-    terminal.quieten_libraries(quiet)
-    batch = Batch(out, model=model, max_steps=max_steps, seed=seed, mpp=mpp, resume=resume)
     console = terminal.stderr()
-    with terminal.tile_bar(console, quiet) as progress:
-        done, failed = batch.run(find_slides(slides), progress, say=None if quiet else console.print)
+    plan = Plan(
+        out,
+        model=model,
+        slide_model=slide_model,
+        questions=read_questions(questions) if questions else None,
+        max_steps=max_steps,
+        max_cost=max_cost,
+        seed=seed,
+        mpp=mpp,
+        base_url=base_url,
+        profile=profile,
+        prices=prices,
+        quiet=quiet or console.is_terminal,  # a line amid the bar would tear it
+    )
+    terminal.quieten_libraries(plan.quiet)
+    found = find_slides(slides)
+    with watching(console, len(found), quiet) as watch:
+        done, failed = Batch(plan, workers, ray, resume).run(found, watch)
     typer.echo(str(out / "index.html"))
     if failed:
-        total = done + failed
         raise GiantError(
-            f"{failed} of {total} slides failed", fix=f"They are listed in {out / 'failures.csv'}"
+            f"{failed} of {done + failed} slides failed", fix=f"They are listed in {out / 'failures.csv'}"
         )
 
 
@@ -294,6 +329,27 @@ def similar(
         return
     for hit in found.hits:
         typer.echo(f"{hit.score:.3f}  {hit.slide}  box {' '.join(map(str, hit.box))}")
+
+
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    slide: Annotated[
+        Path | None, typer.Option(metavar="SLIDE", help="Read every region from it again.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Follow a finished run again without model or network; exit 1 where anything differs."""
+    from agent.replay import replay as follow_again
+    from agent.replayed import as_json as in_json
+    from agent.replayed import show
+
+    found = follow_again(run, slide)
+    if as_json:
+        typer.echo(in_json(found))
+    else:
+        show(found)
+    if not found.ok:
+        raise GiantError(f"the run is not as recorded: {found.first_fault}", where=run)
 
 
 def verify(

@@ -1,0 +1,201 @@
+"""One function over many jobs, in this process or in fresh ones; a worker that dies takes no other job along.
+
+    driver ── job ──> worker        a pipe each, so that a death touches one worker alone
+           <─ result ─┘
+
+A job whose worker died is tried once more, alone: where memory was short, it now has all of it. Only then
+is it given up. What the function raises ends everything and is raised in the driver.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from typing import Any, Generic, TypeVar
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+PATIENCE = 5.0
+"""Seconds that a worker has to end by itself."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker has taken up job number `job`."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class Ended(Generic[R]):
+    """The function has returned."""
+
+    job: int
+    value: R
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A job was given up: every worker that had it died."""
+
+    job: int
+    why: str
+
+
+Event = Started | Ended[R] | Lost
+
+
+def in_this_process(function: Callable[[J], R], jobs: Sequence[J]) -> Generator[Event[R], None, None]:
+    """One job after another."""
+    for number, job in enumerate(jobs):
+        yield Started(number)
+        yield Ended(number, function(job))
+
+
+def in_processes(
+    function: Callable[[J], R], jobs: Sequence[J], count: int
+) -> Generator[Event[R], None, None]:
+    """Up to `count` jobs at once, each worker a fresh process; results as they come.
+
+    Function, jobs and results must be picklable, the function by name. Leaving the iterator ends the workers.
+    """
+    lost: list[Lost] = []
+    for event in _round(function, dict(enumerate(jobs)), count):
+        if isinstance(event, Lost):
+            lost.append(event)
+        else:
+            yield event
+    for event in lost:
+        yield from _round(function, {event.job: jobs[event.job]}, 1)
+
+
+def _round(function: Callable[[J], R], jobs: dict[int, J], count: int) -> Generator[Event[R], None, None]:
+    """Every job once."""
+    todo, count = deque(jobs.items()), min(count, len(jobs))
+    # Not a fork: one of a process that runs threads (torch, rich) may hang.
+    workers = [_Worker(function, count) for _ in range(count)]
+    try:
+        for worker in workers:
+            yield from _give(worker, todo)
+        while busy := {worker.pipe: worker for worker in workers if worker.job is not None}:
+            for pipe in connection.wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
+                event = worker.take()
+                yield event
+                if isinstance(event, Lost) and todo:
+                    workers.remove(worker)
+                    worker.end()
+                    workers.append(worker := _Worker(function, count))
+                yield from _give(worker, todo)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def _give(worker: _Worker, todo: deque[tuple[int, Any]]) -> Iterator[Started]:
+    """The next job to a free worker; without one left it ends, so that the others have its memory."""
+    if todo:
+        number, job = todo.popleft()
+        worker.give(number, job)
+        yield Started(number)
+    else:
+        worker.pipe.close()
+
+
+class _Worker:
+    """One process, seen from the driver."""
+
+    def __init__(self, function: Callable[[Any], Any], count: int) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.job: int | None = None
+        """Number of the job it has."""
+        threads = max(1, (os.cpu_count() or 1) // count)
+        self._process = context.Process(target=_serve, args=(theirs, function, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def give(self, number: int, job: Any) -> None:
+        """Send a job."""
+        self.job = number
+        with suppress(OSError):  # it is dead: `take` finds that out, and how
+            self.pipe.send(job)
+
+    def take(self) -> Ended[Any] | Lost:
+        """What came of its job, once the pipe has something to say. Raises what the function raised."""
+        assert self.job is not None
+        number, self.job = self.job, None
+        try:
+            went_well, value = self.pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(PATIENCE)
+            return Lost(number, how_ended(self._process.exitcode))
+        if not went_well:
+            raise value
+        return Ended(number, value)
+
+    def end(self) -> None:
+        """Wait for a free worker to end, and stop one that has a job."""
+        if self.job is not None:
+            self._process.terminate()
+        self.pipe.close()
+        self._process.join(PATIENCE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def how_ended(code: int | None) -> str:
+    """Why a worker is no more, in words."""
+    if code is not None and code < 0:
+        hint = ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
+        return f"the worker ended by signal {signal.Signals(-code).name}{hint}"
+    return f"the worker ended before its time (exit code {code})"
+
+
+def _serve(pipe: connection.Connection, function: Callable[[Any], Any], threads: int) -> None:
+    """The life of a worker: jobs until the driver has no more, or is no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends us
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    for name in THREADS:
+        os.environ.setdefault(name, str(threads))  # before torch is imported, which reads it then
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        try:
+            result = (True, function(job))
+        except Exception as error:
+            result = (False, _portable(error))
+        pipe.send(result)
+
+
+def _end_with_driver() -> None:
+    """A driver that was killed leaves no worker behind that writes on into its folders."""
+    driver = parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception with its traceback as a note, or a copy in words where it cannot be sent."""
+    import pickle
+
+    told = "".join(traceback.format_exception(error))
+    error.add_note(told)
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(told)
+    return error
