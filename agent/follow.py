@@ -11,6 +11,7 @@ from agent.graph import build, checkpoints, run_config
 from agent.nodes import cost
 from agent.records import Action, Answer, RunRecord, Step, Unreadable
 from agent.runs import ANSWER, RUN
+from agent.seal import seal
 from agent.state import AgentContext, AgentState
 from agent.trace import append_step, rebuild_trace, write_json
 from core_model.errors import RunError
@@ -95,6 +96,7 @@ def leave(folder: Path, record: RunRecord, steps: Sequence[Step], answer: Answer
 
     rebuild_trace(folder, steps)
     write_json(folder / ANSWER, answer)
+    record = record.model_copy(update={"sealed": seal(folder)})
     write_json(folder / RUN, record)
     write_reports(folder)
     write_json(folder / RUN, record.model_copy(update={"status": "finished"}))

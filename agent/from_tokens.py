@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.familiarity import limits, question_doubts
+from agent.follow import leave
+from agent.journal import Journal
 from agent.posterior import ranked
 from agent.records import Answer, Cost, RunRecord, SlideFacts
-from agent.runs import ANSWER, RUN
+from agent.runs import read_answer
 from agent.state import Familiarity
-from agent.trace import rebuild_trace, write_json
 from core_model.words import content_words
 
 if TYPE_CHECKING:
@@ -39,29 +40,40 @@ def answer_from_tokens(
     record: RunRecord, folder: Path, seen: SlideTokens, model: Any, meter: Meter
 ) -> Answer:
     """Ask about `seen` and write the run folder; a finished run gives its answer again."""
-    from agent.report import read_answer, write_reports
-
     if record.status == "finished":
         return read_answer(folder)
-    known = _known(model, record)
-    why = question_doubts(known, model.name)
-    said = None if why else _ask(model, seen, record)
-    least = model.config.calibration.abstain_below
-    if said is not None and said.confidence < least:
-        why = [
-            f"the answer '{said.leading}' has confidence {said.confidence:.2f}, below {least:.2f} required"
-        ]
-    answer = _answer(record, folder, model, said, why, limits(known))
+    answer = _conclude(record, str(folder), seen, model, Journal(folder))
     spent = meter.lap()
     used = Cost(
         seconds=round(spent["seconds"], 3), tokens_in=spent["tokens_in"], tokens_out=spent["tokens_out"]
     )
     answer = answer.model_copy(update={"cost": used})
-    rebuild_trace(folder, [])
-    write_json(folder / ANSWER, answer)
-    write_reports(folder)
-    write_json(folder / RUN, record.model_copy(update={"status": "finished"}))
+    leave(folder, record, [], answer)
     return answer
+
+
+def answer_from_journal(
+    record: RunRecord, folder: Path, journal: Journal, model: Any, recorded: Answer
+) -> None:
+    """Come to the answer again from what the journal has, and write the run folder; for a replay."""
+    answer = _conclude(record, recorded.run_dir, None, model, journal)
+    leave(folder, record, [], answer.model_copy(update={"cost": recorded.cost}))
+
+
+def _conclude(
+    record: RunRecord, run_dir: str, seen: SlideTokens | None, model: Any, journal: Journal
+) -> Answer:
+    """The answer, from what the model says or has said: `seen` is needed only where it was not asked yet."""
+    known = journal.once("familiarity", "question", lambda: _known(model, record))
+    least = journal.once("calibration", "model", lambda: float(model.config.calibration.abstain_below))
+    why, said = question_doubts(known, model.name), None
+    if not why:
+        said = _Said(*journal.once("tokens", "said", lambda: list(_ask(model, seen, record))))
+    if said is not None and said.confidence < least:
+        why = [
+            f"the answer '{said.leading}' has confidence {said.confidence:.2f}, below {least:.2f} required"
+        ]
+    return _answer(record, run_dir, model, said, why, limits(known))
 
 
 def _known(model: Any, record: RunRecord) -> Familiarity:
@@ -77,7 +89,7 @@ def _known(model: Any, record: RunRecord) -> Familiarity:
     )
 
 
-def _ask(model: Any, seen: SlideTokens, record: RunRecord) -> _Said:
+def _ask(model: Any, seen: SlideTokens | None, record: RunRecord) -> _Said:
     if record.options is None:
         text, p = model.generate(seen, record.question)
         return _Said(text, float(p), f"{text} Confidence {p:.2f}: the certainty of its words.")
@@ -89,7 +101,7 @@ def _ask(model: Any, seen: SlideTokens, record: RunRecord) -> _Said:
 
 
 def _answer(
-    record: RunRecord, folder: Path, model: Any, said: _Said | None, why: list[str], limit: str | None
+    record: RunRecord, run_dir: str, model: Any, said: _Said | None, why: list[str], limit: str | None
 ) -> Answer:
     reason = "; ".join(why)
     reason = f"{reason[:1].upper()}{reason[1:]}." if reason else ""
@@ -106,5 +118,5 @@ def _answer(
         model=model.name,
         mode=record.settings.mode,
         slide=SlideFacts(id=record.slide.id),
-        run_dir=str(folder),
+        run_dir=run_dir,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from core_model.errors import RunError
 from core_model.slide import Box
 from core_model.tissue import TissueMask
 
@@ -25,15 +26,13 @@ def packed(mask: TissueMask) -> dict[str, Any]:
 
 
 def unpacked(kept: dict[str, Any]) -> TissueMask:
-    """The mask that `packed` was given."""
-    height, width = kept["shape"]
-    return TissueMask(
-        _mask(kept["tissue"], height, width),
-        _mask(kept["unknown"], height, width),
-        kept["mpp"],
-        Box(*kept["slide_box"]),
-        kept["slide_mpp"],
-    )
+    """The mask that `packed` was given. Raises `RunError` where it is none."""
+    try:
+        height, width = kept["shape"]
+        tissue, unknown = (_mask(kept[name], height, width) for name in ("tissue", "unknown"))
+        return TissueMask(tissue, unknown, kept["mpp"], Box(*kept["slide_box"]), kept["slide_mpp"])
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise RunError(f"its journal holds no readable tissue mask ({error})") from error
 
 
 def _bits(mask: np.ndarray) -> str:
@@ -42,5 +41,8 @@ def _bits(mask: np.ndarray) -> str:
 
 def _mask(bits: str, height: int, width: int) -> np.ndarray:
     """Bool (H, W)."""
-    flat = np.frombuffer(zlib.decompress(base64.b64decode(bits)), dtype=np.uint8)
+    size = (height * width + 7) // 8
+    flat = np.frombuffer(zlib.decompressobj().decompress(base64.b64decode(bits), size), dtype=np.uint8)
+    if len(flat) != size:
+        raise ValueError(f"{len(flat)} bytes for {height} x {width} pixels")
     return np.unpackbits(flat, count=height * width).reshape(height, width).astype(bool)

@@ -228,3 +228,5 @@ class RunRecord(Record):
     unreadable: list[Unreadable] = Field(default_factory=list)
     unsupported: list[str] = Field(default_factory=list)
     """Claims of the answer that the evidence check could not support, one sentence each."""
+    sealed: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of answer, trace lines and journal files, by name; written when the run is finished."""

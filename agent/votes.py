@@ -88,10 +88,13 @@ def cast(
     yield write_whole(record, folder)
 
 
-def write_whole(record: RunRecord, folder: Path) -> Answer:
-    """Write everything about the whole that follows from the votes' folders; returns its answer."""
+def write_whole(record: RunRecord, folder: Path, *, run_dir: str | None = None) -> Answer:
+    """Write everything about the whole that follows from the votes' folders; returns its answer.
+
+    `run_dir` is what the answer calls its folder, where that is another than this one.
+    """
     ballots = read_ballots(folder, record.settings.votes)
-    answer, leading = whole(record, str(folder), ballots)
+    answer, leading = whole(record, run_dir or str(folder), ballots)
     led = read_run(folder / leading.run)
     record = record.model_copy(
         update={name: getattr(led, name) for name in ("tiles", "unreadable", "unsupported")}

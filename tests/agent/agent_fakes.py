@@ -6,6 +6,7 @@ which of the two it lies in, so what it should answer about any box is known.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
@@ -142,8 +143,19 @@ class FakeToolbox:
     def _shown(self, tool: str, box: Box, mpp: float, text: str) -> Observation:
         image = f"regions/{tool}-{box.x}-{box.y}-{box.w}-{box.h}.jpg"
         (self.folder / "regions").mkdir(exist_ok=True)
-        Image.new("RGB", (8, 8), (200, 100 + math.floor(box.x / 100), 150)).save(self.folder / image)
-        return Observation(tool=tool, text=text, box=box, mpp=mpp, image=image)
+        drawn = Image.new("RGB", (8, 8), (200, 100 + math.floor(box.x / 100), 150))
+        drawn.save(self.folder / image)
+        written = hashlib.sha256((self.folder / image).read_bytes()).hexdigest()
+        pixels = hashlib.sha256(drawn.tobytes()).hexdigest()
+        return Observation(
+            tool=tool,
+            text=text,
+            box=box,
+            mpp=mpp,
+            image=image,
+            pixels_sha256=pixels,
+            image_sha256=written,
+        )
 
     def _retrieve(self, box: Box, args: dict[str, Any]) -> Observation:
         grey = self.features.features[:, 0]
