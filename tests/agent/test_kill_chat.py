@@ -1,0 +1,211 @@
+"""A chat run killed with SIGKILL resumes to the run it would have been, and pays for no call twice.
+
+The server is in this process and outlives every run; requests go over real HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import chat_fakes as chat
+import pytest
+from chat_server import ChatServer, Served, calls, say
+from kill_chat_runs import NOW
+
+BROKEN = '{"seen": [], "leaning": [], "reason": "Cut of'
+WRONG = {"choice": "blue tissue", "text": "Blue tissue.", "confidence": 0.7, "claims": [], "abstain": False}
+RIGHT = {
+    "text": "Pink tissue, seen in step 2.",
+    "choice": "pink tissue",
+    "confidence": 0.8,
+    "abstain": False,
+    "reason": "",
+    "claims": [{"text": "Pink tissue on the left.", "steps": [2], "against": False, "section": ""}],
+}
+PLACES = {
+    "tool": ("before", "after"),
+    "checkpoint": ("before", "after"),
+    "journal": ("before", "after"),
+    "request": ("before", "after"),
+    "flight": ("during",),
+}
+"""Around tool calls and checkpoints, at the rename of a journal's entry, before a request goes out and after
+its reply came in, while it is at the server."""
+
+
+def zoom(x: int, y: int, side: int) -> tuple[str, dict[str, Any]]:
+    seen = [{"step": 1, "finding": "Two pieces of tissue."}]
+    leaning = [{"answer": "pink tissue", "probability": 0.6}, {"answer": "grey tissue", "probability": 0.4}]
+    place = {"x": x, "y": y, "w": side, "h": side}
+    return "zoom", {"seen": seen, "leaning": leaning, "reason": "To see more.", "mpp": 0, **place}
+
+
+def script(request: dict[str, Any]) -> Served:
+    """What the model says follows from what it is asked, so it is the same in every run."""
+    offered = {tool["function"]["name"] for tool in request["tools"]}
+    if "verdict" in offered:
+        return calls(("verdict", {"choice": "pink tissue", "confidence": 0.7, "reason": "It is pink."}))
+    if offered == {"answer"}:
+        return calls(("answer", RIGHT))
+    turn = sum(message["role"] == "assistant" for message in request["messages"])
+    if "ask_region" in offered:
+        return _survey(turn)
+    return (
+        [calls(zoom(100, 100, 300)), say("Let me think."), calls(zoom(900, 300, 300), zoom(1, 1, 9))][turn]
+        if turn < 3
+        else calls(("answer", WRONG))
+    )
+
+
+def _survey(turn: int) -> Served:
+    thought = zoom(0, 0, 1)[1]
+    beside = {name: thought[name] for name in ("seen", "leaning", "reason")}
+    turns = [
+        calls(zoom(100, 100, 300), zoom(900, 100, 200), ("ask_region", beside | _box(100, 100, 500))),
+        calls(("zoom", BROKEN)),
+        calls(("retrieve", beside | {"text": "pink", "k": 3})),
+        calls(zoom(90_000, 0, 300), ("pan", beside | {"direction": "down"})),
+        say("I am nearly sure."),
+        calls(("answer", WRONG)),
+    ]
+    return turns[turn]
+
+
+def _box(x: int, y: int, side: int) -> dict[str, int]:
+    return {"x": x, "y": y, "w": side, "h": side}
+
+
+@dataclass
+class Killer:
+    """The script of the server; it kills whoever is to die while a request is in flight."""
+
+    root: Path
+    served: Counter[int] = field(default_factory=Counter)
+
+    def __call__(self, request: dict[str, Any], number: int) -> Served:
+        now = json.loads((self.root / NOW).read_text())
+        self.served[now["pid"]] += 1
+        if self.served[now["pid"]] == now["number"]:
+            os.kill(now["pid"], signal.SIGKILL)
+        return script(request)
+
+
+@dataclass
+class Killed:
+    """All runs of one test, what the driver says of each, and what the server saw."""
+
+    root: Path
+    lines: list[dict[str, Any]]
+    seen: Counter[str]
+
+    def unbroken(self, profile: str) -> Path:
+        return self.root / profile / "unbroken"
+
+
+def kill(root: Path, ways: list[Any]) -> Killed:
+    """Make the runs of these ways to die, after an unbroken one of each profile."""
+    chat.draw_slide(root / "slide.png")
+    ways = [*([profile, "unbroken", []] for profile in ("survey", "giant")), *ways]
+    with ChatServer(Killer(root)) as server:
+        driver = Path(__file__).with_name("kill_chat_runs.py")
+        done = subprocess.run(
+            [sys.executable, str(driver), str(root), server.url, json.dumps(ways)],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).resolve().parents[2],
+            env={**os.environ, "PYTHONPATH": ".", "LANGGRAPH_STRICT_MSGPACK": "true", "OPENAI_API_KEY": "k"},
+        )
+        assert done.returncode == 0, done.stderr
+        seen = Counter(asked.key for asked in server.requests)
+    return Killed(root, [json.loads(line) for line in done.stdout.splitlines()], seen)
+
+
+def ways_to_die(number: int, deaths: int = 1) -> list[Any]:
+    """`number` random ways, the same every time. When is said as a share of the whole run."""
+    dice, ways = random.Random(f"{number} {deaths}"), []
+    for way in range(number):
+        what = [dice.choice(list(PLACES)) for _ in range(deaths)]
+        places = [[one, dice.choice(PLACES[one]), dice.random()] for one in what]
+        ways.append([dice.choice(["survey", "giant"]), f"{deaths}-{way:02d}", places])
+    return ways
+
+
+def trace_of(folder: Path) -> list[Any]:
+    lines = [json.loads(line) for line in (folder / "trace.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def answer_of(folder: Path) -> dict[str, Any]:
+    answer = json.loads((folder / "answer.json").read_text())
+    answer["cost"].pop("seconds")
+    answer.pop("run_dir")
+    return answer
+
+
+def asked_by(folder: Path, seen: Counter[str]) -> Counter[str]:
+    """How often the server saw each call of a run, by the name of its journal entry."""
+    start = f"giant-{json.loads((folder / 'run.json').read_text())['id']}-"
+    return Counter({f"chat-{key.removeprefix(start)}": n for key, n in seen.items() if key.startswith(start)})
+
+
+def check(killed: Killed, line: dict[str, Any]) -> None:
+    """The laws of one run that was killed."""
+    folder, whole = killed.root / line["profile"] / line["name"], killed.unbroken(line["profile"])
+    assert line["signals"][0] == signal.SIGKILL, line
+    assert line["ended"] == 0, line
+    assert trace_of(folder) == trace_of(whole), line
+    assert answer_of(folder) == answer_of(whole), line
+    asked = asked_by(folder, killed.seen)
+    assert set(asked) == set(asked_by(whole, killed.seen)), line  # the same requests, under the same keys
+    assert all(asked[key] == 1 for key in line["kept"][0]), line  # what was journaled is not asked again
+    assert sum(asked.values()) - len(asked) <= len(line["signals"]), line  # only the one in flight is
+    images = {path.name: path.read_bytes() for path in (folder / "regions").iterdir()}
+    assert images == {path.name: path.read_bytes() for path in (whole / "regions").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    """A dozen ways to die, and a few to die twice."""
+    return kill(tmp_path_factory.mktemp("killed"), [*ways_to_die(12), *ways_to_die(3, deaths=2)])
+
+
+def test_the_unbroken_runs_have_all_that_a_chat_run_can_have(killed: Killed) -> None:
+    for profile, kinds in (("survey", {"decide", "repair", "review"}), ("giant", {"decide", "repair"})):
+        asked = asked_by(killed.unbroken(profile), killed.seen)
+        assert {key.split("-")[2] for key in asked} == kinds
+        assert set(asked.values()) == {1}
+        assert answer_of(killed.unbroken(profile))["choice"] == "pink tissue"
+        assert not all(step["observation"]["ok"] for step in trace_of(killed.unbroken("survey")))
+
+
+def test_a_killed_run_resumes_and_pays_once(killed: Killed) -> None:
+    once = [line for line in killed.lines if len(line["signals"]) == 1]
+    assert len(once) == 12
+    for line in once:
+        check(killed, line)
+
+
+def test_a_run_killed_twice_in_a_row_likewise(killed: Killed) -> None:
+    twice = [line for line in killed.lines if len(line["signals"]) == 2]
+    assert len(twice) == 3
+    assert [signal.SIGKILL] * 2 in [line["signals"] for line in twice]
+    for line in twice:
+        check(killed, line)
+
+
+@pytest.mark.slow
+def test_fifty_moments(tmp_path: Path) -> None:
+    everything = kill(tmp_path, ways_to_die(50))
+    assert len(everything.lines) == 52
+    assert {line["places"][0][0] for line in everything.lines[2:]} == set(PLACES)
+    for line in everything.lines[2:]:
+        check(everything, line)
