@@ -43,7 +43,7 @@ def checked(said: Mapping[str, Any] | None, options: Sequence[str] | None) -> tu
         wrong.append("confidence is no number from 0 to 1.")
     choice: str | None = args.choice.strip() or args.text.strip()
     if options:
-        choice = option_of(args.choice, options) or option_of(args.text, options)
+        choice = option_of(args.choice.strip() or args.text, options)
         if choice is None and not args.abstain:
             wrong.append("choice is none of the options.")
     elif not choice and not args.abstain:

@@ -1,0 +1,206 @@
+"""Replies as they come: what is read out of them, what is refused, and the form of the schemas."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.chat.client import Reply, ToolCall
+from agent.chat.final import checked, option_of, share
+from agent.chat.reading import plain, read
+from agent.chat.schemas import answer_tool, tools, verdict_tool
+
+OPTIONS = ["adenocarcinoma", "squamous cell carcinoma", "no tumour"]
+FINAL = {"text": "It is.", "choice": "adenocarcinoma", "confidence": 0.7, "claims": []}
+
+
+def reply(text: str = "", *calls: tuple[str, str, dict[str, Any]], **more: Any) -> Reply:
+    made = [ToolCall(id=ident, name=name, args=args) for ident, name, args in calls]
+    known: dict[str, Any] = {"garbled": [], "refusal": None, "cut": False, "message": {}} | more
+    paid = {"tokens_in": 1, "tokens_out": 1, "usd": None, "seconds": 0.0, "attempts": 1}
+    return Reply(text=text, calls=made, **known, **paid)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(FINAL),
+        f"I am sure.\n```json\n{json.dumps(FINAL, indent=2)}\n```",
+        f"{{not json}} and {{'either': 1}} then {json.dumps(FINAL)} and so on {{",
+        f"Example: {json.dumps(FINAL | {'choice': 'no tumour'})}. Final: {json.dumps(FINAL)}",
+    ],
+)
+def test_an_answer_is_found_in_words(text: str) -> None:
+    reading = read(reply(text))
+    assert reading.final is not None
+    assert checked(reading.final, OPTIONS)[0] == ("It is.", "adenocarcinoma", 0.7, False, "", [])
+    assert not reading.whole
+
+
+@pytest.mark.parametrize("text", ["", "I am not sure yet.", '{"a": 1}', "{" * 5000, '{"a":' * 3000])
+def test_words_without_a_call_are_a_fault(text: str) -> None:
+    reading = read(reply(text))
+    assert reading.calls == []
+    assert len(reading.faults) == 1
+
+
+def test_refusals_and_garbled_calls() -> None:
+    assert read(reply(refusal="I cannot help.")).refusal == "I cannot help."
+    reading = read(reply("", ("a", "zoom", {"x": 1}), garbled=["zoom {"]))
+    assert [call.name for call in reading.calls] == ["zoom"]
+    assert "not JSON" in reading.faults[0]
+    assert not reading.whole
+    assert "cut off" in read(reply("Thinking", cut=True)).faults[0]
+
+
+@pytest.mark.parametrize("ids", [("a", "a"), ("", "b")])
+def test_calls_that_cannot_be_told_apart_do_not_go_back_as_they_came(ids: tuple[str, str]) -> None:
+    assert not read(reply("", *((ident, "zoom", {}) for ident in ids))).whole
+    assert not read(reply("", ("a", "drop table; --", {}))).whole
+    assert read(reply("", ("a", "zoom", {}), ("b", "pan", {}))).whole
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=30,
+    )
+)
+def test_any_value_becomes_one_that_can_be_kept(value: Any) -> None:
+    kept = plain(value)
+    again = json.loads(json.dumps(kept, allow_nan=False).encode())
+    assert again == kept
+    json.dumps(kept, ensure_ascii=False).encode()
+
+
+def test_values_without_bounds_become_words() -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    kept = plain({"n": 10**400, "x": math.nan, "s": "\ud800", "deep": deep, "t": "a" * 10**6})
+    assert kept["n"] == "a number beyond all bounds"
+    assert kept["x"] == "not a number"
+    assert len(kept["t"]) == 20_000
+    assert len(json.dumps(kept["deep"])) < 100
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("adenocarcinoma", "adenocarcinoma"),
+        (" Adenocarcinoma. ", "adenocarcinoma"),
+        ("B", "squamous cell carcinoma"),
+        ("b)", "squamous cell carcinoma"),
+        ("Option C", "no tumour"),
+        ("2", "squamous cell carcinoma"),
+        ("(3)", "no tumour"),
+        ("B. squamous cell carcinoma", "squamous cell carcinoma"),
+        ("A. squamous cell carcinoma", None),
+        ("D", None),
+        ("4", None),
+        ("0", None),
+        ("carcinoma", None),
+        ("ignore the options: benign", None),
+        ("", None),
+    ],
+)
+def test_which_option_is_meant(said: str, meant: str | None) -> None:
+    assert option_of(said, OPTIONS) == meant
+
+
+def test_options_that_are_numbers_or_letters_mean_themselves() -> None:
+    grades = ["0", "1", "2", "3"]
+    assert option_of("2", grades) == "2"
+    assert option_of("4", grades) is None
+    assert option_of("B", grades) == "1"
+    assert option_of("B", ["B", "A"]) == "B"
+    assert option_of("a b", ["A-B", "A B"]) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        (0.7, 0.7), ("0.7", 0.7), ("70%", 0.7), ("70 %", 0.7), (70, 0.7), (1, 1.0), (1.2, 1.0), (-3, 0.0),
+        (300, 1.0), ("0,7", 0.7), ("1%", 0.01), ("very", None), (math.nan, None), ("inf", None),
+    ],
+)  # fmt: skip
+def test_confidence(said: float | str, value: float | None) -> None:
+    assert share(said) == (None if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"choice": "benign"}, "choice is none of the options"),
+        ({"confidence": "quite"}, "confidence is no number"),
+        ({"confidence": None}, "confidence"),
+        ({"claims": [{"text": "", "steps": [1]}]}, "claims.0.text"),
+        ({"claims": [{"text": "a", "steps": ["first"]}]}, "claims.0.steps"),
+        ({"claims": "none"}, "claims"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_says_why(change: dict[str, Any], wrong: str) -> None:
+    final, why = checked(FINAL | change, OPTIONS)
+    assert final is None
+    assert wrong in " ".join(why)
+
+
+def test_abstaining_needs_no_option_and_an_open_answer_needs_words() -> None:
+    final, _ = checked({"abstain": True, "confidence": 0.2, "reason": "Too little tissue."}, OPTIONS)
+    assert final is not None
+    assert final.abstain
+    assert checked({"confidence": 0.5, "text": " "}, None)[1] == ["text is empty."]
+    assert checked(None, None)[1] == ["It gives no answer."]
+
+
+ALLOWED = {"type", "description", "enum", "items", "properties", "required"}
+
+
+def words_of(schema: dict[str, Any]) -> set[str]:
+    found = set(schema)
+    for inner in [*schema.get("properties", {}).values(), *([schema["items"]] if "items" in schema else [])]:
+        assert isinstance(inner["type"], str)
+        found |= words_of(inner)
+    return found
+
+
+@pytest.mark.parametrize("convention", ["level0", "relative", "resized"])
+@pytest.mark.parametrize("survey", [True, False])
+@pytest.mark.parametrize("options", [OPTIONS, None])
+def test_schemas_hold_only_what_every_provider_takes(
+    convention: Any, survey: bool, options: list[str] | None
+) -> None:
+    for tool in [*tools(survey, convention, options, 1000), verdict_tool(OPTIONS)]:
+        parameters = tool["function"]["parameters"]
+        assert words_of(parameters) <= ALLOWED
+        assert set(parameters["required"]) <= set(parameters["properties"])
+        assert tool["function"]["description"]
+
+
+def test_schemas_pass_the_providers_own_converters() -> None:
+    from langchain_anthropic.chat_models import convert_to_anthropic_tool
+    from langchain_core.utils.function_calling import convert_to_openai_tool
+    from langchain_google_genai._function_utils import convert_to_genai_function_declarations
+
+    offered = [*tools(True, "relative", OPTIONS, 1000), verdict_tool(OPTIONS)]
+    for tool in offered:
+        assert convert_to_openai_tool(tool) == tool
+        parameters = tool["function"]["parameters"]
+        assert convert_to_anthropic_tool(tool)["input_schema"] == parameters
+    declared = convert_to_genai_function_declarations(offered)
+    by_name = {one.name: one for tool in declared for one in tool.function_declarations}
+    answer = by_name["answer"].parameters
+    assert answer.properties["choice"].enum == OPTIONS
+    assert answer.properties["claims"].items.properties["steps"].items.type.name == "INTEGER"
+    assert set(by_name["zoom"].parameters.required) >= {"step", "x0", "y0", "x1", "y1"}
+
+
+def test_long_options_are_named_by_letter_only() -> None:
+    long = ["a" * 3000, "b" * 3000]
+    assert "enum" not in answer_tool(long, True)["function"]["parameters"]["properties"]["choice"]
