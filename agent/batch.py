@@ -73,7 +73,7 @@ class Watcher(Protocol):
         """A worker has taken up a slide."""
 
     def ended(self, name: str, said: str, new: bool) -> None:
-        """A slide is done, failed, or (not `new`) was complete already."""
+        """A slide is done; or (not `new`) it failed, or was complete already."""
 
 
 class Nobody:
@@ -171,7 +171,7 @@ class _Ledger:
         result = Failed("WorkerLost", event.why) if isinstance(event, Lost) else event.value
         if isinstance(result, Failed):
             failure = Failure(job.name, str(job.path), result.kind, result.error)
-            self.failed[event.job], said, new = failure, result.error, True
+            self.failed[event.job], said, new = failure, result.error, False
         else:
             self.done[event.job], new = Done(str(job.path), result.report), result.new
             said = "reported" if new else "complete already"

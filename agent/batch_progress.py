@@ -42,7 +42,7 @@ class Pace:
         self._clock, self._started = clock, clock()
 
     def ended(self, new: bool) -> None:
-        """One more is done; one that was complete already says nothing about the pace."""
+        """One more is done; one that failed or was complete already says nothing about the pace."""
         self.done += 1
         self._fresh += new
 

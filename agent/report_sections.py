@@ -100,7 +100,7 @@ def findings(told: Sequence[Told]) -> list[Finding]:
 
 def in_words(parts: Sequence[Section]) -> str:
     """The whole report as text."""
-    told = (f"{part.name.capitalize()}: {' '.join(s.text for s in part.sentences)}" for part in parts)
+    told = (f"{part.name.capitalize()}: {' '.join(s.whole for s in part.sentences)}" for part in parts)
     return "\n".join(told)
 
 
@@ -122,14 +122,13 @@ def _sentences(one: Told) -> list[tuple[SectionName, Sentence]]:
 
 
 def _answered(one: Told) -> Sentence:
-    """The answer to one question as one sentence; what it says is absent comes with how much was seen."""
+    """The answer to one question as one sentence."""
     answer = one.answer
     said = answer.choice or one.own_words or answer.answer
     text = one.asked.says.get(said) or f"{said[:1].upper()}{said[1:].rstrip('.')}."
-    if claims_absence(text):
-        text += f" {coverage_in_words(answer.coverage)}"
     return Sentence(
         text=text,
+        seen=_seen(text, answer),
         run=one.asked.name,
         confidence=answer.confidence,
         evidence=one.cite(e.step for e in answer.evidence),
@@ -167,12 +166,18 @@ def _claims(one: Told) -> list[tuple[SectionName, Sentence]]:
 def _claimed(one: Told, claim: Claim) -> Sentence:
     return Sentence(
         text=claim.text,
+        seen=_seen(claim.text, one.answer),
         run=one.asked.name,
         confidence=one.answer.confidence,
         evidence=one.cite(claim.steps),
         against=claim.against,
         unsupported=claim.unsupported,
     )
+
+
+def _seen(text: str, answer: Answer) -> str | None:
+    """The coverage, where a text says that something is not there: without it that means nothing."""
+    return coverage_in_words(answer.coverage) if claims_absence(text) else None
 
 
 def _nothing_said(told: Sequence[Told]) -> Sentence:

@@ -31,6 +31,8 @@ class Sentence(Record):
     """One sentence with its evidence."""
 
     text: str
+    seen: str | None = None
+    """How much of the tissue was seen, where the text says that something is absent."""
     run: str | None = None
     """Run folder of the question it answers; None where it states what was measured or counted."""
     confidence: float | None = None
@@ -42,6 +44,11 @@ class Sentence(Record):
     """True where it speaks against the answer given."""
     unsupported: str | None = None
     """What the evidence check found wrong with it; None where it stands."""
+
+    @property
+    def whole(self) -> str:
+        """Text and qualification."""
+        return f"{self.text} {self.seen}" if self.seen else self.text
 
 
 class Section(Record):

@@ -122,3 +122,12 @@ def is_ours(path: Path) -> bool:
             return "coords" in file and "giant_format" in file["coords"].attrs
     except OSError:
         return True
+
+
+def is_of_another(path: Path, slide: Slide) -> bool:
+    """Whether giant wrote a file for another slide; a changed slide is another one too."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file["coords"].attrs.get("giant_slide_id", slide.id) != slide.id)
+    except (OSError, KeyError):
+        return False

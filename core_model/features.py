@@ -88,9 +88,16 @@ class FeatureStore:
         self.root = Path(root)
 
     def path(self, slide: Slide, encoder_name: str) -> Path:
-        """Where features of `slide` by that encoder lie."""
+        """Where features of `slide` by that encoder lie.
+
+        TRIDENT names files by the slide's stem. Where that of another slide has it, a part of its identity
+        is added, so that slides of one name do not take turns in overwriting each other.
+        """
+        from core_model.feature_file import is_of_another
+
         safe = re.sub(r"[^\w.-]+", "_", encoder_name).strip("._") or "encoder"
-        return self.root / f"features_{safe}" / f"{slide.name}.h5"
+        path = self.root / f"features_{safe}" / f"{slide.name}.h5"
+        return path.with_stem(f"{slide.name}-{slide.id[:8]}") if is_of_another(path, slide) else path
 
     def load(self, slide: Slide, encoder: EncoderIdentity) -> TileFeatures | None:
         """The stored features; None where there are none, or what is there is not whole and ours.

@@ -211,6 +211,20 @@ def test_features_of_another_slide_of_the_same_name_are_not_taken(
     assert store.load(other, encoder) is not None
 
 
+def test_slides_of_one_name_keep_their_features(
+    write_slide: WriteSlide, he_image: Callable[..., np.ndarray], store: FeatureStore, tmp_path: Path
+) -> None:
+    encoder, found = ColourEncoder(), []
+    for place, seed in (("x", 1), ("y", 2)):
+        (tmp_path / place).mkdir()
+        path = write_slide(he_image(500, 500, (0, 0, 500, 500), seed=seed), f"{place}/slide.tiff")
+        found.append(open_slide(path))
+        extract(found[-1], encoder, store)
+    assert [store.load(slide, encoder) is not None for slide in found] == [True, True]
+    assert store.path(found[0], "colour").name == "slide.h5"
+    assert store.path(found[1], "colour").name == f"slide-{found[1].id[:8]}.h5"
+
+
 def test_a_writer_that_fails_leaves_nothing_behind(
     slide: Slide, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
