@@ -107,7 +107,8 @@ def _changed(name: str, profile: ModelProfile) -> ModelProfile:
             fix=f"The fields are {', '.join(sorted(known))}",
         )
     try:
-        return TypeAdapter(ModelProfile).validate_python(asdict(profile) | changes, strict=True)
+        whole = json.dumps(asdict(profile) | changes)
+        return TypeAdapter(ModelProfile).validate_json(whole, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
