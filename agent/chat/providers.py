@@ -174,7 +174,7 @@ def line_to(name: str, base_url: str | None, profile: ModelProfile, timeout: flo
         options |= _limit(model_name, server, profile)
     else:
         options["max_tokens"] = profile.max_tokens
-    # At the level DEBUG the library under HTTP logs the headers of answers, and a server may echo a key there.
+    # At level DEBUG the library under HTTP logs the headers of answers, where a server may echo a key.
     logging.getLogger("httpcore").setLevel(logging.INFO)
     model = init_chat_model(model_name, model_provider=provider.langchain, **options)
     if server is None:

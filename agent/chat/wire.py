@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -23,13 +24,20 @@ MALFORMED = "no JSON object: "
 class Wire(httpx.Client):
     """A client that reads every reply whole, in time, and tidies it."""
 
-    def __init__(self, timeout: float) -> None:
-        super().__init__(timeout=httpx.Timeout(timeout, connect=min(timeout, 30.0)), follow_redirects=False)
-        self._seconds = timeout
+    def __init__(
+        self,
+        timeout: float,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        limits = httpx.Timeout(timeout, connect=min(timeout, 30.0))
+        super().__init__(timeout=limits, follow_redirects=False, transport=transport)
+        self._seconds, self._clock = timeout, clock
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Raises httpx's errors, a time-out among them where the reply as a whole takes too long."""
-        end = time.monotonic() + self._seconds
+        end = self._clock() + self._seconds
         response = super().send(request, **(options | {"stream": True, "follow_redirects": False}))
         try:
             parts, size = [], 0
@@ -38,7 +46,7 @@ class Wire(httpx.Client):
                 size += len(part)
                 if size > MOST_BYTES:
                     raise httpx.DecodingError("the reply is too long", request=request)
-                if time.monotonic() > end:
+                if self._clock() > end:
                     raise httpx.ReadTimeout("the reply took too long", request=request)
         finally:
             response.close()

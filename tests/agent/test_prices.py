@@ -1,0 +1,196 @@
+"""Prices by name, the user's table, and the law that no run costs more than its limit."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage
+
+from agent.chat.client import ChatClient, OverBudget, open_chat
+from agent.chat.prices import LIST, Price, price_for
+from agent.chat.profiles import ModelProfile
+from agent.chat.requests import Request
+from agent.journal import Journal
+from core_model.errors import ProviderError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GIANT_PRICES", raising=False)
+
+
+def usd(name: str, **options: Any) -> tuple[float, float] | None:
+    price = price_for(name, **options)
+    return None if price is None else (price.input, price.output)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("openai:gpt-5", (1.25, 10)),
+        ("openai:gpt-5-2025-08-07", (1.25, 10)),
+        ("openai:gpt-5-mini-2025-08-07", (0.25, 2)),
+        ("anthropic:claude-opus-4-5-20251101", (5, 25)),
+        ("google:gemini-3.1-pro-preview", (2, 12)),
+        ("google_genai:gemini-2.5-flash-preview-09-2025", (0.3, 2.5)),
+        ("openai:gpt-5-search", None),
+        ("openai:gpt-5.7", None),
+        ("anthropic:claude-opus-5-9", None),
+        ("openai:gpt-50", None),
+    ],
+)
+def test_a_dated_name_costs_what_its_family_does(name: str, known: tuple[float, float] | None) -> None:
+    assert usd(name) == known
+
+
+def test_every_price_in_the_list_is_one() -> None:
+    assert all(0 < price.input < price.output < 1000 for price in LIST.values())
+    assert all(price.cached is None or price.cached < price.input for price in LIST.values())
+
+
+def test_a_server_of_ones_own_has_no_price_in_the_list(tmp_path: Path) -> None:
+    table = _table(tmp_path, {"openai:gpt-5": {"in": 0, "out": 0}})
+    assert usd("openai:gpt-5", own_server=True) is None
+    assert usd("openai:gpt-5", own_server=True, prices=table) == (0, 0)
+
+
+def test_the_users_table_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = _table(tmp_path, {"openai:gpt-5": {"in": 1, "out": 2, "cached": 0.5}})
+    assert usd("openai:gpt-5-2025-08-07", prices=table) == (1, 2)
+    assert usd("openai:gpt-5-mini", prices=table) == (0.25, 2)
+    monkeypatch.setenv("GIANT_PRICES", str(table))
+    assert usd("openai:gpt-5") == (1, 2)
+    other = tmp_path / "other.json"
+    other.write_text('{"openai:gpt-5": {"in": 3, "out": 4}}')
+    assert usd("openai:gpt-5", prices=other) == (3, 4)
+
+
+def _table(folder: Path, table: dict[str, Any]) -> Path:
+    path = folder / "prices.json"
+    path.write_text(json.dumps(table))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"openai:mine": {"in": 1}}, "openai:mine.out"),
+        ({"openai:mine": {"in": -1, "out": 2}}, "openai:mine.in"),
+        ({"openai:mine": {"in": "cheap", "out": 2}}, "openai:mine.in"),
+        ({"openai:mine": {"in": 1, "out": 2, "per": "token"}}, "openai:mine.per"),
+    ],
+)
+def test_mistakes_in_a_table_are_named(tmp_path: Path, table: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        price_for("openai:mine", prices=_table(tmp_path, table))
+    assert says in str(caught.value)
+    assert "prices.json" in str(caught.value)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.json"):
+        price_for("openai:gpt-5", prices=tmp_path / "none.json")
+
+
+def test_a_limit_needs_a_price(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--prices FILE"):
+        open_chat("openai:mine", base_url="http://127.0.0.1:1/v1", max_cost=1.0)
+    free = _table(tmp_path, {"openai:mine": {"in": 0, "out": 0}})
+    open_chat("openai:mine", base_url="http://127.0.0.1:1/v1", max_cost=1.0, prices=free)
+
+
+def test_cached_input_costs_less() -> None:
+    price = Price.model_validate({"in": 10, "out": 20, "cached": 1})
+    assert price.usd(1_000_000, 0, 400_000) == pytest.approx(6.4)
+    assert price.usd(1_000_000, 0, 9_000_000) == pytest.approx(1.0)
+    assert Price.model_validate({"in": 10, "out": 20}).usd(1_000_000, 0, 400_000) == pytest.approx(10)
+
+
+@dataclass
+class FakeLine:
+    """Takes a share of what was estimated for each call, or breaks off after working for nothing."""
+
+    replies: list[tuple[float, float, bool]]
+    price: Price
+    profile: ModelProfile
+    cost: float = 0.0
+    """What the provider charges in truth."""
+    before: list[float] = field(default_factory=list)
+    """The cost before each call."""
+
+    def send(self, messages: Any, tools: Any, force: str | None, idempotency_key: str) -> AIMessage:
+        share_in, share_out, lost = self.replies[len(self.before) % len(self.replies)]
+        self.before.append(self.cost)
+        tokens_in = int(share_in * Request("openai:x", self.profile, messages, tools, force).tokens_in)
+        tokens_out = int(share_out * self.profile.max_tokens)
+        self.cost += self.price.usd(tokens_in, tokens_out)
+        if lost:
+            raise httpx.ReadError("the connection broke")
+        usage = {
+            "input_tokens": tokens_in,
+            "output_tokens": tokens_out,
+            "total_tokens": tokens_in + tokens_out,
+        }
+        return AIMessage("Go on.", usage_metadata=usage)  # type: ignore[arg-type]
+
+
+def run(line: FakeLine, max_cost: float, calls: int) -> None:
+    """As many calls as the limit allows, the last of them marked as the last."""
+    client = ChatClient("openai:x", line.profile, max_cost, lambda wait: None, line.price, line)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder))
+        for number in range(calls):
+            messages = [HumanMessage("What is it? " * (number + 1))]
+            try:
+                client.ask(journal, "run", f"{number:03d}", messages, [], last=number == calls - 1)
+            except (OverBudget, ProviderError):
+                break
+        spent = client.spent(journal)
+        assert (spent.usd or 0.0) + spent.lost_usd >= line.cost - 1e-9
+
+
+SHARES = st.floats(0.01, 1.0)
+PRICES = st.builds(
+    lambda usd_in, usd_out: Price.model_validate({"in": usd_in, "out": usd_out}),
+    st.floats(0.0, 50.0),
+    st.floats(0.0, 200.0),
+)
+PROFILES = st.builds(ModelProfile, max_tokens=st.integers(1, 20_000))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    replies=st.lists(st.tuples(SHARES, SHARES, st.booleans()), min_size=1, max_size=8),
+    price=PRICES,
+    profile=PROFILES,
+    max_cost=st.floats(0.0, 5.0),
+)
+def test_no_run_costs_more_than_its_limit(
+    replies: list[tuple[float, float, bool]], price: Price, profile: ModelProfile, max_cost: float
+) -> None:
+    line = FakeLine(replies, price, profile)
+    run(line, max_cost, calls=6)
+    assert line.cost <= max_cost + 1e-9
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    replies=st.lists(st.tuples(st.floats(0.01, 50.0), SHARES, st.just(False)), min_size=1, max_size=8),
+    price=PRICES,
+    profile=PROFILES,
+    max_cost=st.floats(0.0, 5.0),
+)
+def test_a_server_that_takes_more_than_estimated_is_not_asked_beyond_the_limit(
+    replies: list[tuple[float, float, bool]], price: Price, profile: ModelProfile, max_cost: float
+) -> None:
+    line = FakeLine(replies, price, profile)
+    run(line, max_cost, calls=6)
+    assert all(cost <= max_cost for cost in line.before)
