@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from core_model.slide import Slide
     from tools.render import Frame
 
-MAX_PX = 1000
-"""Long side of a region shown to a chat model, where the model takes as much."""
-
 
 @dataclass
 class Usage:
@@ -89,19 +86,16 @@ def open_local(model: Any, request: Request) -> Any:
 
 def frame_for(request: Request) -> Frame:
     """How regions are drawn: with guides in the unit a chat model names places in, or with none."""
+    from agent.chat.messages import frame_px
     from tools.render import Frame
 
     if not request.chats:
         return Frame()
-    if request.settings.profile == "giant":
-        return Frame(max_px=MAX_PX, guides="lines", unit="level0")
-    about = request.model.profile
-    return Frame(
-        max_px=min(MAX_PX, about.max_image_px),
-        guides="ticks",
-        unit=about.boxes,
-        multiple=about.image_multiple,
-    )
+    about, survey = request.model.profile, request.settings.profile != "giant"
+    px = frame_px(about, survey)
+    if not survey:
+        return Frame(max_px=px, guides="lines", unit="level0")
+    return Frame(max_px=px, guides="ticks", unit=about.boxes, multiple=about.image_multiple)
 
 
 def model_records(request: Request) -> tuple[ModelRecord, ModelRecord | None]:

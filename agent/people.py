@@ -91,6 +91,11 @@ class Control:
         """Whether a pause was asked for."""
         return self._paused.is_set()
 
+    @property
+    def leads(self) -> bool:
+        """Whether somebody wants to say where to look: is asked before each look, or has spoken already."""
+        return self.confirm is not None or bool(self._said)
+
     def take(self) -> list[Said]:
         """What was said and not yet taken, up to the first thing that decides the next move."""
         with self._lock:

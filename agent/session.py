@@ -21,7 +21,7 @@ from agent.request import LOCAL_MODEL, Request, checked
 from agent.run_record import described, run_record
 from agent.runs import choose_folder, open_run
 from agent.state import AgentContext, Meter
-from core_model.errors import RunError
+from core_model.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from agent.navigators.base import Navigator
@@ -95,6 +95,9 @@ def stream(
 
     Raises `UsageError` at once; other `GiantError`s while it is iterated.
     """
+    if votes > 1 and control is not None and control.leads:
+        fix = "Leave out --confirm, --hint and --look, or use 1 vote"
+        raise UsageError("votes are independent runs, which nobody leads", fix=fix)
     request = checked(
         slide,
         question,

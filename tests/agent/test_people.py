@@ -181,3 +181,13 @@ def test_a_paused_ask_says_how_to_resume(
 def test_what_means_nothing_is_not_said(hints: list[str], look: Any) -> None:
     with pytest.raises(UsageError):
         said_before(hints, look)
+
+
+@pytest.mark.parametrize("asker", [Replies(), None])
+def test_nobody_leads_votes(run_agent: Run, tmp_path: Path, asker: Replies | None) -> None:
+    control = Control(asker)
+    if asker is None:
+        control.redirect(LOOK)
+    with pytest.raises(UsageError, match="which nobody leads"):
+        run_agent(options=fakes.OPTIONS, votes=2, control=control)
+    assert list(tmp_path.iterdir()) == []
