@@ -28,6 +28,7 @@ import agent.navigators.chat  # noqa: F401
 from agent import session
 from agent.chat.client import open_chat
 from agent.chat.providers import Line
+from agent.people import Control, Said
 from tools.toolbox import Toolbox
 
 NOW = "now.json"
@@ -93,6 +94,7 @@ def run(root: Path, url: str, folder: Path, profile: str, way: list[Any] | None)
         max_steps=16,
         out=folder,
         resume=True,
+        control=Control(count.around("person", lambda action, step: Said(do="accept"))),
     )
     return count.counts
 

@@ -37,9 +37,10 @@ PLACES = {
     "journal": ("before", "after"),
     "request": ("before", "after"),
     "flight": ("during",),
+    "person": ("before", "after"),
 }
 """Around tool calls and checkpoints, at the rename of a journal's entry, before a request goes out and after
-its reply came in, while it is at the server."""
+its reply came in, while it is at the server, while a person is asked and when they have replied."""
 
 
 def zoom(x: int, y: int, side: int) -> tuple[str, dict[str, Any]]:
