@@ -74,7 +74,7 @@ def mark(answer: Answer, problems: Sequence[str], steps: Sequence[Step]) -> Answ
     """
     sound = math.isfinite(answer.confidence) and 0.0 <= answer.confidence <= 1.0
     untold = [problem for problem in problems if problem not in answer.answer]
-    text = f"{answer.answer} Unsupported: {' '.join(untold)}" if untold else answer.answer
+    text = answer.answer + unsupported_note(untold)
     return answer.model_copy(
         update={
             "answer": text,
@@ -82,6 +82,11 @@ def mark(answer: Answer, problems: Sequence[str], steps: Sequence[Step]) -> Answ
             "claims": _judged(answer, steps),
         }
     )
+
+
+def unsupported_note(problems: Sequence[str]) -> str:
+    """What `mark` adds to an answer's text."""
+    return f" Unsupported: {' '.join(problems)}" if problems else ""
 
 
 def _judged(answer: Answer, steps: Sequence[Step]) -> list[Claim]:

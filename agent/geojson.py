@@ -7,6 +7,7 @@ counted from there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,13 +25,14 @@ def evidence_geojson(run: RunRecord, answer: Answer, steps: Sequence[Step]) -> d
     if not isinstance(run.slide, SlideRecord):
         return {"type": "FeatureCollection", "features": []}
     cited = {e.step: e.finding for e in answer.evidence}
+    claimed = _claimed(answer)
     origin = run.slide.bounds
     features = []
     for step in steps:
         box = step.observation.box
         if box is None or not step.observation.ok or step.action.tool == "overview":
             continue
-        kind = "evidence" if step.index in cited else "looked at"
+        kind = "evidence" if step.index in {*cited, *claimed} else "looked at"
         numbers: dict[str, float] = {"step": step.index}
         if step.observation.mpp is not None:
             numbers["mpp"] = step.observation.mpp
@@ -40,11 +42,23 @@ def evidence_geojson(run: RunRecord, answer: Answer, steps: Sequence[Step]) -> d
             "tool": step.action.tool,
             "finding": cited.get(step.index, step.finding),
             "model": answer.model,
+            "chosen by": step.action.by,
+            **claimed.get(step.index, {}),
         }
         features.append(_feature(f"step {step.index}", kind, box, origin, numbers, texts))
     for bad in run.unreadable:
         features.append(_feature("unreadable tile", "unreadable", bad.box, origin, {}, {"why": bad.why}))
     return {"type": "FeatureCollection", "features": features}
+
+
+def _claimed(answer: Answer) -> dict[int, dict[str, str]]:
+    """For each step, the claims that it is cited for: one text each for, against, and unsupported."""
+    found: dict[int, dict[str, list[str]]] = {}
+    for claim in answer.claims:
+        name = "unsupported" if claim.unsupported else "against" if claim.against else "for"
+        for step in claim.steps:
+            found.setdefault(step, {}).setdefault(name, []).append(claim.text)
+    return {step: {name: " ".join(texts) for name, texts in kinds.items()} for step, kinds in found.items()}
 
 
 def _feature(
@@ -60,7 +74,7 @@ def _feature(
             "objectType": "annotation",
             "name": name,
             "classification": {"name": kind, "color": COLORS[kind]},
-            "measurements": numbers,
+            "measurements": {key: value for key, value in numbers.items() if math.isfinite(value)},
             "metadata": texts,
         },
     }

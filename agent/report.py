@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from agent.evidence import unsupported_note
 from agent.geojson import evidence_geojson
-from agent.records import Answer, RunRecord, SlideRecord, Step, TokensRecord
-from agent.report_figures import Figure, OverviewMap, human_length, human_share, step_figure
+from agent.records import Answer, Claim, RunRecord, SlideRecord, Step, TokensRecord
+from agent.report_figures import Figure, OverviewMap, human_length, human_money, human_share, step_figure
 from agent.runs import read_answer, read_run
 from agent.trace import read_trace, write_text
 from core_model.errors import RunError
@@ -68,7 +69,36 @@ class RunView:
     @cached_property
     def cited(self) -> frozenset[int]:
         """Indices of the steps that the answer rests on."""
-        return frozenset(e.step for e in self.answer.evidence)
+        cited = {e.step for e in self.answer.evidence}
+        return frozenset(cited.union(*(claim.steps for claim in self.answer.claims)))
+
+    @property
+    def text(self) -> str:
+        """The answer in words, without what the check added to it: the page shows that in its own place."""
+        return self.answer.answer.removesuffix(unsupported_note(self.run.unsupported))
+
+    @property
+    def claims(self) -> list[tuple[str, list[tuple[int, Claim]]]]:
+        """Claims with their numbers, under the headings that they stand below; empty ones are left out."""
+        numbered = list(enumerate(self.answer.claims, 1))
+        headings = ("Speaks for the answer", "Speaks against it")
+        sides = [(title, [c for c in numbered if c[1].against == i]) for i, title in enumerate(headings)]
+        return [(title, claims) for title, claims in sides if claims]
+
+    @cached_property
+    def known(self) -> frozenset[int]:
+        """Indices of the steps that there are."""
+        return frozenset(step.index for step in self.steps)
+
+    @property
+    def marked(self) -> int:
+        """Claims that are not supported."""
+        return sum(claim.unsupported is not None for claim in self.answer.claims)
+
+    @property
+    def other_faults(self) -> list[str]:
+        """What the check found wrong beside the claims."""
+        return [fault for fault in self.run.unsupported if not fault.startswith("Claim ")]
 
     @cached_property
     def overview(self) -> OverviewMap | None:
@@ -158,6 +188,7 @@ def environment(*, html: bool) -> Environment:
         "mpp": lambda value: f"{value:.3g} µm/px",
         "times": lambda value: f"{magnification(value):.3g}×",
         "length_um": human_length,
+        "usd": human_money,
         "md": markdown_text,
     }
     made.filters.update(filters)

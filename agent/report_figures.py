@@ -139,6 +139,11 @@ def human_share(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
+def human_money(usd: float) -> str:
+    """US dollars to the cent, below ten cents to a hundredth of one."""
+    return f"${usd:.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
+
+
 def human_length(um: float) -> str:
     """Micrometres below a millimetre, else millimetres."""
     return f"{um:.3g} µm" if um < 1000 else f"{um / 1000:.3g} mm"

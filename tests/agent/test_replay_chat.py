@@ -11,10 +11,14 @@ from typing import Any
 import chat_fakes as chat
 import pytest
 from langchain_core.messages import AIMessage
+from qupath import read_qupath
 
+from agent import session
 from agent.people import Control, Said
+from agent.records import Answer
 from agent.replay import replay
-from core_model.slide import Box
+from agent.trace import read_trace
+from core_model.slide import Box, open_slide
 
 Ask = Callable[..., chat.Ran]
 
@@ -133,3 +137,28 @@ def test_no_key_and_no_provider_are_needed(finished: Path, monkeypatch: pytest.M
     monkeypatch.setattr(models, "init_chat_model", refuse)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     assert_same(finished)
+
+
+def test_boxes_of_a_chat_run_open_in_qupath_counted_from_the_bounds(ask: Ask, tmp_path: Path) -> None:
+    """MRXS slides say which part was scanned; QuPath shows that part alone."""
+    told = claims(("Pink tissue on the left.", [4]), ('Left out " } ] <b>', [1]))
+    way = chat.line(LOOKS[0], LOOKS[3], answered(claims=told), answered(claims=told), chat.verdict())
+    slide = open_slide(chat.draw_slide(tmp_path / "scan.png"), chat.MPP)
+    slide.bounds = Box(80, 60, 1400, 1100)
+    given = {
+        "options": chat.OPTIONS,
+        "slide_model": chat.SlideModel(),
+        "out": tmp_path / "out",
+        "max_steps": 6,
+    }
+    *_, done = session.stream(slide, chat.QUESTION, model=chat.client(way), **given)
+    assert isinstance(done, Answer)
+    found = read_qupath(tmp_path / "out" / "evidence.geojson", 1400, 1100)
+    steps = read_trace(tmp_path / "out")
+    boxes = {f"step {step.index}": step.observation.box for step in steps if step.observation.box}
+    assert len(found) >= 4
+    for feature in found:
+        box = boxes[feature["properties"]["name"]]
+        assert feature["geometry"]["coordinates"][0][0] == [box.x - 80, box.y - 60]
+    assert any(feature["properties"]["classification"]["name"] == "evidence" for feature in found)
+    assert_same(tmp_path / "out")

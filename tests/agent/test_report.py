@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from qupath import read_qupath
 
 from agent.records import (
     Action,
     Answer,
+    Claim,
+    Cost,
     Evidence,
     ModelRecord,
     RunRecord,
@@ -23,6 +26,7 @@ from agent.records import (
     SlideRecord,
     Step,
     Unreadable,
+    Vote,
 )
 from agent.report import markdown_text, write_reports
 from agent.report_figures import human_share
@@ -202,26 +206,111 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_geojson_follows_qupath(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", bounds=Box(100, 50, 3000, 2000))
+    folder = write_run(tmp_path / "run", bounds=Box(100, 50, 3000, 2000), claims=CLAIMS)
     write_reports(folder)
-    found = json.loads((folder / "evidence.geojson").read_text())
-    assert found["type"] == "FeatureCollection"
-    assert [f["properties"]["name"] for f in found["features"]] == ["step 2", "unreadable tile"]
-    for feature in found["features"]:
-        properties = feature["properties"]
-        assert properties["objectType"] == "annotation"
-        colour = properties["classification"]["color"]
-        assert properties["classification"]["name"]
-        assert len(colour) == 3
-        assert all(isinstance(c, int) and 0 <= c <= 255 for c in colour)
-        assert all(isinstance(v, int | float) for v in properties["measurements"].values())
-        assert all(isinstance(v, str | int | float) for v in properties["metadata"].values())
-        ring = feature["geometry"]["coordinates"][0]
-        assert ring[0] == ring[-1]
-    ring = found["features"][0]["geometry"]["coordinates"][0]
+    found = read_qupath(folder / "evidence.geojson", 3000, 2000)
+    assert [f["properties"]["name"] for f in found] == ["step 2", "unreadable tile"]
+    ring = found[0]["geometry"]["coordinates"][0]
     assert ring[0] == [900, 750]  # counted from the corner of the scanned bounds
     assert ring[2] == [1500, 1150]
-    assert found["features"][0]["properties"]["measurements"]["P(focal)"] == 0.8
+    assert found[0]["properties"]["measurements"]["P(focal)"] == 0.8
+    texts = found[0]["properties"]["metadata"]
+    assert texts["for"] == "Focal necrosis."
+    assert texts["against"] == "No necrosis elsewhere."
+    assert texts["unsupported"] == "No mitoses."
+
+
+def test_hostile_texts_stay_texts_in_geojson(tmp_path: Path) -> None:
+    hostile = HOSTILE + '", "objectType": "detection"} \u2028 \x00'
+    claims = [Claim(text=hostile, steps=[2])]
+    folder = write_run(tmp_path / "run", finding=hostile, claims=claims)
+    write_reports(folder)
+    found = read_qupath(folder / "evidence.geojson", 4000, 3000)
+    assert found[0]["properties"]["metadata"]["for"] == hostile
+
+
+SEEN = "42 % of the tissue was seen at ≤ 8 µm/px"
+CLAIMS = [
+    Claim(text="Focal necrosis.", steps=[2]),
+    Claim(text="No necrosis elsewhere.", steps=[2], against=True, seen=SEEN, limited=True),
+    Claim(text="No mitoses.", steps=[2], unsupported="the absence of “mitoses” needs 0.5 µm/px or finer"),
+    Claim(text="Seen elsewhere.", steps=[9], unsupported="it cites step 9, which does not exist"),
+]
+
+
+def test_claims_stand_with_their_steps_and_verdicts(tmp_path: Path) -> None:
+    problems = ["Claim 3 does not stand.", "Claim 4 does not stand.", "The confidence is 7, outside 0 to 1."]
+    text = "Focal. 42 % was seen. Unsupported: " + " ".join(problems)
+    folder = write_run(tmp_path / "run", claims=CLAIMS, answer=text, unsupported=problems)
+    page = read_page(folder)
+    words = " ".join(page.text.split())
+    for part in (
+        *("Speaks for the answer", "Speaks against it", "2 of 4 claims", "The confidence is 7"),
+        *("Limited: 42 % of the tissue was seen at ≤ 8 µm/px.", "Not supported: the absence of “mitoses”"),
+    ):
+        assert part in words, part
+    assert words.count("does not stand") == 0, "said beside the claim, once"
+    links = [a["href"] for a in page.all("a")]
+    assert links.count("#step-2") >= 3
+    assert "#step-9" not in links, "no link leads nowhere"
+    ids = {attrs["id"] for _, attrs in page.tags if attrs.get("id")}
+    assert {str(link)[1:] for link in links} <= ids
+    kinds = [a["class"] for a in page.all("li") if "claim" in (a.get("class") or "").split()]
+    assert kinds == ["claim", "claim bad", "claim bad", "claim limited"]
+    markdown = (folder / "report.md").read_text()
+    assert "**Not supported.** No mitoses. (step [2](#step-2))" in markdown
+    assert "**Limited.** No necrosis elsewhere." in markdown
+    assert '<a id="step-2"></a>' in markdown
+
+
+def test_votes_money_people_and_both_models_are_told(tmp_path: Path) -> None:
+    votes = [
+        Vote(run=f"votes/{i}", seed=i, choice=choice, answer="a", confidence=0.5, abstained=choice is None)
+        for i, choice in enumerate(("focal", "focal", None), 1)
+    ]
+    cost = Cost(seconds=3.0, tokens_in=12345, tokens_out=99, calls=7, usd=0.0421)
+    folder = write_run(tmp_path / "run", votes=votes, agreement=2 / 3, cost=cost)
+    run = json.loads((folder / "run.json").read_text())
+    run["slide_model"] = {"name": "mini", "version": "3", "fingerprint": "51de"}
+    run["model"] = {"name": "openai:some-model", "version": "", "fingerprint": "c4a7"}
+    run["settings"] |= {"navigator": "chat", "profile": "survey", "votes": 3, "max_cost": 1.0}
+    (folder / "run.json").write_text(json.dumps(run))
+    trace = (folder / "trace.jsonl").read_text()
+    (folder / "trace.jsonl").write_text(trace.replace('"by":"navigator"', '"by":"person"', 2))
+    page = read_page(folder)
+    words = " ".join(page.text.split())
+    for part in (
+        *(
+            "67 %",
+            "of 3 votes",
+            "votes/3",
+            "abstained",
+            "7 calls to the chat model, $0.0421 of at most $1.00",
+        ),
+        *("openai:some-model", "Slide model", "mini 3", "chosen by a person", "navigator chat (survey)"),
+    ):
+        assert part in words, part
+    assert words.count("chosen by a person") == 2
+    markdown = (folder / "report.md").read_text()
+    assert "| Agreement | 67\u00a0% of 3 votes |" in markdown
+    assert "$0.0421" in markdown
+
+
+def test_texts_of_claims_and_votes_cannot_become_markup(tmp_path: Path) -> None:
+    claims = [
+        Claim(text=HOSTILE, steps=[2], section=HOSTILE),
+        Claim(text=HOSTILE, steps=[2], against=True, unsupported=HOSTILE),
+        Claim(text=HOSTILE, steps=[2], limited=True, seen=HOSTILE),
+    ]
+    votes = [Vote(run="votes/1", seed=1, choice=HOSTILE, answer=HOSTILE, confidence=0.5, abstained=False)]
+    folder = write_run(tmp_path / "run", claims=claims, votes=votes, agreement=1.0)
+    page = read_page(folder)
+    assert not page.all("script")
+    assert not [a for a in page.all("img") if "onerror" in a]
+    markdown = (folder / "report.md").read_text()
+    assert "<script" not in markdown
+    assert "**not bold**" not in markdown
+    assert "](http" not in markdown
 
 
 @pytest.mark.parametrize("name", ["run.json", "answer.json", "trace.jsonl", "regions/zoom.jpg"])
