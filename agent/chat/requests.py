@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from agent.chat.profiles import ModelProfile
 from agent.chat.spending import image_tokens, text_tokens
@@ -31,16 +34,18 @@ class Request:
     force: str | None
 
     @cached_property
-    def _read(self) -> tuple[dict[str, Any], int]:
-        tokens: list[int] = []
+    def _read(self) -> tuple[dict[str, Any], str, int]:
+        pixels: list[int] = []
         described = {
             "model": self.model,
             "max_tokens": self.profile.max_tokens,
-            "messages": [_message(message, self.profile, tokens) for message in self.messages],
+            "messages": [_message(message, pixels) for message in self.messages],
             "tools": list(self.tools),
             "force": self.force,
         }
-        return described, text_tokens(json.dumps(described, ensure_ascii=False)) + sum(tokens)
+        text = json.dumps(described, sort_keys=True)
+        tokens = text_tokens(text) + sum(image_tokens(area, self.profile) for area in pixels)
+        return described, hashlib.sha256(text.encode()).hexdigest(), tokens
 
     @property
     def described(self) -> dict[str, Any]:
@@ -48,34 +53,45 @@ class Request:
         return self._read[0]
 
     @property
-    def tokens_in(self) -> int:
-        """Upper estimate of its tokens."""
-        return self._read[1]
-
-    @cached_property
     def digest(self) -> str:
         """SHA-256 of what is asked: the same request has the same in every process."""
-        text = json.dumps(self.described, sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return self._read[1]
+
+    @property
+    def tokens_in(self) -> int:
+        """Upper estimate of its tokens."""
+        return self._read[2]
 
 
-def _message(message: BaseMessage, profile: ModelProfile, tokens: list[int]) -> dict[str, Any]:
+def _message(message: BaseMessage, pixels: list[int]) -> dict[str, Any]:
     said = {name: value for name in _FIELDS if (value := getattr(message, name, None))}
-    return {"type": message.type} | _without_images(said, profile, tokens)
+    return {"type": message.type} | _without_images(said, pixels)
 
 
-def _without_images(value: Any, profile: ModelProfile, tokens: list[int]) -> Any:
-    """The value with {"image_sha256", "bytes"} for each image; their tokens are added to `tokens`."""
+def _without_images(value: Any, pixels: list[int]) -> Any:
+    """The value with {"image_sha256", "bytes"} for each image; their areas are added to `pixels`."""
     if isinstance(value, list | tuple):
-        return [_without_images(one, profile, tokens) for one in value]
+        return [_without_images(one, pixels) for one in value]
     if not isinstance(value, dict):
         return value
     encoded = _image(value)
     if encoded is None:
-        return {str(key): _without_images(one, profile, tokens) for key, one in value.items()}
+        return {str(key): _without_images(one, pixels) for key, one in value.items()}
+    digest, size, area = _facts(encoded)
+    pixels.append(area)
+    return {"image_sha256": digest, "bytes": size}
+
+
+@lru_cache(maxsize=32)  # a conversation sends the same few images again with every turn
+def _facts(encoded: str) -> tuple[str, int, int]:
+    """SHA-256, bytes and pixels of an image in base64; 0 pixels where it is none."""
     image = base64.b64decode(encoded)
-    tokens.append(image_tokens(image, profile))
-    return {"image_sha256": hashlib.sha256(image).hexdigest(), "bytes": len(image)}
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            area = opened.width * opened.height
+    except (OSError, ValueError):
+        area = 0
+    return hashlib.sha256(image).hexdigest(), len(image), area
 
 
 def _image(block: dict[str, Any]) -> str | None:

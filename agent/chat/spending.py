@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-from PIL import Image
 
 from agent.chat.profiles import ModelProfile
 from agent.chat.retries import Fault
@@ -137,11 +134,7 @@ def text_tokens(text: str) -> int:
     return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
 
 
-def image_tokens(image: bytes, profile: ModelProfile) -> int:
-    """Upper estimate of an image's tokens by its area; of the largest the model takes where it is none."""
-    try:
-        with Image.open(io.BytesIO(image)) as opened:
-            width, height = opened.size
-    except (OSError, ValueError):
-        width = height = profile.max_image_px
-    return math.ceil(profile.tokens_per_image * max(_LEAST_IMAGE_SHARE, width * height / 1e6))
+def image_tokens(pixels: int, profile: ModelProfile) -> int:
+    """Upper estimate of the tokens of an image of so many pixels; 0 pixels mean that nobody knows."""
+    pixels = pixels or profile.max_image_px**2
+    return math.ceil(profile.tokens_per_image * max(_LEAST_IMAGE_SHARE, pixels / 1e6))

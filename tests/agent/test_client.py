@@ -519,3 +519,10 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(GiantError, match=r"pip install 'giant-pathology\[anthropic\]'"):
         open_chat("anthropic:claude-sonnet-4-5")
+
+
+def test_only_the_providers_own_server_has_the_listed_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert open_chat("openai:gpt-5", base_url="https://api.openai.com/v1/").price is not None
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    assert open_chat("openai:gpt-5").price is None
