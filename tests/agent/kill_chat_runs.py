@@ -61,7 +61,8 @@ class Counter:
 
 def run(root: Path, url: str, folder: Path, profile: str, way: list[Any] | None) -> dict[str, int]:
     """One run in this process; how often it passed each place where runs die."""
-    count = Counter(way)
+    count, votes = Counter(way), 2 if profile == "votes" else 1
+    person = count.around("person", lambda action, step: Said(do="accept"))
     plain_replace, journaled = Path.replace, count.around("journal", Path.replace)
 
     def renamed(self: Path, target: Path) -> Path:
@@ -89,12 +90,13 @@ def run(root: Path, url: str, folder: Path, profile: str, way: list[Any] | None)
         options=chat.OPTIONS,
         model=replace(open_chat("openai:scripted", base_url=url), profile=chat.PROFILE),
         slide_model=chat.SlideModel(sharpness=0.5),
-        profile=profile,
+        profile="survey" if profile == "survey" else "giant",
+        votes=votes,
         mpp=chat.MPP,
         max_steps=16,
         out=folder,
         resume=True,
-        control=Control(count.around("person", lambda action, step: Said(do="accept"))),
+        control=Control(person) if votes == 1 else None,  # nobody leads votes
     )
     return count.counts
 
@@ -131,7 +133,8 @@ def main() -> None:
         places = [placed(death, usual[profile]) for death in deaths]
         for place in places:
             signals.append(forked(root, url, folder, profile, place)[0])
-            kept.append(sorted(path.stem for path in (folder / "journal").glob("chat-*.json")))
+            entries = folder.rglob("journal/chat-*.json")
+            kept.append(sorted(str(path.relative_to(folder)) for path in entries))
         ended, counts = forked(root, url, folder, profile, None)
         usual.setdefault(profile, counts)  # the first run of a profile is unbroken
         line = {"profile": profile, "name": name, "places": places, "signals": signals, "kept": kept}

@@ -31,6 +31,13 @@ RIGHT = {
     "reason": "",
     "claims": [{"text": "Pink tissue on the left.", "steps": [2], "against": False, "section": ""}],
 }
+KINDS = {
+    "survey": {"decide", "repair", "review"},
+    "giant": {"decide", "repair"},
+    "votes": {"decide", "repair"},
+}
+PROFILES = tuple(KINDS)
+"""Both profiles, and two votes of the second, each with the kinds of calls it makes."""
 PLACES = {
     "tool": ("before", "after"),
     "checkpoint": ("before", "after"),
@@ -115,7 +122,7 @@ class Killed:
 def kill(root: Path, ways: list[Any]) -> Killed:
     """Make the runs of these ways to die, after an unbroken one of each profile."""
     chat.draw_slide(root / "slide.png")
-    ways = [*([profile, "unbroken", []] for profile in ("survey", "giant")), *ways]
+    ways = [*([profile, "unbroken", []] for profile in PROFILES), *ways]
     with ChatServer(Killer(root)) as server:
         driver = Path(__file__).with_name("kill_chat_runs.py")
         done = subprocess.run(
@@ -134,9 +141,11 @@ def ways_to_die(number: int, deaths: int = 1) -> list[Any]:
     """`number` random ways, the same every time. When is said as a share of the whole run."""
     dice, ways = random.Random(f"{number} {deaths}"), []
     for way in range(number):
-        what = [dice.choice(list(PLACES)) for _ in range(deaths)]
+        profile = dice.choice(PROFILES)
+        possible = [place for place in PLACES if profile != "votes" or place != "person"]
+        what = [dice.choice(possible) for _ in range(deaths)]
         places = [[one, dice.choice(PLACES[one]), dice.random()] for one in what]
-        ways.append([dice.choice(["survey", "giant"]), f"{deaths}-{way:02d}", places])
+        ways.append([profile, f"{deaths}-{way:02d}", places])
     return ways
 
 
@@ -153,9 +162,18 @@ def answer_of(folder: Path) -> dict[str, Any]:
 
 
 def asked_by(folder: Path, seen: Counter[str]) -> Counter[str]:
-    """How often the server saw each call of a run, by the name of its journal entry."""
-    start = f"giant-{json.loads((folder / 'run.json').read_text())['id']}-"
-    return Counter({f"chat-{key.removeprefix(start)}": n for key, n in seen.items() if key.startswith(start)})
+    """How often the server saw each call of a run and of its votes, by the name of its journal entry."""
+    found: Counter[str] = Counter()
+    for path in folder.rglob("run.json"):
+        start, run = f"giant-{json.loads(path.read_text())['id']}-", path.parent.relative_to(folder)
+        calls_made = {key.removeprefix(start): n for key, n in seen.items() if key.startswith(start)}
+        found |= {str(run / "journal" / f"chat-{key}.json"): n for key, n in calls_made.items()}
+    return found
+
+
+def images_of(folder: Path) -> dict[str, bytes]:
+    paths = folder.rglob("regions/*.jpg")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def check(killed: Killed, line: dict[str, Any]) -> None:
@@ -169,8 +187,7 @@ def check(killed: Killed, line: dict[str, Any]) -> None:
     assert set(asked) == set(asked_by(whole, killed.seen)), line  # the same requests, under the same keys
     assert all(asked[key] == 1 for key in line["kept"][0]), line  # what was journaled is not asked again
     assert sum(asked.values()) - len(asked) <= len(line["signals"]), line  # only the one in flight is
-    images = {path.name: path.read_bytes() for path in (folder / "regions").iterdir()}
-    assert images == {path.name: path.read_bytes() for path in (whole / "regions").iterdir()}
+    assert images_of(folder) == images_of(whole), line
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +197,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
 
 
 def test_the_unbroken_runs_have_all_that_a_chat_run_can_have(killed: Killed) -> None:
-    for profile, kinds in (("survey", {"decide", "repair", "review"}), ("giant", {"decide", "repair"})):
+    for profile, kinds in KINDS.items():
         asked = asked_by(killed.unbroken(profile), killed.seen)
         assert {key.split("-")[2] for key in asked} == kinds
         assert set(asked.values()) == {1}
@@ -206,7 +223,7 @@ def test_a_run_killed_twice_in_a_row_likewise(killed: Killed) -> None:
 @pytest.mark.slow
 def test_fifty_moments(tmp_path: Path) -> None:
     everything = kill(tmp_path, ways_to_die(50))
-    assert len(everything.lines) == 52
-    assert {line["places"][0][0] for line in everything.lines[2:]} == set(PLACES)
-    for line in everything.lines[2:]:
+    assert len(everything.lines) == 53
+    assert {line["places"][0][0] for line in everything.lines[len(KINDS) :]} == set(PLACES)
+    for line in everything.lines[len(KINDS) :]:
         check(everything, line)
