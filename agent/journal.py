@@ -55,7 +55,7 @@ class Journal:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot be made ({error.strerror})", where=self.folder) from error
-        text = json.dumps({"version": 1, "value": value}, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({"version": 1, "value": value}, ensure_ascii=False, allow_nan=False)
         write_text(self._path(kind, key), text + "\n")
 
     def has(self, kind: str) -> bool:

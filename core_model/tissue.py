@@ -105,8 +105,8 @@ class TissueMask:
             left, top = round(box.x / sx), round(box.y / sy)
             rows = slice(top, max(top + 1, round(box.bottom / sy)))
             seen[rows, left : max(left + 1, round(box.right / sx))] = True
-        total = int(self.mask.sum())
-        return float((seen & self.mask).sum() / total) if total else 0.0
+        total = np.count_nonzero(self.mask)
+        return np.count_nonzero(seen & self.mask) / total if total else 0.0
 
     def boxes(self) -> list[Box]:
         """Bounding boxes of the connected pieces, in level-0 px, largest piece first."""

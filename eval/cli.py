@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from eval.results import Result
 
-BENCHES = ("ask", "gigapath", "slide-encoder", "startup")
+BENCHES = ("agent", "ask", "gigapath", "slide-encoder", "startup")
 
 
 def register(app: typer.Typer) -> None:
@@ -85,12 +85,16 @@ def bench(
     ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="slide-encoder: in mixed precision.")] = False,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="slide-encoder: cpu or cuda.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="slide-encoder: print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="agent, slide-encoder: print JSON.")] = False,
 ) -> None:
     """Measure time and memory on this machine."""
     from core_model.errors import UsageError
 
-    if name == "startup":
+    if name == "agent":
+        from eval.bench.agent_steps import main as run_agent
+
+        run_agent(as_json)
+    elif name == "startup":
         from eval.bench.startup import main as run_startup
 
         run_startup()

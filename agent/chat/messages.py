@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,10 +234,16 @@ def frame_px(profile: ModelProfile, survey: bool) -> int:
 def image_block(path: Path) -> Block:
     """A kept image as LangChain passes images to any provider. Raises `RunError` where it is gone."""
     try:
-        data = path.read_bytes()
+        encoded = _encoded(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise RunError(f"an image of the run cannot be read ({error.strerror})", where=path) from error
-    return {"type": "image", "base64": base64.b64encode(data).decode(), "mime_type": "image/jpeg"}
+    return {"type": "image", "base64": encoded, "mime_type": "image/jpeg"}
+
+
+@lru_cache(maxsize=32)
+def _encoded(path: Path, written: int) -> str:
+    """The file in base64. The same few images go out with every call of a run."""
+    return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def _text(text: str) -> Block:

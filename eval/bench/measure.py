@@ -47,12 +47,12 @@ class Meter:
     def part(self, name: str) -> Iterator[list[str]]:
         """Measure the body; what is appended to the list becomes the part's note."""
         note: list[str] = []
-        before = _memory("VmRSS")
+        before = held()
         reset_peak()
         start = time.perf_counter()
         yield note
         seconds = time.perf_counter() - start
-        self.parts.append(Part(name, seconds, _memory("VmRSS") - before, peak(), "; ".join(note)))
+        self.parts.append(Part(name, seconds, held() - before, peak(), "; ".join(note)))
 
 
 def fresh(module: str, *args: str, where: object = None) -> str:
@@ -79,6 +79,11 @@ def peak() -> int:
         return _memory("VmHWM")
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kib if sys.platform == "darwin" else kib * 1024
+
+
+def held() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    return _memory("VmRSS")
 
 
 def hardware() -> str:
