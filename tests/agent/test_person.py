@@ -19,14 +19,15 @@ from core_model.slide import Box
 ASK = ("Which?", "--option", "purple", "--option", "pink", "--mpp", "2", "--max-steps", "6")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A slide in the working folder, and a model for it."""
     import core_model
 
     monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(core_model, "load_model", lambda *_, **__: PaintModel(), raising=False)
-    paint(tmp_path / "a.png")
+    return paint(tmp_path / "a.png").name
 
 
 @pytest.mark.parametrize(
@@ -55,9 +56,9 @@ def test_numbers_that_are_no_place_are_asked_again(line: str) -> None:
     assert isinstance(understood(line), str)
 
 
-def test_confirm_takes_every_reply_from_stdin(tmp_path: Path) -> None:
+def test_confirm_takes_every_reply_from_stdin(slide: str, tmp_path: Path) -> None:
     lines = "\n1 2 3\n200 200 300 300 4\nwhere is it pink\n\nq\n"
-    result = giant("ask", "a.png", *ASK, "--out", "run", "--confirm", "--json", "--quiet", stdin=lines)
+    result = giant("ask", slide, *ASK, "--out", "run", "--confirm", "--json", "--quiet", stdin=lines)
     assert result.exit_code == 0, result.output
     steps = read_trace(tmp_path / "run")
     assert json.loads(result.stdout)["steps"] == len(steps) == 4
@@ -70,35 +71,37 @@ def test_confirm_takes_every_reply_from_stdin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", ["\np\n", "\n"], ids=["p", "end of file"])
-def test_pausing_says_how_to_resume(tmp_path: Path, lines: str) -> None:
-    result = giant("ask", "a.png", *ASK, "--out", "run", "--confirm", "--quiet", stdin=lines)
+def test_pausing_says_how_to_resume(slide: str, tmp_path: Path, lines: str) -> None:
+    result = giant("ask", slide, *ASK, "--out", "run", "--confirm", "--quiet", stdin=lines)
     assert result.exit_code == 1
     assert "run is paused" in result.stderr.splitlines()[-1]
     assert "--resume" in result.stderr.splitlines()[-1]
     assert len(read_trace(tmp_path / "run")) == 2
-    done = giant("ask", "a.png", *ASK, "--out", "run", "--resume", "--hint", "where is it pink")
+    done = giant("ask", slide, *ASK, "--out", "run", "--resume", "--hint", "where is it pink")
     assert done.exit_code == 0, done.output
     assert "where is it pink" in [step.action.args.get("text") for step in read_trace(tmp_path / "run")]
-    late = giant("ask", "a.png", *ASK, "--out", "run", "--resume", "--hint", "and now?", "--look", 0, 0, 9, 9)
+    late = giant("ask", slide, *ASK, "--out", "run", "--resume", "--hint", "and now?", "--look", 0, 0, 9, 9)
     assert late.exit_code == 0
     assert "before what you said could be heard" in late.stderr
 
 
-def test_a_place_to_look_at_comes_first(tmp_path: Path) -> None:
-    result = giant("ask", "a.png", *ASK, "--out", "run", "--look", 200, 200, 300, 300)
+def test_a_place_to_look_at_comes_first(slide: str, tmp_path: Path) -> None:
+    result = giant("ask", slide, *ASK, "--out", "run", "--look", 200, 200, 300, 300)
     assert result.exit_code == 0, result.output
     assert read_trace(tmp_path / "run")[1].observation.box == (200, 200, 300, 300)
 
 
 @pytest.mark.parametrize("extra", [("--hint", " "), ("--look", 0, 0, 0, 5)])
-def test_what_cannot_be_said_is_wrong_usage(tmp_path: Path, extra: tuple[Any, ...]) -> None:
-    result = giant("ask", "a.png", *ASK, "--out", "run", *extra)
+def test_what_cannot_be_said_is_wrong_usage(slide: str, tmp_path: Path, extra: tuple[Any, ...]) -> None:
+    result = giant("ask", slide, *ASK, "--out", "run", *extra)
     assert result.exit_code == 2
     one_line(result)
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_pauses_after_the_step_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_pauses_after_the_step_in_hand(
+    slide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, calls = PaintModel.score_options, list[int]()
 
     def pressed(self: PaintModel, *args: Any) -> Any:
@@ -109,25 +112,25 @@ def test_ctrl_c_pauses_after_the_step_in_hand(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(PaintModel, "score_options", pressed)
     before = signal.getsignal(signal.SIGINT)
-    result = giant("ask", "a.png", *ASK, "--out", "run")
+    result = giant("ask", slide, *ASK, "--out", "run")
     assert signal.getsignal(signal.SIGINT) == before
     assert result.exit_code == 130
     assert "Pausing after the step in hand" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("giant: interrupted; repeat the command with --resume")
     steps = read_trace(tmp_path / "run")
     assert steps[-1].action.tool == "ask_region"  # the step in hand was finished and written down
-    assert giant("ask", "a.png", *ASK, "--out", "run", "--resume").exit_code == 0
+    assert giant("ask", slide, *ASK, "--out", "run", "--resume").exit_code == 0
     assert read_trace(tmp_path / "run")[: len(steps)] == steps
 
 
-def test_ctrl_c_twice_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_twice_stops_at_once(slide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pressed(self: PaintModel, *args: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("it went on")
 
     monkeypatch.setattr(PaintModel, "score_options", pressed)
-    result = giant("ask", "a.png", *ASK, "--out", "run")
+    result = giant("ask", slide, *ASK, "--out", "run")
     assert result.exit_code == 130
     assert [step.action.tool for step in read_trace(tmp_path / "run")] == ["overview"]
 
