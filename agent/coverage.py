@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent.records import Step
     from agent.state import AgentContext
+    from core_model.tissue import TissueMask
 
 LEVELS = (0.5, 2.0, 8.0)
 """Resolutions reported, µm/px: cells, architecture, overview."""
@@ -17,13 +18,18 @@ SAME = 1.01
 
 def coverage(context: AgentContext, steps: Sequence[Step]) -> dict[str, float]:
     """Share of tissue area shown at each of `LEVELS` or finer; what only the model read was not shown."""
+    return measured(context.tissue, steps)
+
+
+def measured(tissue: TissueMask, steps: Sequence[Step]) -> dict[str, float]:
+    """The same from the tissue alone."""
     seen = [
         (step.observation.box, step.observation.mpp)
         for step in steps
         if step.observation.image is not None and step.observation.box and step.observation.mpp
     ]
     return {
-        str(level): round(context.tissue.covered(box for box, mpp in seen if mpp <= level * SAME), 4)
+        str(level): round(tissue.covered(box for box, mpp in seen if mpp <= level * SAME), 4)
         for level in LEVELS
     }
 

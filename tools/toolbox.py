@@ -139,10 +139,6 @@ class Toolbox:
             self._indexes[space] = self._make_index(space)
         return self._indexes[space]
 
-    def coverage(self, seen: Iterable[tuple[Box, float]], mpp: float) -> float:
-        """Share of tissue area shown at `mpp` or finer by `seen`: boxes, each with its image's mpp."""
-        return self.tissue.covered(box for box, shown in seen if shown <= mpp * 1.01)
-
     def shown(
         self, tool: str, text: str, image: Image.Image, box: Box, mpp: float, data: Mapping[str, Any]
     ) -> Observation:

@@ -118,9 +118,6 @@ class FakeToolbox:
         self.broken, self.hook, self.calls = broken, hook, 0
         self.last_shown: Any = None
 
-    def coverage(self, seen: list[tuple[Box, float]], mpp: float) -> float:
-        return self.tissue.covered(box for box, shown in seen if shown <= mpp * 1.01)
-
     def call(self, name: str, args: dict[str, Any]) -> Observation:
         self.calls += 1
         self.hook("before", self.calls)

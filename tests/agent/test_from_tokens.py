@@ -16,6 +16,7 @@ from test_cli import FIELDS
 import agent
 from agent.from_tokens import LIMIT
 from agent.records import Answer, RunRecord
+from agent.replay import replay
 from core_model.errors import FeatureStoreError, RunError, UsageError
 
 OPTIONS = ["grey tissue", "pink tissue"]
@@ -158,3 +159,23 @@ def test_on_the_command_line(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "Tissue seen" not in told.stdout
     assert one_line(giant("ask", tokens, QUESTION)).endswith("Use --mode slide.")
     assert "there" in one_line(giant("ask", tokens.with_name("none.pt"), QUESTION, "--mode", "slide"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"options": None},
+        {"model": TokenModel(abstain_below=0.99)},
+        {"model": TokenModel(unknown_words=("grey",))},
+    ],
+)
+def test_an_answer_from_tokens_replays(tokens: Path, given: dict[str, Any]) -> None:
+    folder = Path(asked(tokens, **given).run_dir)
+    found = replay(folder)
+    assert found.ok, found.first_fault
+    with pytest.raises(RunError, match="showed no region"):
+        replay(folder, tokens)
+    said = next((folder / "journal").glob("*.json"))
+    said.unlink()
+    assert f"journal/{said.name} is missing" in replay(folder).first_fault

@@ -1,4 +1,4 @@
-"""A tissue mask survives the journal, bit for bit and small."""
+"""A tissue mask survives the journal, bit for bit and small, and says how much of it was seen."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.coverage import measured
 from agent.journal import Journal
 from agent.masks import packed, unpacked
+from agent.records import Action, Step
 from core_model.slide import Box
 from core_model.tissue import TissueMask
+from tools.records import Observation
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
@@ -34,3 +37,22 @@ def test_the_mask_of_a_large_slide_stays_small(tmp_path: Path) -> None:
     mask = TissueMask(tissue, np.zeros_like(tissue), 8.0, Box(0, 0, 96000, 96000), 0.25)
     Journal(tmp_path).put("tissue", "mask", packed(mask))
     assert (tmp_path / "journal" / "tissue-mask.json").stat().st_size < 60_000
+
+
+def test_coverage_counts_what_was_shown_finely_enough() -> None:
+    mask = np.zeros((60, 80), dtype=bool)
+    mask[10:50, 10:70] = True
+    tissue = TissueMask(mask, np.zeros_like(mask), 8.0, Box(0, 0, 640, 480), 1.0)
+
+    def look(index: int, box: Box, mpp: float, image: str | None = "a.jpg") -> Step:
+        seen = Observation(tool="zoom", text="t", box=box, mpp=mpp, image=image)
+        return Step(index=index, action=Action(tool="zoom"), observation=seen, finding="f")
+
+    steps = [
+        look(1, Box(0, 0, 640, 480), 4.0),
+        look(2, Box(80, 80, 240, 320), 2.0),
+        look(3, Box(80, 80, 240, 160), 0.504),
+        look(4, Box(320, 80, 240, 320), 0.5, image=None),
+    ]
+    assert measured(tissue, steps) == {"0.5": 0.25, "2.0": 0.5, "8.0": 1.0}
+    assert measured(tissue, []) == {"0.5": 0.0, "2.0": 0.0, "8.0": 0.0}

@@ -303,3 +303,15 @@ def test_the_fake_toolbox_keeps_hashes_too(tmp_path: Path) -> None:
     with Image.open(tmp_path / str(seen.image)) as image:
         assert image.size == (8, 8)
     assert seen.image_sha256
+
+
+def test_a_run_that_was_paused_and_resumed_replays(slide: Path, tmp_path: Path) -> None:
+    control = Control()
+    given: dict[str, Any] = {"options": None, "model": ColourModel(sharpness=0.3), "mpp": 2.0, "max_steps": 8}
+    for item in agent.stream(slide, "Which?", out=tmp_path / "run", control=control, **given):
+        if getattr(item, "index", 0) == 4:
+            control.pause()
+    assert not (tmp_path / "run" / "answer.json").exists()
+    agent.ask(slide, "Which?", out=tmp_path / "run", resume=True, **given)
+    assert list((tmp_path / "run" / "journal").glob("scores-*")), "the model scored its own answers"
+    assert_same(tmp_path / "run", slide)

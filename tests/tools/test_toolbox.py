@@ -321,14 +321,6 @@ def test_text_vectors_are_stored_per_model(slide: Slide, model: Any, tmp_path: P
     assert model.embedded == 2 * embedded, "vectors of other weights are not taken"
 
 
-def test_coverage_counts_what_was_shown_finely_enough(toolbox: Toolbox, slide: Slide) -> None:
-    seen = [(slide.box, 4.0), (PINK, 1.0), (Box(128, 128, 384, 256), 0.5)]
-    assert toolbox.coverage(seen, 8.0) == 1.0
-    assert toolbox.coverage(seen, 2.0) == pytest.approx(0.5, abs=0.01)
-    assert toolbox.coverage(seen, 0.5) == pytest.approx(0.25, abs=0.01)
-    assert toolbox.coverage([], 8.0) == 0
-
-
 # --- damaged slides ------------------------------------------------------------------------------------
 
 
