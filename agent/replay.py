@@ -51,10 +51,10 @@ def replay(run_folder: Path, slide: Path | None = None, *, name: str | None = No
             files = [Compared(file=file, differs=_differs(folder / file, again / file)) for file in FILES]
         except GiantError as error:
             problems.append(str(error).replace(str(again), str(folder)).rstrip("."))
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
             # What a record may hold after somebody changed it has no end; none of it may be a traceback.
             problems.append(f"the record contradicts itself ({type(error).__name__}: {error})")
-    if problems and record.giant != _version():
+    if (problems or any(file.differs for file in files)) and record.giant != _version():
         problems.append(f"the run was made by giant {record.giant}, and this is {_version()}")
     found = Replayed(run=name or str(folder), files=files, problems=problems, votes=votes)
     if slide is None or votes:
