@@ -99,10 +99,10 @@ def pausing(control: Control, person: Person | None, console: Console) -> Iterat
 
 
 def _proposed(action: Action, step: int) -> Text:
-    line = Text(f"{step:>3}  {action.tool.replace('_', ' ')}?", style="bold cyan")
+    line = Text().append(f"{step:>3}  {action.tool.replace('_', ' ')}?", style="bold cyan")
     box, mpp = action.args.get("box"), action.args.get("mpp")
     place = f"  box {', '.join(map(str, box))}" if box else ""
     scale = f" at {mpp:.3g} µm/px" if mpp else ""
     other = {k: v for k, v in action.args.items() if k not in ("box", "mpp") and v is not None}
     words = "".join(f"  {name}: {' '.join(str(value).split())}" for name, value in other.items())
-    return line.append(f"{place}{scale}{words}\n", style="not bold").append(f"     {action.reason}", "dim")
+    return line.append(f"{place}{scale}{words}\n").append(f"     {action.reason}", style="dim")

@@ -90,7 +90,8 @@ def ask(
     control, shown = Control(person), Shown(console, quiet)
     for said in said_before(hints, look):
         control.redirect(said)
-    with tile_bar(console, quiet) as progress, pausing(control, person, console):
+    # A bar that redraws itself would write over the line the person types.
+    with tile_bar(console, quiet or confirm) as progress, pausing(control, person, console):
         for item in stream(slide, question, control=control, progress=progress, **options):
             if isinstance(item, Answer):
                 answer = item
