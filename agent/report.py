@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,8 +170,12 @@ def write_reports(run_folder: Path) -> None:
         write_text(view.folder / name, text)
 
 
+@cache
 def environment(*, html: bool) -> Environment:
-    """Jinja set up with our filters; HTML escapes everything, Markdown through the `md` filter."""
+    """Jinja set up with our filters; HTML escapes everything, Markdown through the `md` filter.
+
+    Made once, because compiling the templates takes longer than filling them in.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
