@@ -102,7 +102,7 @@ def checked(
     chats = names_chat_model(model)
     navigator = _navigator(navigator, model, chats)
     if chats:
-        _check_chat(mode, profile, base_url)
+        _check_chat(model, mode, profile, base_url, prices)
     else:
         _check_local(slide_model, profile, base_url, prices)
     _check_votes(votes, mode)
@@ -188,7 +188,11 @@ def _navigator(asked: str | None, model: Any, chats: bool) -> str:
     return fits
 
 
-def _check_chat(mode: str, profile: str | None, base_url: str | None) -> None:
+def _check_chat(
+    model: Any, mode: str, profile: str | None, base_url: str | None, prices: str | Path | None
+) -> None:
+    if not isinstance(model, str) and (base_url is not None or prices is not None):
+        raise UsageError("a chat model that is open has its server and price", fix="Give them to open_chat")
     if mode != "agent":
         raise UsageError(
             f"a chat model has no mode '{mode}' in this version", fix="Use --mode agent, or a local model"

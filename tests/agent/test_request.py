@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import agent
+from agent.chat.client import ChatClient
+from agent.chat.profiles import ModelProfile
 from agent.records import Settings
 from agent.request import checked
 from core_model.errors import UsageError
@@ -73,6 +75,13 @@ def test_a_url_with_a_secret_in_it_is_refused_and_not_repeated(where: str, tmp_p
     with pytest.raises(UsageError, match="environment") as refused:
         agent.stream(tmp_path / "absent.svs", "grade?", **CHAT, base_url=f"https://{where}")
     assert "hunter2" not in str(refused.value)
+
+
+def test_an_open_chat_model_keeps_its_server_and_price(tmp_path: Path) -> None:
+    client = ChatClient("openai:x", ModelProfile())
+    for more in ({"base_url": "http://127.0.0.1:1"}, {"prices": "prices.json"}):
+        with pytest.raises(UsageError, match="open_chat"):
+            agent.stream(tmp_path / "absent.svs", "grade?", model=client, **more)  # type: ignore[arg-type]
 
 
 def test_settings_follow_the_model() -> None:
