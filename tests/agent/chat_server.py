@@ -208,6 +208,15 @@ class ChatServer:
         return served, body
 
 
+def _object(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a request; an empty one for anything else that was sent here."""
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -227,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("content-length") or 0)
         raw = self.rfile.read(length)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        asked = self.server.chat.heard(self.path, headers, json.loads(raw))
+        asked = self.server.chat.heard(self.path, headers, _object(raw))
         served, body = self.server.chat.answer(asked)
         asked.status = served.status
         lines = {"content-type": "application/json", "content-length": str(len(body))} | served.headers

@@ -436,15 +436,19 @@ def test_keys_are_never_written_or_shown(
         assert secret not in everything
 
 
-def test_nothing_is_sent_to_a_tracing_service(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from langchain_core.tracers.langchain import wait_for_all_tracers
-
+def test_nothing_is_sent_to_a_tracing_service(desk: Any, tmp_path: Path) -> None:
     at = desk(served.say("Fine."))
-    monkeypatch.setenv("LANGSMITH_TRACING", "true")
-    monkeypatch.setenv("LANGSMITH_API_KEY", "lsv2-planted")
-    monkeypatch.setenv("LANGSMITH_ENDPOINT", at.server.url)
-    at.ask()
-    wait_for_all_tracers()
+    code = (
+        "import sys, pathlib; sys.path.insert(0, 'tests/agent')\n"
+        "import test_client as t\n"
+        "from langchain_core.tracers.langchain import wait_for_all_tracers\n"
+        "client = t.open_chat('openai:tiny', base_url=sys.argv[1])\n"
+        "client.ask(t.Journal(pathlib.Path(sys.argv[2])), 'run', '001', t.asked(), t.TOOLS)\n"
+        "wait_for_all_tracers()"
+    )
+    tracing = {"LANGSMITH_TRACING": "true", "LANGSMITH_API_KEY": KEY, "LANGSMITH_ENDPOINT": at.server.url}
+    environment = os.environ | tracing | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code, at.server.url, tmp_path], env=environment, check=True)
     assert [request.path for request in at.server.requests] == ["/v1/chat/completions"]
 
 
