@@ -6,6 +6,7 @@ A plan is what the driver sends to each worker, so it names models rather than h
 from __future__ import annotations
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -107,9 +108,10 @@ class Plan:
 def _identity(model: Any) -> dict[str, str]:
     """What tells a model from others, without loading it. Raises `CheckpointError`."""
     if names_chat_model(model):
-        from agent.prompts import VERSION
+        from agent import prompts
 
-        return {"name": str(model), "prompts": str(VERSION)}
+        said = inspect.getsource(prompts).encode()
+        return {"name": str(model), "prompts": hashlib.sha256(said).hexdigest()[:16]}
     if isinstance(model, str | Path):
         from core_model.tile_encoder import MINI
 

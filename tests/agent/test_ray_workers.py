@@ -1,0 +1,100 @@
+"""A batch on two Ray nodes of this machine, of which one is killed half-way."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import socket
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import batch_jobs as jobs
+import pytest
+from batch_jobs import dab
+
+from agent import batch
+from agent.batch import Batch
+from agent.batch_plan import Plan
+from agent.ray_workers import _import_ray, on_ray
+from agent.workers import Ended, Lost
+from core_model.errors import CheckpointError, GiantError, UsageError
+
+MEMORY = 80_000_000
+"""Bytes of a node's object store; Ray takes no less."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A head without processors and two nodes with one each."""
+    with pytest.MonkeyPatch.context() as patch:
+        folders = (Path(__file__).parent, Path(batch.__file__).parents[1])
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
+        patch.setenv("GIANT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        _import_ray()
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        made.nodes = [made.add_node(num_cpus=1, object_store_memory=MEMORY) for _ in range(2)]
+        try:
+            yield made
+        finally:
+            made.shutdown()
+
+
+@pytest.mark.slow
+def test_jobs_go_on_where_a_worker_died(cluster: Any, tmp_path: Path) -> None:
+    fates = ["", "dies once", "", "dies"]
+    events = list(on_ray(partial(jobs.doubled, tmp_path), list(enumerate(fates)), cluster.address))
+    assert {e.job: e.value[0] for e in events if isinstance(e, Ended)} == {0: 0, 1: 2, 2: 4}
+    assert [(e.job, "on every node" in e.why) for e in events if isinstance(e, Lost)] == [(3, True)]
+    with pytest.raises(CheckpointError, match="holds no llava"):
+        list(on_ray(partial(jobs.doubled, tmp_path), [(9, "refuses")], cluster.address))
+    assert not _import_ray().is_initialized()
+
+
+def test_every_slide_is_reported_once_where_a_node_is_killed(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(batch, "report_slide", jobs.painted)
+    monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    slides = [dab(tmp_path / f"s{number}.png", 0.9) for number in range(6)]
+    capfd.readouterr()
+
+    def kill_a_node(told: list[tuple[str, ...]]) -> None:
+        ended = [one for one in told if one[0] == "ended"]
+        if len(ended) == 3 and told[-1][0] == "ended":
+            cluster.remove_node(cluster.nodes.pop(), allow_graceful=False)
+
+    watched = jobs.Watched(kill_a_node)
+    plan = Plan(tmp_path / "out", questions=jobs.SHORT[1:], mpp=2.0, max_steps=3)
+    assert Batch(plan, ray=cluster.address).run(slides, watched) == (6, 0)
+    assert sorted(watched.ends) == [path.stem for path in slides]
+    lines = (tmp_path / "out" / "reports.jsonl").read_text().splitlines()
+    assert [json.loads(line)["slide"] for line in lines] == [path.stem for path in slides]
+    assert len(cluster.nodes) == 1
+    assert capfd.readouterr().out == ""
+    assert not _import_ray().is_initialized()
+
+
+def test_a_missing_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = taken.getsockname()[1]
+    with pytest.raises(GiantError, match="no Ray cluster answers there"):
+        list(on_ray(jobs.threads, [1], f"127.0.0.1:{free}"))
+    with pytest.raises(UsageError, match="no address"):
+        list(on_ray(jobs.threads, [1], "somewhere"))
+    real = builtins.__import__
+
+    def without_ray(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "ray":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without_ray)
+    with pytest.raises(GiantError, match=r"pip install 'giant-pathology\[ray\]'"):
+        list(on_ray(jobs.threads, [1], "auto"))
