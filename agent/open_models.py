@@ -86,7 +86,7 @@ def open_local(model: Any, request: Request) -> Any:
 
 def frame_for(request: Request) -> Frame:
     """How regions are drawn: with guides in the unit a chat model names places in, or with none."""
-    from agent.chat.messages import frame_px
+    from agent.chat.regions import frame_px
     from tools.render import Frame
 
     if not request.chats:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent import prompts
 from agent.chat.client import OverBudget
 from agent.chat.final import Final, checked
-from agent.chat.schemas import answer_tool
+from agent.chat.offers import answer_tool
 from agent.compose import cite
 from agent.coverage import coverage, coverage_in_words
 from agent.evidence import claims_absence

@@ -14,34 +14,32 @@ only the overview and the last few stay; the others are there as what the model 
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import prompts
 from agent.chat.boxes import from_level0, shown
+from agent.chat.regions import (
+    Block,
+    box_told,
+    frame_px,
+    image_block,
+    in_context,
+    profile_of,
+    put_into_words,
+    region_told,
+    tissue_pieces,
+)
 from agent.chat.turns import Call, Share, Turn, shares
 from agent.coverage import coverage
-from agent.navigators.weighing import first_sentences
-from core_model.errors import RunError
 from core_model.slide import Box, magnification
-from tools.render import MAX_PX
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-    from agent.chat.profiles import ModelProfile
     from agent.records import Step
     from agent.state import AgentContext, AgentState
-    from tools.records import Observation
-
-REGIONS = 8
-"""Regions that stay as images beside the overview."""
-
-Block = dict[str, Any]
 
 
 class Conversation:
@@ -141,7 +139,7 @@ class Conversation:
             reminder = prompts.BOXES[self.profile.boxes] if self.survey else ""
             return f"Step {step.index}, {step.action.tool}: {seen.text} {reminder}".rstrip()
         if not self.survey and seen.box is not None:
-            return f"Step {step.index}: box {_box(seen.box)}."
+            return f"Step {step.index}: box {box_told(seen.box)}."
         by = " (a person chose it)" if step.action.by == "person" else ""
         words = [f"Step {step.index}, {step.action.tool}{by}: {seen.text}", self._places(step)]
         if seen.image is not None and step.index not in self.kept:
@@ -181,71 +179,6 @@ class Conversation:
         )
 
 
-def profile_of(context: AgentContext) -> ModelProfile:
-    """The profile of the run's chat model."""
-    assert context.chat is not None  # a chat navigator is only made for one
-    return context.chat.profile
-
-
-def in_context(steps: Sequence[Step], profile: ModelProfile, survey: bool) -> set[int]:
-    """The steps whose images a model is sent: the overview and the last few, as many as it takes."""
-    pictured = [step.index for step in steps if step.observation.ok and step.observation.image]
-    most = min(profile.max_images, REGIONS + 1) if survey else profile.max_images
-    if len(pictured) <= most:
-        return set(pictured)
-    return {pictured[0], *pictured[1 - most :]} if most > 1 else {pictured[-1]}
-
-
-def region_told(step: Step) -> str:
-    """A region with its true box, resolution and magnification."""
-    seen = step.observation
-    box = "" if seen.box is None else f" box {_box(seen.box)} in level-0 px,"
-    mpp = "" if seen.mpp is None else f" {seen.mpp:.3g} µm/px ({magnification(seen.mpp):.3g}x)"
-    return f"Step {step.index}, {step.action.tool}:{box}{mpp}"
-
-
-def tool_words(observation: Observation) -> str:
-    """What a step showed as far as its tool can say."""
-    said = first_sentences(observation.text)
-    return said if observation.ok else f"Nothing was seen: {said}"
-
-
-def put_into_words(step: Step) -> bool:
-    """Whether the model has said what a step showed."""
-    return step.finding != tool_words(step.observation)
-
-
-def tissue_pieces(steps: Sequence[Step]) -> str:
-    """Where the tissue lies, from the overview."""
-    data = steps[0].observation.data if steps else {}
-    pieces = data.get("pieces")
-    if not pieces:
-        return "see the overview."
-    named = "; ".join(_box(piece) for piece in pieces[:REGIONS])
-    more = f"; and {len(pieces) - REGIONS} smaller" if len(pieces) > REGIONS else ""
-    return f"{data.get('tissue_mm2', 0):.2f} mm² in {len(pieces)} pieces, boxes in level-0 px: {named}{more}."
-
-
-def frame_px(profile: ModelProfile, survey: bool) -> int:
-    """Long side of the regions that a model is shown, px."""
-    return min(MAX_PX, profile.max_image_px) if survey else MAX_PX
-
-
-def image_block(path: Path) -> Block:
-    """A kept image as LangChain passes images to any provider. Raises `RunError` where it is gone."""
-    try:
-        encoded = _encoded(path, path.stat().st_mtime_ns)
-    except OSError as error:
-        raise RunError(f"an image of the run cannot be read ({error.strerror})", where=path) from error
-    return {"type": "image", "base64": encoded, "mime_type": "image/jpeg"}
-
-
-@lru_cache(maxsize=32)
-def _encoded(path: Path, written: int) -> str:
-    """The file in base64. The same few images go out with every call of a run."""
-    return base64.b64encode(path.read_bytes()).decode("ascii")
-
-
 def _text(text: str) -> Block:
     return {"type": "text", "text": text}
 
@@ -261,7 +194,3 @@ def _content(blocks: Sequence[Block]) -> Any:
             joined.append(block)
     alone = joined[0] if len(joined) == 1 else None
     return alone["text"] if isinstance(alone, dict) and alone["type"] == "text" else joined
-
-
-def _box(box: Sequence[int]) -> str:
-    return "(" + ", ".join(map(str, box)) + ")"

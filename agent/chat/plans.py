@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from agent import prompts
 from agent.chat.boxes import Numbers, shown, to_level0
-from agent.chat.messages import frame_px, in_context, profile_of
+from agent.chat.offers import box_fields, looks
 from agent.chat.profiles import Convention
-from agent.chat.schemas import ThoughtArgs, box_fields, looks
+from agent.chat.regions import frame_px, in_context, profile_of
+from agent.chat.schemas import ThoughtArgs
 from agent.familiarity import doubts
 from agent.records import Action
 from core_model.slide import Box

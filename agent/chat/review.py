@@ -16,9 +16,10 @@ from agent import prompts
 from agent.chat.client import OverBudget
 from agent.chat.conclude import ABSTAINED
 from agent.chat.final import option_of, share
-from agent.chat.messages import image_block, profile_of, put_into_words, region_told
+from agent.chat.offers import verdict_tool
 from agent.chat.reading import Reading, read
-from agent.chat.schemas import VerdictArgs, faults, verdict_tool
+from agent.chat.regions import image_block, profile_of, put_into_words, region_told
+from agent.chat.schemas import VerdictArgs, faults
 from agent.chat.talk import ask
 from agent.chat.turns import turns_of
 from agent.navigators.weighing import same_words

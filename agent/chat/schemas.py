@@ -1,51 +1,44 @@
-"""What a chat model may call, as typed schemas: the five tools, the final answer, the reviewer's verdict.
+"""What a chat model may give as arguments: of the five tools, of the final answer, of the reviewer's verdict.
 
-The schemas are plain objects of numbers, texts and lists, because that is what every provider takes: no
-references, no alternatives, no limits on values. What a value may be is said in words and checked here when
-the call comes in. Fields that stand in every call (`seen`, `reason`, `leaning`) are added to each tool.
+The schemas made of these (`agent/chat/offers.py`) say in words what a value may be; whether it is that is
+checked here when the call comes in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from agent.chat.profiles import Convention
-
-MAX_ENUM = 4000
-"""Characters of all options together that a schema lists; longer ones are named by letter."""
 _FAR = 1e9
 """Coordinates beyond this are a slip: no slide is as wide."""
 
 Integer = WithJsonSchema({"type": "integer"})
 Coordinate = Annotated[float, Field(ge=-_FAR, le=_FAR, allow_inf_nan=False), Integer]
-Maybe = Annotated[float | None, Field(ge=-_FAR, le=_FAR, allow_inf_nan=False), Integer]
 
 
 def _one_to_list(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
-class _Args(BaseModel):
-    model_config = ConfigDict(frozen=True)  # what a model adds beside its arguments does no harm
+class Args(BaseModel):
+    """Arguments of a call. What a model adds to them does no harm."""
+
+    model_config = ConfigDict(frozen=True)
 
 
-class NoArgs(_Args):
+class NoArgs(Args):
     """Nothing."""
 
 
-class PixelBox(_Args):
+class PixelBox(Args):
     x: Annotated[Coordinate, Field(description="Left edge, level-0 px.")]
     y: Annotated[Coordinate, Field(description="Top edge, level-0 px.")]
     w: Annotated[Coordinate, Field(description="Width, level-0 px.")]
     h: Annotated[Coordinate, Field(description="Height, level-0 px.")]
 
 
-class ImageBox(_Args):
+class ImageBox(Args):
     x0: Annotated[Coordinate, Field(description="Left edge in the image.")]
     y0: Annotated[Coordinate, Field(description="Top edge in the image.")]
     x1: Annotated[Coordinate, Field(description="Right edge in the image.")]
@@ -53,7 +46,7 @@ class ImageBox(_Args):
     step: Annotated[int, Integer, Field(description="Step whose image the box is in; 1 is the overview.")] = 1
 
 
-class ZoomMore(_Args):
+class ZoomMore(Args):
     mpp: Annotated[
         float,
         Field(ge=0, le=1000, allow_inf_nan=False),
@@ -62,7 +55,7 @@ class ZoomMore(_Args):
     ] = 0
 
 
-class PanArgs(_Args):
+class PanArgs(Args):
     direction: Literal["left", "right", "up", "down"]
     fraction: Annotated[
         float,
@@ -72,40 +65,40 @@ class PanArgs(_Args):
     ] = 0.5
 
 
-class RetrieveMore(_Args):
+class RetrieveMore(Args):
     text: Annotated[
         str, Field(max_length=2000, description="Phrase to search for; empty: search by box.")
     ] = ""
     k: Annotated[int, Field(ge=1, le=20), Integer, Field(description="How many tiles, 1 to 20.")] = 5
 
 
-class AskMore(_Args):
+class AskMore(Args):
     question: Annotated[
         str, Field(max_length=4000, description="Question; empty: the task's own, with its options.")
     ] = ""
 
 
-class SeenArgs(_Args):
+class SeenArgs(Args):
     step: Annotated[int, Integer, Field(description="Number of the step.")]
     finding: Annotated[str, Field(description="What its image shows that matters here, in words.")]
 
 
-class LeaningArgs(_Args):
+class LeaningArgs(Args):
     answer: Annotated[str, Field(description="A possible answer; the same words for the same answer.")]
     probability: Annotated[float, Field(description="From 0 to 1.")]
 
 
-class ThoughtArgs(_Args):
+class ThoughtArgs(Args):
     seen: Annotated[list[SeenArgs], Field(description="One entry for each image new since your last turn.")]
     leaning: Annotated[list[LeaningArgs], Field(description="How probable each answer is by now.")]
     reason: Annotated[str, Field(description="Why this call and not another, in one sentence.")]
 
 
-class ReasonArgs(_Args):
+class ReasonArgs(Args):
     reason: Annotated[str, Field(description="Why this call and not another, in one sentence.")]
 
 
-class ClaimArgs(_Args):
+class ClaimArgs(Args):
     text: Annotated[str, Field(min_length=1, max_length=4000, description="One sentence.")]
     steps: Annotated[
         list[Annotated[int, Integer]],
@@ -118,7 +111,7 @@ class ClaimArgs(_Args):
     ] = ""
 
 
-class AnswerArgs(_Args):
+class AnswerArgs(Args):
     claims: Annotated[list[ClaimArgs], Field(description="What the answer rests on, for and against.")] = []
     text: Annotated[
         str, Field(max_length=20_000, description="The answer in words, with what limits it.")
@@ -133,86 +126,17 @@ class AnswerArgs(_Args):
     reason: Annotated[str, Field(description="Why you abstain, or what limits the answer.")] = ""
 
 
-class AnswerMore(_Args):
+class AnswerMore(Args):
     seen: Annotated[list[SeenArgs], Field(description="One entry for each image new since your last turn.")]
 
 
-class VerdictArgs(_Args):
+class VerdictArgs(Args):
     evidence_for: Annotated[str, Field(description="What speaks for it, with step numbers.")] = ""
     evidence_against: Annotated[str, Field(description="What speaks against it, with step numbers.")] = ""
     conflict: Annotated[bool, Field(description="True where the evidence contradicts itself.")] = False
     choice: Annotated[str, Field(description="The answer that the images support.")] = ""
     confidence: Annotated[float | str, WithJsonSchema({"type": "number"}), Field(description="From 0 to 1.")]
     reason: Annotated[str, Field(description="Why, in one sentence.")] = ""
-
-
-ABOUT = {
-    "overview": "Show the whole slide again.",
-    "zoom": "Show a box of the slide as an image of at most {px} px on its long side.",
-    "pan": "Show the neighbour of the region shown last.",
-    "retrieve": "Find tiles that look like a box, or that answer to a phrase, by the slide model's features.",
-    "ask_region": "Ask the slide model, a smaller model trained on slides, about a box.",
-    "answer": "Give the final answer. Nothing can be looked at afterwards.",
-    "verdict": "Say what the evidence supports.",
-}
-
-
-def looks(survey: bool, convention: Convention) -> dict[str, tuple[type[_Args], ...]]:
-    """The arguments of each tool that is offered, without what every call has beside them."""
-    box: type[_Args] = PixelBox if convention == "level0" else ImageBox
-    if not survey:
-        return {"zoom": (box,)}
-    return {
-        "overview": (NoArgs,),
-        "zoom": (box, ZoomMore),
-        "pan": (PanArgs,),
-        "retrieve": (box, RetrieveMore),
-        "ask_region": (box, AskMore),
-    }
-
-
-def tools(
-    survey: bool, convention: Convention, options: Sequence[str] | None, px: int
-) -> list[dict[str, Any]]:
-    """Definitions of the tools and of `answer`, as LangChain's `bind_tools` takes them for any provider."""
-    beside: type[_Args] = ThoughtArgs if survey else ReasonArgs
-    made = []
-    for name, parts in looks(survey, convention).items():
-        # What was seen and what it means comes first: a model writes in this order, and so thinks in it.
-        tool = _definition(name, (beside, *parts), ABOUT[name].format(px=px))
-        fields = tool["function"]["parameters"]
-        if "step" in fields["properties"]:
-            fields["required"].append("step")
-        if name == "retrieve":  # the box is one of two ways to search
-            fields["required"] = list(beside.model_fields)
-        if options and survey:
-            _enumerate(fields["properties"]["leaning"]["items"]["properties"]["answer"], options)
-        made.append(tool)
-    return [*made, answer_tool(options, survey)]
-
-
-def answer_tool(options: Sequence[str] | None, survey: bool) -> dict[str, Any]:
-    """The definition of `answer`."""
-    parts = (AnswerMore, AnswerArgs) if survey else (AnswerArgs,)
-    tool = _definition("answer", parts, ABOUT["answer"])
-    fields = tool["function"]["parameters"]
-    fields["required"] = list(fields["properties"])
-    _enumerate(fields["properties"]["choice"], options)
-    return tool
-
-
-def verdict_tool(candidates: Sequence[str]) -> dict[str, Any]:
-    """The definition of `verdict`, the reviewer's only tool."""
-    tool = _definition("verdict", (VerdictArgs,), ABOUT["verdict"])
-    fields = tool["function"]["parameters"]
-    fields["required"] = list(fields["properties"])
-    _enumerate(fields["properties"]["choice"], candidates)
-    return tool
-
-
-def box_fields(convention: Convention) -> tuple[str, ...]:
-    """The four numbers of a box."""
-    return ("x", "y", "w", "h") if convention == "level0" else ("x0", "y0", "x1", "y1")
 
 
 def faults(error: ValidationError) -> str:
@@ -222,47 +146,3 @@ def faults(error: ValidationError) -> str:
         for item in error.errors(include_url=False, include_input=False)[:5]
     )
     return "; ".join(parts)
-
-
-def _enumerate(field: dict[str, Any], options: Sequence[str] | None) -> None:
-    if options and sum(map(len, options)) <= MAX_ENUM:
-        field["enum"] = list(options)
-
-
-def _definition(name: str, parts: Sequence[type[_Args]], about: str) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    required: list[str] = []
-    for part in parts:
-        fields, needed = _fields(part)
-        properties |= deepcopy(fields)
-        required += needed
-    parameters = {"type": "object", "properties": properties, "required": required}
-    return {"type": "function", "function": {"name": name, "description": about, "parameters": parameters}}
-
-
-@cache
-def _fields(part: type[_Args]) -> tuple[dict[str, Any], list[str]]:
-    """The fields of a part, and which of them must be given."""
-    schema = part.model_json_schema()
-    return _plain(schema.get("properties", {}), schema.get("$defs", {})), schema.get("required", [])
-
-
-_KEPT = ("type", "description", "enum", "items", "properties", "required")
-
-
-def _plain(properties: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Each field's schema with references written out and only the words that every provider knows."""
-    return {name: _field(field, known) for name, field in properties.items()}
-
-
-def _field(schema: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    if "$ref" in schema:
-        schema = {**known[schema["$ref"].rsplit("/", 1)[-1]], **schema}
-    kept = {word: schema[word] for word in _KEPT if word in schema}
-    if "items" in kept:
-        kept["items"] = _field(kept["items"], known)
-    if "properties" in kept:
-        kept["properties"] = _plain(kept["properties"], known)
-        kept.pop("description", None)  # a class's docstring, for us
-        kept["required"] = list(kept["properties"])
-    return kept

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from agent import prompts
 from agent.chat.final import option_of
-from agent.chat.messages import REGIONS, Conversation, profile_of
+from agent.chat.messages import Conversation
 from agent.chat.plans import planned
 from agent.chat.reading import Look, Reading, read
+from agent.chat.regions import REGIONS, profile_of
 from agent.chat.turns import Call, Turn, barren, turns_of
 from agent.navigators.weighing import first_sentences
 from agent.records import Step

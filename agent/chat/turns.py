@@ -72,7 +72,8 @@ def turns_of(state: Mapping[str, Any]) -> list[Turn]:
 def shares(turns: Sequence[Turn], steps: Sequence[Step]) -> list[Share]:
     """The steps that came of each turn."""
     starts = [*(turn.before for turn in turns), len(steps)]
-    return [_share(turn, steps[start:end]) for turn, (start, end) in zip(turns, pairwise(starts), strict=True)]
+    parts = [steps[start:end] for start, end in pairwise(starts)]
+    return [_share(turn, part) for turn, part in zip(turns, parts, strict=True)]
 
 
 def _share(turn: Turn, steps: Sequence[Step]) -> Share:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from agent import prompts
 from agent.chat.client import OverBudget
 from agent.chat.conclude import MOST_DECLINED, conclude, limit_reached
-from agent.chat.messages import frame_px, profile_of, tool_words
+from agent.chat.offers import tools
 from agent.chat.plans import refusal
+from agent.chat.regions import frame_px, profile_of, tool_words
 from agent.chat.review import reviewed
-from agent.chat.schemas import tools
 from agent.chat.talk import Talk
 from agent.chat.turns import PATIENCE, Turn
 from agent.navigators.base import Decided, Draft, Stop, Weighed

@@ -11,7 +11,7 @@ import chat_fakes as chat
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage
 
-from agent.chat.messages import REGIONS
+from agent.chat.regions import REGIONS
 
 Ask = Callable[..., chat.Ran]
 
@@ -288,3 +288,27 @@ def test_a_run_is_the_same_again_and_pays_nothing_twice(ask: Ask, tmp_path: Path
     again = ask(script(), out=first.folder, resume=True)
     assert again.way.asked == []
     assert again.answer.model_copy(update={"run_dir": ""}) == first.answer.model_copy(update={"run_dir": ""})
+
+
+def test_the_conversation_has_the_form_that_each_provider_insists_on(ask: Ask) -> None:
+    from langchain_anthropic.chat_models import _format_messages
+    from langchain_google_genai.chat_models import _parse_chat_history
+    from langchain_openai.chat_models.base import _convert_message_to_dict
+
+    looks = [chat.zoom(100 + 60 * i, 100, 200, 200) for i in range(3)]
+    ran = ask(chat.line(chat.calls(*looks), AIMessage("Hm."), chat.calls(chat.answer()), chat.verdict()))
+    asked = ran.way.asked[2]
+    system, turns = _format_messages(asked, model="claude-sonnet-4-5")
+    assert "pathologist" in str(system)
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user", "assistant", "user"]
+    assert [block["type"] for block in turns[2]["content"]][:3] == ["tool_result"] * 3
+    blocks = [block for turn in turns if isinstance(turn["content"], list) for block in turn["content"]]
+    assert [block["type"] for block in blocks].count("image") == REGIONS + 1
+    sent = [_convert_message_to_dict(message) for message in asked]
+    roles = [one["role"] for one in sent]
+    assert roles == ["system", "user", "assistant", *["tool"] * 3, "user", "assistant", "user"]
+    assert all(isinstance(one["content"], str) for one in sent if one["role"] == "tool")
+    parts = [part for one in sent if isinstance(one["content"], list) for part in one["content"]]
+    assert [part["type"] for part in parts].count("image_url") == REGIONS + 1
+    _, history = _parse_chat_history(asked)
+    assert [content.role for content in history] == ["user", "model", "user", "model", "user"]

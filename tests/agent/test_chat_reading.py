@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from agent.chat.client import Reply, ToolCall
 from agent.chat.final import checked, option_of, share
+from agent.chat.offers import answer_tool, tools, verdict_tool
 from agent.chat.reading import plain, read
-from agent.chat.schemas import answer_tool, tools, verdict_tool
 
 OPTIONS = ["adenocarcinoma", "squamous cell carcinoma", "no tumour"]
 FINAL = {"text": "It is.", "choice": "adenocarcinoma", "confidence": 0.7, "claims": []}

@@ -1,0 +1,95 @@
+"""Regions as a model is told of them: which go along as images, what is said of each, how it is sent."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.navigators.weighing import first_sentences
+from core_model.errors import RunError
+from core_model.slide import magnification
+from tools.render import MAX_PX
+
+if TYPE_CHECKING:
+    from agent.chat.profiles import ModelProfile
+    from agent.records import Step
+    from agent.state import AgentContext
+    from tools.records import Observation
+
+REGIONS = 8
+"""Regions that stay as images beside the overview."""
+
+Block = dict[str, Any]
+
+
+def profile_of(context: AgentContext) -> ModelProfile:
+    """The profile of the run's chat model."""
+    assert context.chat is not None  # a chat navigator is only made for one
+    return context.chat.profile
+
+
+def in_context(steps: Sequence[Step], profile: ModelProfile, survey: bool) -> set[int]:
+    """The steps whose images a model is sent: the overview and the last few, as many as it takes."""
+    pictured = [step.index for step in steps if step.observation.ok and step.observation.image]
+    most = min(profile.max_images, REGIONS + 1) if survey else profile.max_images
+    if len(pictured) <= most:
+        return set(pictured)
+    return {pictured[0], *pictured[1 - most :]} if most > 1 else {pictured[-1]}
+
+
+def region_told(step: Step) -> str:
+    """A region with its true box, resolution and magnification."""
+    seen = step.observation
+    box = "" if seen.box is None else f" box {box_told(seen.box)} in level-0 px,"
+    mpp = "" if seen.mpp is None else f" {seen.mpp:.3g} µm/px ({magnification(seen.mpp):.3g}x)"
+    return f"Step {step.index}, {step.action.tool}:{box}{mpp}"
+
+
+def tool_words(observation: Observation) -> str:
+    """What a step showed as far as its tool can say."""
+    said = first_sentences(observation.text)
+    return said if observation.ok else f"Nothing was seen: {said}"
+
+
+def put_into_words(step: Step) -> bool:
+    """Whether the model has said what a step showed."""
+    return step.finding != tool_words(step.observation)
+
+
+def tissue_pieces(steps: Sequence[Step]) -> str:
+    """Where the tissue lies, from the overview."""
+    data = steps[0].observation.data if steps else {}
+    pieces = data.get("pieces")
+    if not pieces:
+        return "see the overview."
+    named = "; ".join(box_told(piece) for piece in pieces[:REGIONS])
+    more = f"; and {len(pieces) - REGIONS} smaller" if len(pieces) > REGIONS else ""
+    return f"{data.get('tissue_mm2', 0):.2f} mm² in {len(pieces)} pieces, boxes in level-0 px: {named}{more}."
+
+
+def frame_px(profile: ModelProfile, survey: bool) -> int:
+    """Long side of the regions that a model is shown, px."""
+    return min(MAX_PX, profile.max_image_px) if survey else MAX_PX
+
+
+def image_block(path: Path) -> Block:
+    """A kept image as LangChain passes images to any provider. Raises `RunError` where it is gone."""
+    try:
+        encoded = _encoded(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise RunError(f"an image of the run cannot be read ({error.strerror})", where=path) from error
+    return {"type": "image", "base64": encoded, "mime_type": "image/jpeg"}
+
+
+@lru_cache(maxsize=32)
+def _encoded(path: Path, written: int) -> str:
+    """The file in base64. The same few images go out with every call of a run."""
+    return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def box_told(box: Sequence[int]) -> str:
+    """A box in words."""
+    return "(" + ", ".join(map(str, box)) + ")"
