@@ -311,4 +311,5 @@ def test_the_conversation_has_the_form_that_each_provider_insists_on(ask: Ask) -
     parts = [part for one in sent if isinstance(one["content"], list) for part in one["content"]]
     assert [part["type"] for part in parts].count("image_url") == REGIONS + 1
     _, history = _parse_chat_history(asked)
-    assert [content.role for content in history] == ["user", "model", "user", "model", "user"]
+    assert [content.role for content in history] == ["user", "model", "user", "user", "model", "user"]
+    assert all(part.function_response for part in history[2].parts)
