@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ class ChatClient:
         except (OverBudget, ProviderError) as end:
             tries.keep(journal, key)
             if isinstance(end, OverBudget):
-                journal.put(REFUSED, key, {"text": end.text})
+                journal.put(REFUSED, key, {"text": end.text, "profile": asdict(self.profile)})
             raise
         paid = self._paid(message, what, request, tries.lost)
         reply = {
@@ -184,7 +185,7 @@ def open_chat(
 
 def recorded_chat(name: str, journal: Journal) -> ChatClient:
     """The chat model of a run that is replayed: it says what it said, and cannot be asked anything else."""
-    first = next(journal.values(CHAT), None)
+    first = next(chain(journal.values(CHAT), journal.values(REFUSED)), None)
     profile = ModelProfile(**first["profile"]) if first is not None else profile_for(name)
     return ChatClient(name, profile)
 

@@ -1,7 +1,7 @@
 """A server that answers with anything: faults, garbage, hostile boxes, refusals, over real HTTP.
 
 Every run must end within its steps and its money in an answer, an abstention or a `GiantError`, and leave a
-trace and an answer that validate. Nothing sleeps: the waits before retries are counted, not waited.
+trace and an answer that validate and replay. Nothing sleeps: the waits before retries are counted, not waited.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pytest
 from agent import session
 from agent.chat.client import ChatClient, open_chat
 from agent.records import Answer
+from agent.replay import replay
 from agent.trace import read_trace
 from core_model.errors import GiantError
 
@@ -206,6 +207,9 @@ class Chaos:
         assert (out / "report.html").exists()
         if given["max_cost"] is not None:
             assert (answer.cost.usd or 0.0) <= given["max_cost"]
+        again = replay(out)
+        assert again.problems == []
+        assert [file.file for file in again.files if file.differs] == []
 
 
 @pytest.fixture
