@@ -1,7 +1,7 @@
 """A server that answers with anything: faults, garbage, hostile boxes, refusals, over real HTTP.
 
 Every run must end within its steps and its money in an answer, an abstention or a `GiantError`, and leave a
-trace and an answer that validate and replay. Nothing sleeps: the waits before retries are counted, not waited.
+trace and an answer that validate and replay. Nothing sleeps: waits before retries are counted, not waited.
 """
 
 from __future__ import annotations
