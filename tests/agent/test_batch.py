@@ -328,6 +328,7 @@ def test_wrong_calls_are_one_line(tmp_path: Path) -> None:
         (["--max-steps", "0"], "leaves nothing to look at"),
         (["--questions", "nowhere.json"], "nowhere.json: cannot be read"),
         (["--ray", "ray://somewhere"], "is no address of a Ray cluster"),
+        (["--ray", "auto"], "auto: no Ray cluster answers there"),
         (["--model", "nobody:x"], "nobody"),
     ):
         result = giant("report", "a.png", "--out", "out", *options)

@@ -105,12 +105,3 @@ def test_corrupt_tiles_are_counted_and_placed(shared: Path) -> None:
     assert "could not be read" in answer["reason"]
     report = (Path(answer["run_dir"]) / "report.html").read_text()
     assert "unreadable tile" in report
-
-
-def test_one_worker_only(here: Path) -> None:
-    paint(here / "a.png")
-    for extra in (["--workers", "2"], ["--ray", "auto"]):
-        result = giant("report", "a.png", "--mpp", "2", "--out", "out", *extra)
-        assert result.exit_code == 2
-        assert "one worker" in one_line(result)
-    assert not (here / "out").exists()
