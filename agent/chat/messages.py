@@ -136,7 +136,8 @@ class Conversation:
     def _words(self, step: Step) -> str:
         seen = step.observation
         if not seen.ok:
-            reminder = prompts.BOXES[self.profile.boxes] if self.survey else ""
+            foreign = self.survey and self.profile.boxes != "level0"  # refusals speak of level-0 px
+            reminder = prompts.BOXES[self.profile.boxes] if foreign else ""
             return f"Step {step.index}, {step.action.tool}: {seen.text} {reminder}".rstrip()
         if not self.survey and seen.box is not None:
             return f"Step {step.index}: box {box_told(seen.box)}."
