@@ -13,25 +13,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from agent.report_figures import Drawn, drawn_part
-from agent.slide_report import Cited, SlideReport
+from agent.report_questions import SectionName
+from agent.slide_report import Cited, Sentence, SlideReport
 from agent.trace import write_text
 from core_model.atomic import replacing
 from core_model.errors import RunError
 from core_model.slide import Box
-
-if TYPE_CHECKING:
-    from agent.report_questions import SectionName
 
 THUMBNAIL = "thumbnail.jpg"
 MAP_PX, ROW_PX, SHOT_PX = 760, 320, 240
 """Longest side of the overview on a slide's page, of its thumbnail in the index, and of a region's copy."""
 SHOTS = 4
 """Regions shown beside a sentence; what else it rests on is linked."""
+HEADLINES: tuple[SectionName, ...] = ("diagnosis", "grade")
 FAILURE_COLUMNS = ("slide", "path", "type", "error")
 
 
@@ -82,6 +81,22 @@ class SlidePage:
     def whole(self) -> Box:
         """The whole slide."""
         return Box(0, 0, self.made.specimen.width, self.made.specimen.height)
+
+    @property
+    def headlines(self) -> list[Sentence]:
+        """What the report comes to: diagnosis and grade, without what speaks against them."""
+        told = [s for name in HEADLINES for s in self.made.section(name).sentences]
+        return [sentence for sentence in told if not sentence.against]
+
+    @property
+    def open(self) -> list[tuple[list[str], str]]:
+        """Which headlines are missing, by the reason that they have in common."""
+        reasons: dict[str, list[str]] = {}
+        for name in HEADLINES:
+            sentences = [s for s in self.made.section(name).sentences if not s.against]
+            if sentences and all(sentence.abstained for sentence in sentences):
+                reasons.setdefault(sentences[-1].why or "", []).append(name)
+        return [(names, why) for why, names in reasons.items()]
 
     @cached_property
     def map(self) -> Drawn | None:

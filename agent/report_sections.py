@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agent.coverage import coverage_in_words
 from agent.evidence import claims_absence
+from agent.familiarity import unreadable
 from agent.records import Answer, Claim, RunRecord, Step
 from agent.report_figures import human_length, human_share
 from agent.report_questions import ASKED_OF_MODELS, REPORT, SECTIONS, Asked, SectionName, section_of
@@ -137,9 +138,9 @@ def _answered(one: Told) -> Sentence:
 
 
 def _abstained(one: Told) -> Sentence:
-    subject = "" if _subject(one.asked) == one.asked.section else f" on {_subject(one.asked)}"
     return Sentence(
-        text=f"No answer{subject}: {_reason(one)}",
+        text=f"No answer on {_subject(one.asked)}.",
+        why=_reason(one),
         run=one.asked.name,
         confidence=one.answer.confidence,
         evidence=one.cite(e.step for e in one.answer.evidence),
@@ -158,7 +159,7 @@ def _claims(one: Told) -> list[tuple[SectionName, Sentence]]:
         made.append((section, _claimed(one, claim)))
     if one.answer.abstained:
         made.append(("diagnosis", _abstained(one)))
-    elif all(section != "diagnosis" for section, _ in made):
+    elif all(section != "diagnosis" or sentence.against for section, sentence in made):
         made.append(("diagnosis", _answered(one)))
     return made
 
@@ -183,12 +184,24 @@ def _seen(text: str, answer: Answer) -> str | None:
 def _nothing_said(told: Sequence[Told]) -> Sentence:
     """For a section that no run said anything about."""
     reasons = dict.fromkeys(_reason(one) for one in told if one.answer.abstained)
-    why = " ".join(reasons) or "the model said nothing of it."
-    return Sentence(text=f"No answer: {why}", abstained=True)
+    why = " ".join(reasons) or "The model said nothing of it."
+    return Sentence(text="No answer.", abstained=True, why=why)
 
 
 def _reason(one: Told) -> str:
-    return one.answer.reason or "no reason was recorded."
+    """Why a question was not answered, or what limits its answer, but for what the slide's tiles limit."""
+    return _without_tiles(one) or "No reason was recorded."
+
+
+def _without_tiles(one: Told) -> str:
+    reason, tiles = one.answer.reason or "", _tiles(one)
+    return reason.removesuffix(tiles).strip() if tiles else reason
+
+
+def _tiles(one: Told) -> str | None:
+    """What a run says of tiles that could not be read, with the place of each; the same in every run."""
+    failed = [[list(bad.box), bad.why] for bad in one.run.unreadable]
+    return unreadable({"failed": failed, "tiles": one.run.tiles or 0})  # type: ignore[typeddict-item]
 
 
 def _subject(asked: Asked) -> str:
@@ -219,10 +232,15 @@ def _specimen(specimen: Specimen, told: Sequence[Told]) -> list[Sentence]:
 def _limits(told: Sequence[Told], coverage: Mapping[str, float]) -> list[Sentence]:
     """How much was seen, and what narrows the answers or keeps them back; the same reason is told once."""
     made = [Sentence(text=coverage_in_words(coverage))]
+    most = max(told, key=lambda one: len(one.run.unreadable))
+    if bad := len(most.run.unreadable):
+        total = bad + (most.run.tiles or 0)
+        text = f"{bad} of {total} tiles could not be read and were left out; run.json lists them."
+        made.append(Sentence(text=text, run=most.asked.name))
     for abstained in (False, True):
         reasons: dict[str, list[str]] = {}
         for one in told:
-            if one.answer.abstained is abstained and (one.answer.reason or abstained):
+            if one.answer.abstained is abstained and (_without_tiles(one) or abstained):
                 reasons.setdefault(_reason(one), []).append(_subject(one.asked))
         for reason, names in reasons.items():
             if abstained:

@@ -39,7 +39,9 @@ class Sentence(Record):
     """Of the answer that it belongs to; None where nothing was asked."""
     evidence: list[Cited] = Field(default_factory=list)
     abstained: bool = False
-    """True where the sentence says that there is no answer, and why."""
+    """True where the sentence says that there is no answer."""
+    why: str | None = None
+    """Then: the reason."""
     against: bool = False
     """True where it speaks against the answer given."""
     unsupported: str | None = None
@@ -47,8 +49,8 @@ class Sentence(Record):
 
     @property
     def whole(self) -> str:
-        """Text and qualification."""
-        return f"{self.text} {self.seen}" if self.seen else self.text
+        """Text, and what belongs to it."""
+        return " ".join(part for part in (self.text, self.seen, self.why) if part)
 
 
 class Section(Record):

@@ -103,7 +103,7 @@ def test_an_abstention_says_so_in_every_section_it_leaves_open() -> None:
     for name in ("diagnosis", "grade", "ancillary findings"):
         (only,) = made[name]
         assert only["abstained"]
-        assert "contradict" in only["text"]
+        assert "contradict" in only["why"]
     assert "not answered" in Path("out/index.html").read_text()
 
 
