@@ -122,10 +122,12 @@ class Batch:
         jobs = [Job(path.absolute(), name) for path, name in names.items()]
         with held(out, wait=False):
             ledger = _Ledger(out, jobs, watch or Nobody())
-            with closing(self._events(plan, jobs)) as events:  # whatever happens, no worker is left behind
-                for event in events:
-                    ledger.hear(event)
-            ledger.write()
+            try:
+                with closing(self._events(plan, jobs)) as events:  # else workers would be left behind
+                    for event in events:
+                        ledger.hear(event)
+            finally:
+                ledger.write()
         return len(ledger.done), len(ledger.failed)
 
     def _events(self, plan: Plan, jobs: Sequence[Job]) -> Events:
@@ -175,13 +177,15 @@ class _Ledger:
         else:
             self.done[event.job], new = Done(str(job.path), result.report), result.new
             said = "reported" if new else "complete already"
-        self.watch.ended(job.name, said, new)
         # With thousands of slides the pages grow long: at most a tenth of the time goes into them.
         if self._took < SLOW_PAGES or self.clock() - self._written > 9 * self._took:
             self.write()
+        self.watch.ended(job.name, said, new)
 
     def write(self) -> None:
-        """The pages, in the order in which the slides were given."""
+        """The pages, in the order in which the slides were given; none where nothing is known yet."""
+        if not self.done and not self.failed:
+            return
         started = self.clock()
         done = [self.done[number] for number in sorted(self.done)]
         failures = [self.failed[number] for number in sorted(self.failed)]

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from agent import batch
 from agent.batch_pages import Done, Failure, write_index
 from agent.batch_progress import Bar, Lines, Pace, in_time, watching
+from agent.batch_slide import Job, Reported
 from agent.records import Cost
 from agent.report_questions import BUILT_IN, SECTIONS, read_questions, section_of
 from agent.slide_report import Section, Sentence, SlideReport, Specimen
+from agent.workers import Ended
 from core_model.errors import UsageError
 
 EVIL = '<script>alert("x")</script>'
@@ -172,3 +175,26 @@ def test_sections_as_models_write_them() -> None:
     said |= {"limitations": "limits", "": "microscopic description", "Specimen": "microscopic description"}
     assert {words: section_of(words) for words in said} == said
     assert section_of(None) == "microscopic description"
+
+
+def test_long_pages_are_not_written_after_every_slide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = [0.0], list[int]()
+
+    def slow(out: Path, done: list[Done], failures: list[Failure], total: int) -> None:
+        now[0] += 1.0
+        written.append(len(done))
+
+    monkeypatch.setattr(batch, "write_index", slow)
+    ledger = batch._Ledger(
+        tmp_path,
+        [Job(Path(f"{n}.svs"), str(n)) for n in range(40)],
+        batch.Nobody(),
+        clock=lambda: now[0],
+    )
+    for number in range(40):
+        now[0] += 1.0
+        ledger.hear(Ended(number, Reported(report(str(number)), new=True)))
+    ledger.write()
+    assert written == [1, 11, 21, 31, 40]
