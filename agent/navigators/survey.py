@@ -21,22 +21,28 @@ if TYPE_CHECKING:
 
 MOST = 8
 """Places of one survey."""
+PARTS = 3
+"""Windows that go along the slide's long side at least: larger ones would show little but each other."""
 REASON = "Survey the slide at low power before anything is concluded."
 
 
 def survey(context: AgentContext, most: int, px: int) -> list[Action]:
     """The looks of the survey, at most `most`, each at most `px` wide. They are found once and kept."""
     kept = context.journal.once("survey", "places", lambda: [list(box) for box in places(context, most, px)])
-    mpp = context.slide.effective_mpp(COARSE_MPP)
-    return [Action(tool="zoom", args={"box": box, "mpp": mpp}, reason=REASON) for box in kept]
+    mpp = context.slide.mpp
+    return [
+        Action(tool="zoom", args={"box": box, "mpp": mpp * max(1.0, max(box[2:]) / px)}, reason=REASON)
+        for box in kept
+    ]
 
 
 def places(context: AgentContext, most: int, px: int) -> list[Box]:
-    """Windows at about 2 µm/px; none where the overview shows the whole slide as finely."""
+    """Windows at about 2 µm/px, on small slides finer; none where the overview shows all that there is."""
     slide = context.slide
-    side = int(px * slide.effective_mpp(COARSE_MPP) / slide.mpp)
-    if max(slide.width, slide.height) <= side:
+    whole = max(slide.width, slide.height)
+    if whole <= px:
         return []
+    side = min(int(px * slide.effective_mpp(COARSE_MPP) / slide.mpp), max(px, -(-whole // PARTS)))
     windows = grid(side, slide.box)
     shares = context.tissue.shares(np.array([box[:2] for box in windows]), windows[0].w, windows[0].h)  # (W,)
     told, known = describe(windows, context.toolbox.features)

@@ -67,7 +67,14 @@ def test_without_any_features_places_are_spread_over_the_slide() -> None:
 
 
 def test_a_slide_that_the_overview_shows_as_finely_needs_no_survey() -> None:
-    assert places(context(fakes.all_features(), Box(0, 0, 4000, 3000)), 8, 2000) == []
+    assert places(context(fakes.all_features(), Box(0, 0, 4000, 3000)), 8, 4000) == []
+
+
+def test_a_small_slide_is_surveyed_closer_than_at_low_power() -> None:
+    """At 2 µm/px one window would be the slide; a third of its length shows more than the overview does."""
+    found = places(context(fakes.all_features(), Box(0, 0, 4000, 3000)), 8, 1000)
+    assert {(box.w, box.h) for box in found} == {(1334, 1334)}
+    assert len(set(found)) == 8
 
 
 def test_places_are_kept_and_read_back_without_features(tmp_path: Path) -> None:
