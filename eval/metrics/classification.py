@@ -41,6 +41,25 @@ def balanced_accuracy(truth: Sequence[str], said: Sequence[str | None]) -> float
     return _balanced(_codes(truth), right(truth, said))
 
 
+def quadratic_kappa(truth: Sequence[str], said: Sequence[str | None], labels: Sequence[str]) -> float | None:
+    """Agreement on an ordered scale, beyond chance, distances squared (Cohen 1968, Psychol. Bull. 70:213).
+
+    `labels` are the scale in order. Questions without an answer have no place on it and are left out; None
+    where fewer than two are left or nothing varies.
+    """
+    place = {label: i for i, label in enumerate(labels)}
+    pairs = [(place[t], place[s]) for t, s in zip(truth, said, strict=True) if s in place and t in place]
+    if len(pairs) < 2:
+        return None
+    seen = np.zeros((len(labels), len(labels)))  # (L, L)
+    for t, s in pairs:
+        seen[t, s] += 1
+    away = np.subtract.outer(np.arange(len(labels)), np.arange(len(labels))) ** 2  # (L, L)
+    chance = np.outer(seen.sum(axis=1), seen.sum(axis=0)) / len(pairs)
+    expected = float((away * chance).sum())
+    return 1 - float((away * seen).sum()) / expected if expected else None
+
+
 def spread(metric: str, truth: Sequence[str], said: Sequence[str | None], seed: int = 0) -> Spread:
     """The metric "accuracy" or "balanced_accuracy" with 1000 bootstrap replicates over questions."""
     codes, hits = _codes(truth), right(truth, said)  # (N,), (N,)

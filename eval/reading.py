@@ -1,0 +1,158 @@
+"""What was answered, read from a model's words: forgiving about form, strict about meaning.
+
+Models are asked for `{"answer": N}` and reply with text around it, letters, option texts, several numbers, or
+no answer at all. A reply that names one option is that option; one that names none or more than one is None,
+which counts as wrong: guessing what was meant would flatter some modes more than others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+KEY = "answer"
+_MARKED = re.compile(
+    r"\b(?:final\s+answer|correct\s+(?:answer|option|choice)|answer|option|choice)\b"
+    r"(?:\s+(?:is|would\s+be|number|no\.?))*\s*[:=]?\s*[\"'(\[*]*\s*(-?\d+|[A-Za-z])\b(?![\w'’-])",
+    re.IGNORECASE,
+)
+_MARKED_WORDS = re.compile(
+    r"\b(?:final\s+answer|correct\s+(?:answer|option|choice)|answer)\b(?:\s+is)?\s*[:=]?\s*(.+)",
+    re.IGNORECASE,
+)
+_LEADING = re.compile(r"^[\s(*\[\"']*(?:(\d+)|([A-Z]))\s*(?:[).:*\]]|[-–—]\s|$)")
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.0+)?(?![\w.]*\d)")
+
+
+def read_choice(text: str, options: Sequence[str]) -> str | None:
+    """The option that a reply chooses, word for word; None where it chooses none or several.
+
+    Numbers are 1-based places among the options, letters A, B, C… their places.
+    """
+    for value in _values(text):
+        return _from_value(value, options)
+    marked = _marked(text, options)
+    if marked is not None:
+        return marked
+    for words in reversed(_MARKED_WORDS.findall(text)):
+        chosen = _named(words, options)
+        if chosen is not None:
+            return chosen
+    return (
+        _exact(text, options) or _led(text, options) or _named(text, options) or _only_number(text, options)
+    )
+
+
+def read_label(text: str, labels: Sequence[str]) -> str | None:
+    """The label that a reply to a question without options gives, such as an ISUP grade from 0 to 5.
+
+    A null in the JSON is the label "0" where there is one: no grade is no cancer.
+    """
+    for value in _values(text):
+        if value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none", "nan", "")):
+            return "0" if "0" in labels else None
+        return _label(str(value), labels)
+    for found in reversed(_MARKED.findall(text)):
+        if found in labels:
+            return str(found)
+    return _label(text, labels)
+
+
+def _label(text: str, labels: Sequence[str]) -> str | None:
+    exact = _exact(text, labels)
+    if exact is not None:
+        return exact
+    numbers = {str(int(float(n))) for n in _NUMBER.findall(text)} & {*labels}
+    if len(numbers) == 1 and all(label.isdigit() for label in labels):
+        return numbers.pop()
+    return None if all(label.isdigit() for label in labels) else _named(text, labels)
+
+
+def _values(text: str) -> Iterator[Any]:
+    """Values under "answer" of the JSON objects in a text, the last object first."""
+    decoder, found = json.JSONDecoder(), []
+    for start in (m.start() for m in re.finditer(r"\{", text)):
+        try:
+            value, _ = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            keys = {str(key).strip().lower(): key for key in value}
+            if KEY in keys:
+                found.append(value[keys[KEY]])
+    yield from reversed(found)
+
+
+def _from_value(value: Any, options: Sequence[str]) -> str | None:
+    if isinstance(value, list):
+        return _from_value(value[0], options) if len(value) == 1 else None
+    if isinstance(value, bool) or value is None or isinstance(value, dict):
+        return None
+    if isinstance(value, float):
+        return _place(str(int(value)), options) if value.is_integer() else None
+    text = str(value).strip()
+    return (
+        _exact(text, options)
+        or _place(text, options)
+        or _led(text, options)
+        or _marked(text, options)
+        or _named(text, options)
+    )
+
+
+def _marked(text: str, options: Sequence[str]) -> str | None:
+    """The place named last after a word such as "answer" or "option"."""
+    chosen = (_place(found, options) for found in reversed(_MARKED.findall(text)))
+    return next((option for option in chosen if option is not None), None)
+
+
+def _place(text: str, options: Sequence[str]) -> str | None:
+    """The option at a place given as a number from 1 or as a letter."""
+    text = text.strip().strip("().[]*\"' ")
+    if re.fullmatch(r"\d{1,3}", text):
+        number = int(text)
+    elif re.fullmatch(r"[A-Za-z]", text):
+        number = ord(text.upper()) - ord("A") + 1
+    else:
+        return None
+    return options[number - 1] if 1 <= number <= len(options) else None
+
+
+def _led(text: str, options: Sequence[str]) -> str | None:
+    """The place that a reply begins with: "B) because …", "3. Lung", "C"."""
+    found = _LEADING.match(text.strip())
+    return _place(found.group(1) or found.group(2), options) if found else None
+
+
+def _exact(text: str, options: Sequence[str]) -> str | None:
+    said = _bare(text)
+    same = [option for option in options if _bare(option) == said]
+    return same[0] if len(same) == 1 else None
+
+
+def _named(text: str, options: Sequence[str]) -> str | None:
+    """The one option whose words stand in the text; an option that is part of a longer one that stands there
+    as well does not count by itself."""
+    said = f" {_bare(text)} "
+    there = [option for option in options if _bare(option) and f" {_bare(option)} " in said]
+    longest = [o for o in there if not any(o != p and f" {_bare(o)} " in f" {_bare(p)} " for p in there)]
+    if len(longest) != 1:
+        return None
+    return None if _denied(longest[0], said) else longest[0]
+
+
+def _denied(option: str, said: str) -> bool:
+    before = said.split(f" {_bare(option)} ")[0].split()[-3:]
+    return any(word in ("not", "no", "isn", "never", "neither", "exclude", "excluded") for word in before)
+
+
+def _only_number(text: str, options: Sequence[str]) -> str | None:
+    """The only number in a text, where it is a place."""
+    places = {str(int(float(n))) for n in _NUMBER.findall(text)}
+    return _place(places.pop(), options) if len(places) == 1 else None
+
+
+def _bare(text: str) -> str:
+    return " ".join(re.sub(r"[^\w%+./-]+", " ", text.casefold()).strip(" .").rstrip("-").split())
