@@ -5,22 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from core_model.errors import UsageError
+from core_model.errors import CohortError, UsageError
 from eval.cohort import load_cohort
+from eval.generic import load_generic
 from eval.multipathqa import load_multipathqa
-from eval.questions import Question
+from eval.questions import Benchmark, Question
+from eval.slidebench import load_slidebench
+from eval.wsi_bench import load_wsi_bench
+from eval.wsi_vqa import load_wsi_vqa
 
-BENCHMARKS: dict[str, Callable[[Path], list[Question]]] = {
+BENCHMARKS: dict[str, Callable[[Path], Benchmark]] = {
     "cohort": load_cohort,
+    "phantom": load_cohort,
     "multipathqa": load_multipathqa,
+    "wsi-bench": load_wsi_bench,
+    "slidebench": load_slidebench,
+    "wsi-vqa": load_wsi_vqa,
+    "generic": load_generic,
 }
 
 
 def load_benchmark(name: str, data: str | Path) -> list[Question]:
-    """The questions of benchmark `name` in `data`: a cohort folder, or MultiPathQA's CSV file.
+    """The questions of benchmark `name` in `data`; rows that cannot be used are left out.
 
-    Raises `UsageError` for a name that is not known and `CohortError` for data that cannot be used.
+    Raises as `read_benchmark`.
+    """
+    return read_benchmark(name, data).questions
+
+
+def read_benchmark(name: str, data: str | Path) -> Benchmark:
+    """The questions of benchmark `name` in a file or folder, and the rows that are none, with reasons.
+
+    Raises `UsageError` for a name that is not known and `CohortError` for data without a usable question.
     """
     if name not in BENCHMARKS:
         raise UsageError(f"there is no benchmark '{name}'", fix=f"There are {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name](Path(data))
+    found = BENCHMARKS[name](Path(data))
+    if not found.questions:
+        first = f"; {found.unusable[0].row}: {found.unusable[0].why}" if found.unusable else ""
+        raise CohortError(f"holds no question that can be used{first}", where=data)
+    return found

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from core_model.errors import CohortError
 from eval.multipathqa import load_multipathqa
-from eval.questions import Question
+from eval.questions import Benchmark
 
 
-def load_cohort(folder: Path) -> list[Question]:
+def load_cohort(folder: Path) -> Benchmark:
     """The questions of a cohort. Raises `CohortError` where the folder is none."""
     table = folder / "questions.csv"
     if not table.is_file():

@@ -7,15 +7,18 @@ options, a grade. `{options}` in a prompt stands for the numbered options, doubl
 from __future__ import annotations
 
 import ast
-import csv
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from core_model.errors import CohortError
-from eval.questions import Metric, Question
+from eval.questions import Benchmark, Metric, Question, Unusable
+from eval.tables import csv_rows
 
 COLUMNS = ("benchmark_name", "benchmark_id", "image_path", "answer", "options", "metric_type", "prompt")
 METRICS: dict[str, Metric] = {"accuracy": "accuracy", "balanced_accuracy": "balanced_accuracy"}
+GRADES, GRADE_KEY = tuple("012345"), "isup_grade"
+ORGANS = {"panda": "prostate"}
+"""Tasks about a single organ."""
 NULL_GRADE = "0"
 """A case without a grade has no cancer: ISUP 0."""
 _FORM = re.compile(
@@ -24,24 +27,22 @@ _FORM = re.compile(
 )
 
 
-def load_multipathqa(path: Path) -> list[Question]:
-    """All questions of the file, in its order. Raises `CohortError` naming the line that is malformed."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            missing = [c for c in COLUMNS if c not in (table.fieldnames or ())]
-            if missing:
-                raise CohortError(f"has no column {', '.join(missing)}", where=path)
-            questions = []
-            for row in table:
-                try:
-                    questions.append(_question(row))
-                except ValueError as error:
-                    raise CohortError(f"line {table.line_num}: {error}", where=path) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"cannot be read ({error})", where=path) from error
-    _require_unique(questions, path)
-    return questions
+def load_multipathqa(path: Path) -> Benchmark:
+    """All questions of the file, in its order, and the rows that are none.
+
+    Raises `CohortError` where the file is not this benchmark's.
+    """
+    questions: dict[tuple[str, str], Question] = {}
+    unusable: list[Unusable] = []
+    for line, row in csv_rows(path, COLUMNS):
+        try:
+            question = _question(row)
+            if question.key in questions:
+                raise ValueError(f"{question.benchmark} {question.id} stands in it twice")
+            questions[question.key] = question
+        except ValueError as error:
+            unusable.append(Unusable(f"{path.name} line {line}", str(error)))
+    return Benchmark(list(questions.values()), unusable)
 
 
 def parse_options(text: str) -> tuple[str, ...] | None:
@@ -89,11 +90,17 @@ def bare(prompt: str) -> str:
     return " ".join(_FORM.sub("", prompt).split())
 
 
-def _question(row: dict[str, str]) -> Question:
-    options = parse_options(row["options"] or "")
+def _question(row: Mapping[str, str]) -> Question:
+    if row.get("is_valid", "").strip().lower() == "false":
+        raise ValueError("the benchmark itself calls it invalid")
+    options = parse_options(row["options"])
     metric = METRICS.get(row["metric_type"])
     if metric is None:
         raise ValueError(f"the metric '{row['metric_type']}' is not known")
+    answer = right_answer(row["answer"], options)
+    graded = GRADE_KEY in row["prompt"]
+    if graded and answer not in GRADES:
+        raise ValueError(f"the answer '{answer}' is no ISUP grade")
     prompt = fill(row["prompt"], options)
     return Question(
         benchmark=row["benchmark_name"],
@@ -102,14 +109,9 @@ def _question(row: dict[str, str]) -> Question:
         question=bare(prompt),
         prompt=prompt,
         options=options,
-        answer=right_answer(row["answer"] or "", options),
+        labels=GRADES if graded else None,
+        answer_key=GRADE_KEY if graded else "answer",
+        answer=answer,
         metric=metric,
+        organ=ORGANS.get(row["benchmark_name"]),
     )
-
-
-def _require_unique(questions: list[Question], path: Path) -> None:
-    seen: set[tuple[str, str]] = set()
-    for question in questions:
-        if question.key in seen:
-            raise CohortError(f"{question.benchmark} {question.id} stands in it twice", where=path)
-        seen.add(question.key)

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-KEY = "answer"
 _MARKED = re.compile(
     r"\b(?:final\s+answer|correct\s+(?:answer|option|choice)|answer|option|choice)\b"
     r"(?:\s+(?:is|would\s+be|number|no\.?))*\s*[:=]?\s*[\"'(\[*]*\s*(-?\d+|[A-Za-z])\b(?![\w'’-])",
@@ -31,7 +30,7 @@ def read_choice(text: str, options: Sequence[str]) -> str | None:
 
     Numbers are 1-based places among the options, letters A, B, C… their places.
     """
-    for value in _values(text):
+    for value in _values(text, "answer"):
         return _from_value(value, options)
     marked = _marked(text, options)
     if marked is not None:
@@ -45,12 +44,13 @@ def read_choice(text: str, options: Sequence[str]) -> str | None:
     )
 
 
-def read_label(text: str, labels: Sequence[str]) -> str | None:
+def read_label(text: str, labels: Sequence[str], key: str = "answer") -> str | None:
     """The label that a reply to a question without options gives, such as an ISUP grade from 0 to 5.
 
-    A null in the JSON is the label "0" where there is one: no grade is no cancer.
+    `key` is the key that the prompt asked for. A null there is the label "0" where there is one: no grade is
+    no cancer.
     """
-    for value in _values(text):
+    for value in _values(text, key):
         if value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none", "nan", "")):
             return "0" if "0" in labels else None
         return _label(str(value), labels)
@@ -70,8 +70,8 @@ def _label(text: str, labels: Sequence[str]) -> str | None:
     return None if all(label.isdigit() for label in labels) else _named(text, labels)
 
 
-def _values(text: str) -> Iterator[Any]:
-    """Values under "answer" of the JSON objects in a text, the last object first."""
+def _values(text: str, key: str) -> Iterator[Any]:
+    """Values under `key` of the JSON objects in a text, the last object first."""
     decoder, found = json.JSONDecoder(), []
     for start in (m.start() for m in re.finditer(r"\{", text)):
         try:
@@ -79,9 +79,9 @@ def _values(text: str) -> Iterator[Any]:
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
-            keys = {str(key).strip().lower(): key for key in value}
-            if KEY in keys:
-                found.append(value[keys[KEY]])
+            keys = {str(name).strip().lower(): name for name in value}
+            if key in keys:
+                found.append(value[keys[key]])
     yield from reversed(found)
 
 

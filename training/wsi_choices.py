@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from core_model.choices import LETTERS, split_options
 from training.wsi_rows import Row
 
 COLUMNS = (
@@ -19,7 +19,6 @@ COLUMNS = (
     "is_valid", "metric_type", "file_id", "prompt",
 )  # fmt: skip
 """MultiPathQA's columns."""
-LETTERS = "ABCDEFGH"
 YES_NO = ("Yes", "No")
 
 
@@ -53,26 +52,6 @@ def choices(rows: Iterable[Row]) -> tuple[list[Choice], list[str], int]:
                 answer = letters.index(turn.answer.strip()) + 1
                 found.append(Choice(row, id, question, options, answer))
     return found, unusable, opened
-
-
-def split_options(text: str) -> tuple[str, tuple[str, ...]]:
-    """A question without its options, and these; none where fewer than A) and B) follow each other."""
-    marks: list[re.Match[str]] = []
-    for letter in LETTERS:
-        mark = re.compile(rf"(?:^|\s){letter}\)").search(text, marks[-1].end() if marks else 0)
-        if mark is None:
-            break
-        marks.append(mark)
-    if len(marks) < 2:
-        return _plain(text), ()
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    options = (_plain(text[mark.end() : end]) for mark, end in zip(marks, ends, strict=True))
-    return _plain(text[: marks[0].start()]), tuple(options)
-
-
-def _plain(text: str) -> str:
-    """On one line: a table's reader may take a line break for the end of a row."""
-    return " ".join(text.split())
 
 
 def _unusable(question: str, options: tuple[str, ...], letters: tuple[str, ...], answer: str) -> str | None:

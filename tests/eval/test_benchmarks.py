@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from core_model.errors import CohortError, UsageError
 from eval import load_benchmark
+from eval.benchmarks import read_benchmark
 from eval.multipathqa import bare, fill, parse_options
 
 ROW = {
@@ -86,13 +89,15 @@ def test_options_are_read_as_data(text: str) -> None:
         ({"answer": "Medium"}, "line 3.*'Medium'"),
         ({"options": "Low or High"}, "line 3.*no list"),
         ({"metric_type": "f1"}, "line 3.*f1"),
-        ({"benchmark_id": "1"}, "twice"),
+        ({"benchmark_id": "1"}, "line 3.*twice"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, change: dict[str, str], said: str) -> None:
     path = write(tmp_path / "q.csv", ROW | {"benchmark_id": "1"}, ROW | change)
-    with pytest.raises(CohortError, match=said):
-        load_benchmark("multipathqa", path)
+    found = read_benchmark("multipathqa", path)
+    assert [q.id for q in found.questions] == ["1"]
+    assert len(found.unusable) == 1
+    assert re.search(said, f"{found.unusable[0].row}: {found.unusable[0].why}")
 
 
 def test_files_that_are_no_benchmark(tmp_path: Path) -> None:
@@ -105,6 +110,100 @@ def test_files_that_are_no_benchmark(tmp_path: Path) -> None:
         load_benchmark("cohort", tmp_path)
     with pytest.raises(UsageError, match="multipathqa"):
         load_benchmark("guesswork", tmp_path)
+
+
+def test_data_without_a_usable_question_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.csv", ROW | {"answer": "9"})
+    with pytest.raises(CohortError, match=r"no question that can be used.*line 2.*none of 2"):
+        read_benchmark("multipathqa", path)
+
+
+def test_grades_are_a_scale_under_their_own_key(shared: Path) -> None:
+    found = read_benchmark("multipathqa", shared / "data" / "qa" / "MultiPathQA.csv")
+    assert not found.unusable
+    panda = [q for q in found.questions if q.benchmark == "panda"]
+    assert {(q.labels, q.answer_key, q.organ) for q in panda} == {(tuple("012345"), "isup_grade", "prostate")}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "tasks", "slides"),
+    [
+        ("slidebench", "slidebench_small.csv", {"slidebench_tcga": 200}, 186),
+        ("wsi-vqa", "wsi-vqa/WsiVQA_test.json", {"wsi_vqa_closed": 390, "wsi_vqa_open": 345}, 86),
+        ("wsi-bench", "wsi-bench/Morphology_choice_test.json", {"wsi_bench_morphology": 682}, None),
+        ("wsi-bench", "wsi-bench/Diagnosis_choice_test.json", {"wsi_bench_diagnosis": 413}, None),
+        ("wsi-bench", "wsi-bench/Staging_choice_test.json", {"wsi_bench_staging": 145}, None),
+    ],
+)
+def test_published_files_load_whole(
+    shared: Path, name: str, file: str, tasks: dict[str, int], slides: int | None
+) -> None:
+    found = read_benchmark(name, shared / "data" / "qa" / file)
+    assert not found.unusable
+    assert Counter(q.benchmark for q in found.questions) == tasks
+    assert slides is None or len({q.slide for q in found.questions}) == slides
+    assert all(q.answer in q.options for q in found.questions if q.options)
+    assert all((q.metric == "text") == (q.options is None) for q in found.questions)
+
+
+def test_wsi_benchs_folder_without_its_training_file(shared: Path) -> None:
+    found = read_benchmark("wsi-bench", shared / "data" / "qa" / "wsi-bench")
+    assert not found.unusable
+    assert len({q.key for q in found.questions}) == len(found.questions)
+    assert len({q.slide for q in found.questions}) == 806
+    assert not [q for q in found.questions if "<image>" in q.question]
+
+
+def test_slidebench_of_bcnb(tmp_path: Path) -> None:
+    path = tmp_path / "bcnb.csv"
+    header = "Slide,Question,A,B,C,D,Answer,Category"
+    path.write_text(f"{header}\n17.jpg,Is it ER positive?,Yes,No,,,B,ER\n18.jpg,Which?,a,,c,,A,x\n")
+    found = read_benchmark("slidebench", path)
+    (question,) = found.questions
+    assert (question.benchmark, question.options, question.answer) == ("slidebench_bcnb", ("Yes", "No"), "No")
+    assert (question.organ, question.category) == ("BRCA", "ER")
+    assert "without a gap" in found.unusable[0].why
+
+
+def test_malformed_rows_of_json_are_named(tmp_path: Path) -> None:
+    rows: list[object] = [
+        {"image": "TCGA-X/a.pt", "conversations": [{"from": "human", "value": "<image>\nWhy? A) x B) y"}]},
+        {"image": "TCGA-X/a.pt", "question": "Why?"},
+        {"question": "Why?"},
+        17,
+        {
+            "image": "TCGA-X/a.pt",
+            "question_id": "q",
+            "question": "Why?",
+            "T-answer": "So.",
+            "metadata": "Stage",
+        },
+    ]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_benchmark("wsi-bench", tmp_path / "x.jsonl")
+    assert [(q.benchmark, q.answer, q.organ) for q in found.questions] == [
+        ("wsi_bench_stage_open", "So.", "X")
+    ]
+    assert [u.row for u in found.unusable] == [f"x.jsonl row {n}" for n in (1, 2, 3, 4)]
+
+
+def test_anybodys_own_questions(tmp_path: Path) -> None:
+    rows = [
+        {"slide": "a.svs", "question": "Grade?", "options": ["1", "2"], "answer": "2", "task": "grades"},
+        {"slide": "a.svs", "question": "ISUP?", "labels": ["0", "1"], "answer": "0", "organ": "prostate"},
+        {"slide": "a.svs", "question": "Describe.", "answer": "Glands."},
+        {"slide": "a.svs", "question": "Which?", "options": ["1", "2"], "answer": "7"},
+        {"slide": "", "question": "Which?", "answer": "7"},
+    ]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_benchmark("generic", tmp_path / "q.jsonl")
+    assert [(q.benchmark, q.metric) for q in found.questions] == [
+        ("grades", "accuracy"), ("questions", "accuracy"), ("questions", "text")
+    ]  # fmt: skip
+    assert [u.why for u in found.unusable] == ["the answer '7' is none of its options", "it has no slide"]
+    table = "slide,question,answer,options\nb.svs,Which?,right,left | right\n"
+    (tmp_path / "q.csv").write_text(table)
+    assert read_benchmark("generic", tmp_path / "q.csv").questions[0].options == ("left", "right")
 
 
 def test_a_cohort_is_read_from_its_folder(tmp_path: Path) -> None:

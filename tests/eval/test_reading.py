@@ -106,6 +106,12 @@ def test_a_grade_is_read_or_there_is_none(text: str, label: str | None) -> None:
     assert read_label(text, GRADES) == label
 
 
+def test_the_key_of_the_prompt_is_read() -> None:
+    report = '{"primary_pattern": 4, "secondary_pattern": 3, "total_score": 7, "isup_grade": 3}'
+    assert read_label(f"Glands fuse.\n```json\n{report}\n```", GRADES, "isup_grade") == "3"
+    assert read_label('{"isup_grade": null}', GRADES, "isup_grade") == "0"
+
+
 @given(st.text(max_size=300), st.lists(st.text(min_size=1, max_size=20), min_size=2, max_size=6, unique=True))
 def test_whatever_is_said_gives_an_option_or_none(text: str, options: list[str]) -> None:
     assert read_choice(text, options) in [*options, None]

@@ -20,13 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from core_model.choices import split_options
 from core_model.conversation import Turn
 from core_model.errors import CohortError, FeatureStoreError, UsageError
 from training.data import load_cohort
 from training.overlap import patient_of
 from training.wsi_bench import Wanted, make_cohort
 from training.wsi_bench_cli import wsi_bench
-from training.wsi_choices import choices, split_options
+from training.wsi_choices import choices
 from training.wsi_rows import Row, read_files, read_rows
 from training.wsi_slides import divide
 from training.wsi_summary import Summary
@@ -140,7 +141,7 @@ def test_the_evaluation_reads_the_questions(wanted: Wanted) -> None:
     from eval.multipathqa import load_multipathqa
 
     make_cohort(wanted)
-    questions = load_multipathqa(wanted.out / "questions.csv")
+    questions = load_multipathqa(wanted.out / "questions.csv").questions
     tested = [question for question in questions if question.benchmark == "wsi_bench_diagnosis"]
     assert [question.slide for question in tested] == [f"{name}.pt" for name in NAMES[14:]]
     assert tested[0].options == ("Well differentiated (Grade I)", "Moderate", "Poor", "None of these")
@@ -481,7 +482,8 @@ def test_ids_given_twice_stay_apart(wanted: Wanted) -> None:
     row = talk(NAMES[18], ASK + OPTIONS, "C")
     write_rows(wanted.test[0], [row, row, talk(NAMES[19], ASK + OPTIONS, "A) Well")])
     assert "not in questions.csv: 1 question (Diagnosis_choice_test.json row 3: the answer" in told(wanted)
-    ids = [q.id for q in load_multipathqa(wanted.out / "questions.csv") if "diagnosis" in q.benchmark]
+    questions = load_multipathqa(wanted.out / "questions.csv").questions
+    ids = [q.id for q in questions if "diagnosis" in q.benchmark]
     assert ids == [row["id"], f"{row['id']} (row 2)"]
 
 

@@ -1,0 +1,63 @@
+"""Rows of the files that benchmarks come in: CSV, JSON lists, JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from core_model.errors import CohortError
+
+
+def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a CSV file with a header. Raises `CohortError`."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            missing = [name for name in needed if name not in (table.fieldnames or ())]
+            if missing:
+                raise CohortError(f"has no column {', '.join(missing)}", where=path)
+            for row in table:
+                yield table.line_num, {name: value or "" for name, value in row.items() if name is not None}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CohortError(f"cannot be read ({error})", where=path) from error
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """(number from 1, row) of a JSON list, or (line, row) of JSON lines. Raises `CohortError`."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CohortError(f"cannot be read ({error})", where=path) from error
+    if path.suffix.lower() == ".jsonl":
+        yield from _lines(text, path)
+        return
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CohortError(f"is no JSON ({error})", where=path) from error
+    if not isinstance(found, list):
+        raise CohortError("is no list of rows", where=path)
+    yield from enumerate(found, 1)
+
+
+def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The file itself, or those of a folder with one of the suffixes. Raises `CohortError` for none."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
+    if not found:
+        raise CohortError(f"holds no file that ends in {' or '.join(suffixes)}", where=path)
+    return found
+
+
+def _lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise CohortError(f"line {number} is no JSON ({error})", where=path) from error
