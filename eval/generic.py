@@ -1,8 +1,8 @@
 """Anybody's own questions: a CSV with a header, or JSON lines.
 
-Columns or keys: `slide`, `question`, `answer`; and, where they are known, `id`, `task`, `options` (a JSON
-list, in CSV also with " | " between them), `labels` (the same), `metric`, `organ`, `category`. Without options
-and labels the answer is a reference in words.
+Columns or keys: `slide`, `question`, `answer`; and, where they are known, `id`, `task`, `options` (a
+JSON list, in CSV also with " | " between them), `labels` (the same), `metric`, `organ`, `category`. Without
+options and labels the answer is a reference in words.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-REPLICATES = 1000
+from eval.metrics.resampling import draws, scores
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def accuracy(truth: Sequence[str], said: Sequence[str | None]) -> float:
 
 def balanced_accuracy(truth: Sequence[str], said: Sequence[str | None]) -> float:
     """Mean over the classes that occur in `truth` of the share of their questions answered rightly."""
-    return _balanced(_codes(truth), right(truth, said))
+    return _balanced(class_codes(truth), right(truth, said))
 
 
 def quadratic_kappa(truth: Sequence[str], said: Sequence[str | None], labels: Sequence[str]) -> float | None:
@@ -62,14 +62,9 @@ def quadratic_kappa(truth: Sequence[str], said: Sequence[str | None], labels: Se
 
 def spread(metric: str, truth: Sequence[str], said: Sequence[str | None], seed: int = 0) -> Spread:
     """The metric "accuracy" or "balanced_accuracy" with 1000 bootstrap replicates over questions."""
-    codes, hits = _codes(truth), right(truth, said)  # (N,), (N,)
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(0, len(hits), size=(REPLICATES, len(hits)))  # (R, N)
-    if metric == "accuracy":
-        value, values = float(hits.mean()), hits[rows].mean(axis=1)
-    else:
-        value = _balanced(codes, hits)
-        values = np.array([_balanced(codes[row], hits[row]) for row in rows])  # (R,)
+    codes, hits = class_codes(truth), right(truth, said)  # (N,), (N,)
+    value = float(scores(metric, codes, hits, np.ones((1, len(hits))))[0])
+    values = scores(metric, codes, hits, draws(len(hits), seed))  # (R,)
     low, high = np.percentile(values, [2.5, 97.5])
     return Spread(value, float(values.std(ddof=1)), float(low), float(high))
 
@@ -95,10 +90,10 @@ def random_guess(metric: str, truth: Sequence[str], sizes: Sequence[int | None])
     """
     labels = len(set(truth))
     chance = np.array([1 / (size or labels) for size in sizes])  # (N,)
-    return float(chance.mean()) if metric == "accuracy" else _balanced(_codes(truth), chance)
+    return float(chance.mean()) if metric == "accuracy" else _balanced(class_codes(truth), chance)
 
 
-def _codes(truth: Sequence[str]) -> np.ndarray:
+def class_codes(truth: Sequence[str]) -> np.ndarray:
     """(N,) int: labels as numbers."""
     return np.unique(np.array(truth), return_inverse=True)[1]
 

@@ -5,12 +5,12 @@ N questions; `a` and `b` are (N,) bool: whether each was answered rightly, one w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from eval.metrics.classification import REPLICATES
+from eval.metrics.resampling import REPLICATES, draws, scores
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,24 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(min(1.0, 2 * binom.cdf(min(only_a, only_b), n, 0.5)))
 
 
-def compare(
-    a: np.ndarray, b: np.ndarray, score: Callable[[np.ndarray, np.ndarray], np.ndarray], seed: int = 0
-) -> Paired:
-    """Compare two ways; `score(hits, rows)` gives the metric (R,) of hits (N,) for R resamplings rows (R, N).
+def compare(metric: str, codes: np.ndarray, a: np.ndarray, b: np.ndarray, seed: int = 0) -> Paired:
+    """Compare two ways of answering by "accuracy" or "balanced_accuracy"; `codes` (N,) are the right classes.
 
     The bootstrap resamples questions, the same ones for both ways. Its p-value is twice the smaller share of
-    replicates on one side of no difference, never below 1 / (R + 1). Raises `ValueError` for no questions.
+    replicates on one side of no difference, never below 2 / (R + 1). Raises `ValueError` for no questions.
     """
     if len(a) != len(b) or len(a) == 0:
         raise ValueError(f"{len(a)} and {len(b)} answers cannot be compared")
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    rows = np.random.default_rng(seed).integers(0, len(a), size=(REPLICATES, len(a)))  # (R, N)
-    whole = np.arange(len(a))[None]  # (1, N)
-    found = float((score(b, whole) - score(a, whole))[0])
-    deltas = score(b, rows) - score(a, rows)  # (R,)
+
+    def difference(weights: np.ndarray) -> np.ndarray:
+        return scores(metric, codes, b, weights) - scores(metric, codes, a, weights)
+
+    found = float(difference(np.ones((1, len(a))))[0])
+    deltas = difference(draws(len(a), seed))  # (R,)
     low, high = np.percentile(deltas, [2.5, 97.5])
-    beyond = min(int((deltas <= 0).sum()), int((deltas >= 0).sum()))
+    beyond = min(int((deltas <= 1e-9).sum()), int((deltas >= -1e-9).sum()))
     p = min(1.0, 2 * (beyond + 1) / (REPLICATES + 1))
     return Paired(len(a), only_a, only_b, found, float(low), float(high), mcnemar(only_a, only_b), p)
 

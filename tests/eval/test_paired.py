@@ -11,14 +11,11 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
-from eval.metrics.classification import quadratic_kappa
+from eval.metrics.classification import accuracy, balanced_accuracy, quadratic_kappa
 from eval.metrics.paired import compare, holm, mcnemar
+from eval.metrics.resampling import draws, scores
 
 GRADES = [str(grade) for grade in range(6)]
-
-
-def shares(hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return np.asarray(hits[rows].mean(axis=1))
 
 
 def test_mcnemar_by_hand() -> None:
@@ -53,20 +50,35 @@ def test_holm_keeps_the_order_and_never_helps(ps: list[float]) -> None:
 def test_a_clear_difference_is_found_and_none_is_not() -> None:
     rng = np.random.default_rng(0)
     weak, strong = rng.random(300) < 0.4, rng.random(300) < 0.7
-    found = compare(weak, strong, shares)
+    found = compare("accuracy", np.zeros(300, int), weak, strong)
     assert found.difference == pytest.approx(strong.mean() - weak.mean())
     assert found.low < found.difference < found.high
     assert found.low > 0
     assert found.p_mcnemar < 0.001
     assert found.p_bootstrap <= 2 / 1001 + 1e-9
-    same = compare(weak, weak, shares)
+    same = compare("accuracy", np.zeros(300, int), weak, weak)
     assert (same.difference, same.p_mcnemar, same.p_bootstrap) == (0.0, 1.0, 1.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=40), st.integers(0, 5))
+def test_weights_are_as_good_as_rows(answers: list[tuple[int, bool]], seed: int) -> None:
+    """A replicate by weights scores as the questions that it draws, each as often as it is drawn."""
+    codes, hits = np.array([c for c, _ in answers]), np.array([h for _, h in answers], dtype=float)
+    weights = draws(len(answers), seed)[:3]
+    for metric, by_hand in (("accuracy", accuracy), ("balanced_accuracy", balanced_accuracy)):
+        for weight, value in zip(weights, scores(metric, codes, hits, weights), strict=True):
+            rows = np.repeat(np.arange(len(answers)), weight.astype(int))
+            truth = [str(c) for c in codes[rows]]
+            said = [t if h else None for t, h in zip(truth, hits[rows], strict=True)]
+            assert value == pytest.approx(by_hand(truth, said), abs=1e-6)
 
 
 def test_the_other_way_round_is_the_same_with_another_sign() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.random(80) < 0.5, rng.random(80) < 0.6
-    there, back = compare(a, b, shares), compare(b, a, shares)
+    classes = rng.integers(0, 4, 80)
+    there = compare("balanced_accuracy", classes, a, b)
+    back = compare("balanced_accuracy", classes, b, a)
     assert there.difference == pytest.approx(-back.difference)
     assert (there.only_a, there.only_b) == (back.only_b, back.only_a)
     assert there.p_bootstrap == pytest.approx(back.p_bootstrap)
@@ -74,9 +86,9 @@ def test_the_other_way_round_is_the_same_with_another_sign() -> None:
 
 def test_different_questions_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="cannot be compared"):
-        compare(np.ones(3), np.ones(4), shares)
+        compare("accuracy", np.zeros(3, int), np.ones(3), np.ones(4))
     with pytest.raises(ValueError, match="cannot be compared"):
-        compare(np.ones(0), np.ones(0), shares)
+        compare("accuracy", np.zeros(0, int), np.ones(0), np.ones(0))
 
 
 @given(st.lists(st.tuples(st.sampled_from(GRADES), st.sampled_from(GRADES)), min_size=2, max_size=60))
