@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core_model.errors import RunError
 from eval.questions import Metric, Question
+from eval.rarity import rarity
 
 
 class Result(BaseModel):
@@ -28,12 +29,29 @@ class Result(BaseModel):
     """1-based place of the right answer among the options."""
     options: int | None
     """How many options there were."""
+    labels: tuple[str, ...] | None = None
+    """The scale of an answer without options, in order."""
     said: str | None
     """The option chosen, or the words of an open answer; None where there is no answer."""
     confidence: float | None = None
     abstained: bool = False
+    reply: str | None = None
+    """The model's own words, at most 2000 characters, where they had to be read; never a failure's."""
+    unread: bool = False
+    """Whether the model did reply and its reply named no answer. Counts as wrong."""
     error: str | None = None
     """Why there is no answer where that is a failure."""
+    organ: str | None = None
+    category: str | None = None
+    rarity: Literal["rare", "common"] | None = None
+    run: str | None = None
+    """Run folder or record of the calls, relative to the folder of the results."""
+    agreement: float | None = None
+    """Share of the votes, where there were several."""
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float | None = None
     seconds: float = 0.0
     steps: int = 0
     regions: int = 0
@@ -43,6 +61,14 @@ class Result(BaseModel):
     def key(self) -> tuple[str, str, str]:
         """A question has one result in each mode."""
         return self.benchmark, self.id, self.mode
+
+
+def label(result: Result) -> str | None:
+    """What was said as a label; an open answer counts where it is the label but for case and full stop."""
+    if result.said is None or result.options is not None:
+        return result.said
+    said = result.said.strip().rstrip(".")
+    return result.truth if said.casefold() == result.truth.casefold() else said
 
 
 def failure(question: Question, mode: str, error: str) -> Result:
@@ -61,6 +87,10 @@ def common(question: Question, mode: str) -> dict[str, Any]:
         "truth": question.answer,
         "position": question.position,
         "options": len(question.options) if question.options else None,
+        "labels": question.labels,
+        "organ": question.organ,
+        "category": question.category,
+        "rarity": rarity(question),
     }
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.metrics.classification import accuracy, best_constant, random_guess, spread
+from eval.comparisons import comparisons
+from eval.figures import figures, modes_of, parts
 from eval.results import Result
 
 if TYPE_CHECKING:
@@ -18,45 +19,30 @@ ALL = "all"
 
 
 def summarise(results: Sequence[Result], about: dict[str, Any]) -> dict[str, Any]:
-    """`{"about": …, "tasks": {task: {mode: figures}}}`; with several tasks also a row over all."""
-    groups: dict[tuple[str, str], list[Result]] = {}
+    """`{"about": …, "tasks": {task: {mode: figures}}, "pairs": …, "parts": …}`; of several tasks also `all`.
+
+    `pairs` compares the modes of each task; `parts` has the figures by organ, rarity and category.
+    """
+    groups: dict[str, dict[str, list[Result]]] = {}
     for result in results:
-        groups.setdefault((result.benchmark, result.mode), []).append(result)
-    modes = list(dict.fromkeys(result.mode for result in results))
-    if len({task for task, _ in groups}) > 1:
-        groups |= {(ALL, mode): [r for r in results if r.mode == mode] for mode in modes}
-    tasks: dict[str, dict[str, Any]] = {}
-    for (task, mode), members in groups.items():
-        metric = "accuracy" if task == ALL else members[0].metric
-        tasks.setdefault(task, {})[mode] = figures(metric, members)
-    return {"version": 1, "about": about, "tasks": tasks}
-
-
-def figures(metric: str, results: Sequence[Result]) -> dict[str, Any]:
-    """Every figure of one task in one mode. Abstentions and failures count as wrong."""
-    truth = [r.truth for r in results]
-    said = [_label(r) for r in results]
-    over = spread(metric, truth, said)
-    constant, constant_value = best_constant(metric, truth, [r.position for r in results])
-    answered = [(t, s) for t, s in zip(truth, said, strict=True) if s is not None]
-    n = len(results)
-    return {
-        "n": n,
-        "metric": metric,
-        "value": over.value,
-        "sd": over.sd,
-        "low": over.low,
-        "high": over.high,
-        "best_constant": constant_value,
-        "best_constant_answer": constant,
-        "random": random_guess(metric, truth, [r.options for r in results]),
-        "abstained": sum(r.abstained for r in results),
-        "failed": sum(r.error is not None for r in results),
-        "accuracy_answered": accuracy(*zip(*answered, strict=True)) if answered else None,
-        "seconds": sum(r.seconds for r in results) / n,
-        "steps": sum(r.steps for r in results) / n,
-        "regions": sum(r.regions for r in results) / n,
+        groups.setdefault(result.benchmark, {}).setdefault(result.mode, []).append(result)
+    closed = [r for r in results if r.metric != "text"]
+    if len({r.benchmark for r in closed}) > 1:
+        groups[ALL] = {mode: [r for r in closed if r.mode == mode] for mode in modes_of(closed)}
+    tasks = {
+        task: {mode: figures(_metric(task, members), members) for mode, members in modes.items()}
+        for task, modes in groups.items()
     }
+    pairs = {
+        task: comparisons(modes, _metric(task, next(iter(modes.values()))))
+        for task, modes in groups.items()
+        if len(modes) > 1 and next(iter(modes.values()))[0].metric != "text"
+    }
+    return {"version": 1, "about": about, "tasks": tasks, "pairs": pairs, "parts": parts(closed)}
+
+
+def _metric(task: str, members: Sequence[Result]) -> str:
+    return "accuracy" if task == ALL else members[0].metric
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
@@ -86,11 +72,3 @@ def as_table(summary: dict[str, Any]) -> Table:
                 *(str(f["abstained"]), str(f["failed"]), f"{f['seconds']:.1f}"),
             )
     return table
-
-
-def _label(result: Result) -> str | None:
-    """What was said as a label; an open answer counts where it is the label but for case and full stop."""
-    if result.said is None or result.options is not None:
-        return result.said
-    said = result.said.strip().rstrip(".")
-    return result.truth if said.casefold() == result.truth.casefold() else said
