@@ -1,0 +1,75 @@
+"""Claims judged: the arithmetic, the judge without a model, and what becomes of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.claims import SCORES, EntityOverlap, Judged, JudgeFailed, judged
+
+REFERENCE = "The tumor is a squamous cell carcinoma. There is focal necrosis."
+
+
+class Fixed:
+    """Splits at bars; says the scores that it is given, or fails."""
+
+    name = "fixed"
+
+    def __init__(self, *scores: list[float] | str) -> None:
+        self.left = list(scores)
+
+    def claims(self, text: str, question: str) -> list[str]:
+        return text.split("|")
+
+    def scores(self, claims: Sequence[str], against: str, question: str) -> list[float]:
+        given = self.left.pop(0)
+        if isinstance(given, str):
+            raise JudgeFailed(given)
+        return given
+
+
+def test_precision_is_of_the_reference_and_relevance_of_the_answer() -> None:
+    assert judged(Fixed([1.0, 0.7], [0.3]), "?", "a|b", "c") == Judged(pytest.approx(0.85), 0.3)
+
+
+def test_a_failure_is_missing_and_not_nought() -> None:
+    found = judged(Fixed("no JSON", [1.0]), "?", "a", "b")
+    assert (found.precision, found.relevance, found.failures) == (None, 1.0, ("no JSON",))
+
+
+def test_no_answer_is_worth_nothing_without_asking() -> None:
+    assert judged(Fixed(), "?", "a", "  ") == Judged(0.0, 0.0)
+
+
+def test_overlap_by_hand() -> None:
+    judge = EntityOverlap()
+    assert judge.claims(REFERENCE, "?") == [
+        "The tumor is a squamous cell carcinoma.",
+        "There is focal necrosis.",
+    ]
+    assert judge.scores(["squamous cell carcinoma", "adenocarcinoma"], REFERENCE, "?") == [1.0, 0.0]
+    assert judge.scores(["squamous cell tumor with keratin"], REFERENCE, "?") == [0.7]
+    assert judge.scores(["extensive necrosis of glands"], REFERENCE, "?") == [0.3]
+    found = judged(judge, "?", REFERENCE, "Squamous cell carcinoma.")
+    assert found.relevance == 1.0
+    assert found.precision == pytest.approx((0.7 + 0.0) / 2)
+
+
+@given(st.text(min_size=1), st.text())
+def test_overlap_always_judges(reference: str, said: str) -> None:
+    found = judged(EntityOverlap(), "?", reference, said)
+    assert not found.failures
+    assert found.precision is not None
+    assert 0 <= found.precision <= 1
+    assert found == judged(EntityOverlap(), "?", reference, said)
+
+
+@given(st.text())
+def test_what_is_said_word_for_word_is_right(text: str) -> None:
+    judge = EntityOverlap()
+    claims = judge.claims(text, "?")
+    assert judge.scores(claims, text, "?") == [1.0] * len(claims)
+    assert SCORES[0] == 1.0
