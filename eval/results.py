@@ -12,6 +12,8 @@ from core_model.errors import RunError
 from eval.questions import Metric, Question
 from eval.rarity import rarity
 
+RESULTS = "results.jsonl"
+
 
 class Result(BaseModel):
     """What became of one question in one mode; it holds all that scoring needs."""

@@ -24,11 +24,11 @@ from agent.batch import SUFFIXES
 from core_model.errors import GiantError, RunError, UsageError
 from eval.modes import Budget, put
 from eval.questions import Question
-from eval.results import Result, append_result, common, failure, read_results, write_results
+from eval.results import RESULTS, Result, append_result, common, failure, read_results, write_results
 
 log = logging.getLogger(__name__)
 
-RESULTS, CONDITIONS = "results.jsonl", "conditions.json"
+CONDITIONS = "conditions.json"
 
 
 @dataclass(frozen=True)
