@@ -66,8 +66,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     if summary.get("leakage", {}).get("text"):
         lines += [f"**{_md(summary['leakage']['text'])}**", ""]
     lines += _table(
-        ("task", "mode", "n", "% ± sd", "95 %", "best constant", "chance", "abstained", "unread", "failed", "steps",
-         "regions", "s", "USD"),
+        ("task", "mode", "n", "% ± sd", "95 %", "best constant", "chance", "abstained", "unread", "failed",
+         "steps", "regions", "s", "USD"),
         (_row(task, mode, f) for task, modes in summary["tasks"].items() for mode, f in modes.items()),
     )  # fmt: skip
     lines += ["", "Abstentions, failures and replies without an answer count as wrong.", ""]
