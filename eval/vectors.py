@@ -49,7 +49,7 @@ class Vectors:
 def slide_vectors(
     model: Any, paths: dict[str, Path], reports: dict[str, str], progress: Progress | None = None
 ) -> Vectors:
-    """A vector for each slide, by its name; features come from the cache where they are. Raises `GiantError`."""
+    """A vector for each slide, by its name; features come from the cache where they are."""
     from agent.session import cache_folder
     from core_model.extract import extract
     from core_model.features import FeatureStore
@@ -97,7 +97,11 @@ def measure(vectors: Vectors, questions: Sequence[Question], model: Any, seed: i
     for task, asked in tasks.items():
         options = asked[0].options
         rows = [place[Path(q.slide).stem] for q in asked]
-        if options is None or any(q.options != options for q in asked) or len(set(rows)) < len(rows):
+        if (
+            options is None
+            or any(set(q.options or ()) != set(options) for q in asked)
+            or len(set(rows)) < len(rows)
+        ):
             continue  # not one classification of slides
         found["tasks"][task] = _task(vectors, rows, [q.answer for q in asked], options, model, seed)
     return found

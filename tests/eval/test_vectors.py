@@ -53,7 +53,7 @@ def test_noise_is_chance() -> None:
 
 
 def test_a_probe_is_never_tested_on_a_patient_that_it_saw() -> None:
-    """Every patient has a colour of their own at random and two slides just alike: leaking would be perfect."""
+    """Each patient has a colour at random and two slides that are just alike: leaking would be perfect."""
     rng = np.random.default_rng(1)
     owners = [f"p{i // 2}" for i in range(120)]
     vectors = np.repeat(rng.normal(size=(60, 40)), 2, axis=0)
