@@ -31,7 +31,7 @@ ENDED = "a person ended the search"
 def look(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
     """Step 1: the whole slide at low power, unless the budget is a single step, kept for the question."""
     context = runtime.context
-    if state["max_steps"] < 2:
+    if state["max_steps"] < 2 or not context.navigator.starts_wide:
         return {"spent": context.meter.lap()}
     action = Action(tool="overview", reason="Start from the whole slide at low power.")
     observation, seconds = _call(context, action)

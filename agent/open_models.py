@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tools.render import Frame
 
 
+THUMBNAIL_PX = 1024
+"""Long side of the one image of mode thumbnail, as published with GIANT."""
+
+
 @dataclass
 class Usage:
     """Tokens of a model that is never asked."""
@@ -63,8 +67,8 @@ def chat_of(request: Request) -> ChatClient | None:
 
 
 def open_slide_model(request: Request) -> Any:
-    """The local model behind `retrieve` and `ask_region`; none in the faithful profile, which has neither."""
-    if request.settings.profile == "giant":
+    """The local model behind `retrieve` and `ask_region`; none where neither is offered."""
+    if request.settings.profile == "giant" or request.settings.mode != "agent":
         return NoSlideModel()
     return open_local(request.slide_model, request)
 
@@ -87,10 +91,12 @@ def open_local(model: Any, request: Request) -> Any:
 def frame_for(request: Request) -> Frame:
     """How regions are drawn: with guides in the unit a chat model names places in, or with none."""
     from agent.chat.regions import frame_px
-    from tools.render import Frame
+    from tools.render import MAX_PX, Frame
 
     if not request.chats:
         return Frame()
+    if request.settings.mode != "agent":
+        return Frame(max_px=THUMBNAIL_PX if request.settings.mode == "thumbnail" else MAX_PX)
     about, survey = request.model.profile, request.settings.profile != "giant"
     px = frame_px(about, survey)
     if not survey:

@@ -136,6 +136,22 @@ DOUBTED = "Refused: what the slide model says would mean nothing here: {why}. Us
 NOT_OFFERED = "Refused: there is no tool “{name}” here. The tools are {tools}."
 BAD_ARGUMENTS = "Refused: {why}."
 
+PASS_SYSTEM = """\
+You are a pathologist who answers one question about one whole-slide image from what you are given; nothing \
+more can be looked at. Under each image a strip gives a scale bar, the µm per px, the magnification and the \
+box in px of the slide's full resolution. Call `answer` once. Base it on `claims`, each with the numbers of \
+the steps that show it.
+
+{data}"""
+
+PASS_TASK = """\
+Question: {question}
+{options}
+{shown}"""
+
+PASS_SHOWN = "What you are shown of the slide:"
+PASS_BLIND = "You are shown nothing of the slide. Give what is most probable from the question alone."
+
 REVIEW_SYSTEM = """\
 You are a second pathologist who checks the evidence for a question about one whole-slide image. You see \
 the regions that a colleague rested on, with what the colleague saw in each, but not what the colleague \

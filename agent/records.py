@@ -192,6 +192,12 @@ class Settings(Record):
     """How a chat model navigates: "survey" or "giant"; None for other navigators."""
     votes: int = 1
     """Independent runs that the answer is the majority of."""
+    patches: int | None = None
+    """Patches of a single pass; None for as many as its mode takes."""
+    patch_px: int | None = None
+    """Their side as shown, px."""
+    patch_mpp: float | None = None
+    """Their resolution, µm/px."""
     base_url: str | None = None
     """Server of the chat model, where it is not the provider's own."""
     bits: int | None = None

@@ -15,9 +15,10 @@ from core_model.errors import UsageError
 if TYPE_CHECKING:
     from core_model.slide import Slide
 
-MODES = ("agent", "slide")
-LATER = "this version has the modes agent and slide"
+LOCAL_MODES = ("agent", "slide", "patches")
+CHAT_MODES = ("agent", "thumbnail", "patches", "joint", "blind")
 NAVIGATORS, PROFILES = ("search", "chat"), ("survey", "giant")
+MAX_PATCHES, MAX_PATCH_PX = 500, 1000
 STEPS = {"search": 16, "chat": 20}
 """Default budget of each navigator."""
 CHAT_MODEL = "--model provider:name, e.g. openai:gpt-5"
@@ -86,6 +87,9 @@ def checked(
     mode: str,
     navigator: str | None,
     profile: str | None,
+    patches: int | None,
+    patch_px: int | None,
+    patch_mpp: float | None,
     votes: int,
     max_steps: int | None,
     max_cost: float | None,
@@ -97,12 +101,11 @@ def checked(
     bits: int | None,
 ) -> Request:
     """The request, or `UsageError` in one line."""
-    if mode not in MODES:
-        raise UsageError(f"there is no mode '{mode}' here: {LATER}")
     chats = names_chat_model(model)
+    _check_mode(mode, chats, max_steps, (patches, patch_px, patch_mpp))
     navigator = _navigator(navigator, model, chats)
     if chats:
-        _check_chat(model, mode, profile, base_url, prices)
+        _check_chat(model, profile, base_url, prices)
     else:
         _check_local(slide_model, profile, base_url, prices)
     _check_votes(votes, mode)
@@ -110,7 +113,7 @@ def checked(
         raise UsageError("a file of slide tokens has nothing to look around in", fix="Use --mode slide")
     if bits is not None and not isinstance(slide_model if chats else model, str | Path):
         raise UsageError("a model that is loaded already cannot be packed", fix="Load it with bits")
-    steps = STEPS[navigator] if max_steps is None else max_steps
+    steps = _looks(mode, navigator, patches) if max_steps is None else max_steps
     _check_numbers(steps, max_cost, mpp)
     settings = Settings(
         mode=mode,
@@ -118,7 +121,10 @@ def checked(
         max_steps=steps,
         max_cost=max_cost,
         mpp=mpp,
-        profile=(profile or PROFILES[0]) if chats else None,
+        profile=(profile or PROFILES[0]) if chats and mode == "agent" else None,
+        patches=patches,
+        patch_px=patch_px,
+        patch_mpp=patch_mpp,
         votes=votes,
         base_url=base_url,
         bits=bits,
@@ -188,15 +194,36 @@ def _navigator(asked: str | None, model: Any, chats: bool) -> str:
     return fits
 
 
-def _check_chat(
-    model: Any, mode: str, profile: str | None, base_url: str | None, prices: str | Path | None
-) -> None:
+def _check_mode(mode: str, chats: bool, max_steps: int | None, patches: tuple[float | None, ...]) -> None:
+    modes = CHAT_MODES if chats else LOCAL_MODES
+    if mode not in modes:
+        kind = "a chat model" if chats else "a local model"
+        raise UsageError(f"{kind} has no mode '{mode}'", fix=f"It has {', '.join(modes)}")
+    if mode not in ("agent", "slide") and max_steps is not None:
+        raise UsageError(f"mode '{mode}' takes a number of looks of its own", fix="Leave out --max-steps")
+    if mode not in ("patches", "joint") and any(value is not None for value in patches):
+        raise UsageError(f"mode '{mode}' has no patches to choose", fix="Use --mode patches or joint")
+    if not chats and any(value is not None for value in patches[1:]):
+        raise UsageError("a local model reads tiles of its own size", fix="Give --patches alone")
+    if any(value is not None and not value > 0 for value in patches):
+        raise UsageError("patches have a number, a size and a resolution above 0")
+    if (patches[0] or 0) > MAX_PATCHES or (patches[1] or 0) > MAX_PATCH_PX:
+        raise UsageError(
+            f"at most {MAX_PATCHES} patches of {MAX_PATCH_PX} px can be asked for", fix="Ask for fewer"
+        )
+
+
+def _looks(mode: str, navigator: str, patches: int | None) -> int:
+    """The budget of a run that names none: all that its mode needs."""
+    if mode in ("agent", "slide"):
+        return STEPS[navigator]
+    own = {"patches": 30, "joint": 16}.get(mode, 1)
+    return (patches or own) + (mode == "joint")
+
+
+def _check_chat(model: Any, profile: str | None, base_url: str | None, prices: str | Path | None) -> None:
     if not isinstance(model, str) and (base_url is not None or prices is not None):
         raise UsageError("a chat model that is open has its server and price", fix="Give them to open_chat")
-    if mode != "agent":
-        raise UsageError(
-            f"a chat model has no mode '{mode}' in this version", fix="Use --mode agent, or a local model"
-        )
     if profile is not None and profile not in PROFILES:
         raise UsageError(f"there is no profile '{profile}'", fix=f"Use {' or '.join(PROFILES)}")
     if base_url is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.follow import follow
 from agent.journal import Journal
+from agent.navigators.patches import PatchesNavigator
 from agent.navigators.search import SearchNavigator
 from agent.navigators.single import SlideNavigator
 from agent.open_models import chat_of, frame_for, open_local, opened
@@ -66,6 +67,9 @@ def stream(
     mode: str = "agent",
     navigator: str | None = None,
     profile: str | None = None,
+    patches: int | None = None,
+    patch_px: int | None = None,
+    patch_mpp: float | None = None,
     votes: int = 1,
     max_steps: int | None = None,
     max_cost: float | None = None,
@@ -93,6 +97,11 @@ def stream(
     table), and `slide_model` is the local model that it may consult. A step is yielded again when the model
     has put into words what it showed.
 
+    `mode` is "agent", or a single pass: "slide" (the local model reads the whole slide), "patches" (places
+    drawn at random, one call each, the majority answers), and with a chat model "thumbnail", "joint" (the
+    slide and many patches in one call) or "blind". `patches`, `patch_px` and `patch_mpp` say how many
+    patches, how large and how fine.
+
     Raises `UsageError` at once; other `GiantError`s while it is iterated.
     """
     if votes > 1 and control is not None and control.leads:
@@ -108,6 +117,9 @@ def stream(
         mode=mode,
         navigator=navigator,
         profile=profile,
+        patches=patches,
+        patch_px=patch_px,
+        patch_mpp=patch_mpp,
         votes=votes,
         max_steps=max_steps,
         max_cost=max_cost,
@@ -141,10 +153,16 @@ def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | No
 
 def navigator_for(settings: Settings) -> Navigator:
     """Who decides where to look."""
-    if settings.navigator == "chat":
+    if settings.navigator == "chat" and settings.mode == "agent":
         from agent.navigators.chat import ChatNavigator
 
         return ChatNavigator(settings.profile)
+    if settings.navigator == "chat":
+        from agent.navigators.passes import PassNavigator, patches_of
+
+        return PassNavigator(settings.mode, patches_of(settings))
+    if settings.mode == "patches":
+        return PatchesNavigator(settings.patches)
     return SlideNavigator() if settings.mode == "slide" else SearchNavigator()
 
 

@@ -62,6 +62,8 @@ class Navigator(Protocol):
     """Decides, weighs and composes. Called by the graph's nodes only."""
 
     name: str
+    starts_wide: bool
+    """Whether its first step is the overview."""
     reads_features: bool
     """Whether it needs the features of the slide's tiles: they are computed before its first decision."""
 

@@ -36,6 +36,7 @@ class ChatNavigator:
     """Driven by the run's chat model."""
 
     name = "chat"
+    starts_wide = True
 
     def __init__(self, profile: str | None = "survey") -> None:
         self.survey = profile != "giant"

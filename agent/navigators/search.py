@@ -43,6 +43,7 @@ class SearchNavigator:
 
     name = "search"
     reads_features = True
+    starts_wide = True
 
     def decide(self, state: AgentState, context: AgentContext) -> Decided:
         """The next look, or the reason to stop."""
