@@ -25,6 +25,8 @@ class Result(BaseModel):
     id: str
     mode: str
     slide: str
+    question: str = ""
+    """What was asked, in words."""
     metric: Metric
     truth: str
     position: int | None
@@ -85,6 +87,7 @@ def common(question: Question, mode: str) -> dict[str, Any]:
         "id": question.id,
         "mode": mode,
         "slide": question.slide,
+        "question": question.question,
         "metric": question.metric,
         "truth": question.answer,
         "position": question.position,
