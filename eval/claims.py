@@ -13,16 +13,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from core_model.words import content_words
 
 SCORES = (1.0, 0.7, 0.3, 0.0)
 MEANINGS = {
-    1.0: "fully stated",
-    0.7: "mostly stated",
-    0.3: "partly stated",
-    0.0: "not stated, or contradicted",
+    1.0: "states the same, in whatever words",
+    0.7: "states the main point; a detail is missing or less exact",
+    0.3: "states a small part of it, or only implies it",
+    0.0: "does not state it, or contradicts it",
 }
 
 
@@ -30,19 +30,32 @@ class JudgeFailed(Exception):
     """A judge that gave no usable judgement, also when asked again; the message says why."""
 
 
+class JudgeStopped(Exception):
+    """A judge that may not be asked any more, for lack of money; the message says why."""
+
+
 class Judge(Protocol):
     """Splits texts into claims and judges claims."""
 
     name: str
     """Named beside every figure that it gave."""
+    rules: str
+    """Another text where the judge goes by other rules: judgements by other rules are not mixed."""
 
     def claims(self, text: str, question: str) -> list[str]:
-        """The claims of a text, in its order. Raises `JudgeFailed`."""
+        """The claims of a text, in its order. Raises `JudgeFailed` and `JudgeStopped`."""
         ...
 
     def scores(self, claims: Sequence[str], against: str, question: str) -> list[float]:
-        """A score for each claim, in order. Raises `JudgeFailed`."""
+        """A score for each claim, in order. Raises `JudgeFailed` and `JudgeStopped`."""
         ...
+
+
+class Claim(NamedTuple):
+    """One statement of a text, and how far the other text states it."""
+
+    text: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -52,48 +65,86 @@ class Judged:
     precision: float | None
     relevance: float | None
     failures: tuple[str, ...] = ()
+    wanted: tuple[Claim, ...] = ()
+    """The claims of the reference."""
+    said: tuple[Claim, ...] = ()
+    """The claims of the answer."""
 
 
 def judged(judge: Judge, question: str, reference: str, said: str) -> Judged:
-    """Both metrics of one answer. An answer without words scores 0 and is not put to the judge."""
+    """Both metrics of one answer. An answer without words scores 0 and is not put to the judge.
+
+    An answer without a claim scores 0; a reference in which the judge finds none ("B", "II") is one claim
+    as it stands. Raises `JudgeStopped`.
+    """
     if not said.strip():
         return Judged(0.0, 0.0)
-    values: list[float | None] = []
-    failures = []
-    for text, against in ((reference, said), (said, reference)):
-        try:
-            claims = judge.claims(text, question)
-            found = judge.scores(claims, against, question) if claims else [0.0]
-            values.append(sum(found) / len(found))
-        except JudgeFailed as error:
-            values.append(None)
-            failures.append(str(error))
-    return Judged(values[0], values[1], tuple(failures))
+    failures: list[str] = []
+    wanted = _one_way(judge, question, reference, said, failures, whole=True)
+    told = _one_way(judge, question, said, reference, failures)
+    return Judged(_mean(wanted), _mean(told), tuple(failures), wanted or (), told or ())
+
+
+def _one_way(
+    judge: Judge, question: str, text: str, against: str, failures: list[str], whole: bool = False
+) -> tuple[Claim, ...] | None:
+    try:
+        claims = judge.claims(text, question) or [text.strip()] * whole
+        scores = judge.scores(claims, against, question) if claims else []
+    except JudgeFailed as error:
+        failures.append(str(error))
+        return None
+    return tuple(Claim(*pair) for pair in zip(claims, scores, strict=True))
+
+
+def _mean(claims: tuple[Claim, ...] | None) -> float | None:
+    if claims is None:
+        return None
+    return sum(claim.score for claim in claims) / len(claims) if claims else 0.0
 
 
 class EntityOverlap:
     """A judge without a model: a claim is a sentence, and scores by how many of its words the other text has.
 
-    Deterministic and offline. It knows neither synonyms nor negation, so its figures stand only beside
-    figures of its own and are labelled with its name.
+    Deterministic and offline. It knows no synonyms, and a denial only as one word more, so its figures stand
+    only beside figures of its own and are labelled with its name.
     """
 
     name = "entity-overlap"
+    rules = "words and numbers, 1"
 
     def claims(self, text: str, question: str) -> list[str]:
-        """The sentences of a text that have content words."""
-        parts = re.split(r"(?<=[.!?;])\s+|\n+", text)
-        return [part.strip() for part in parts if content_words(part)]
+        """The sentences of a text that have words which count."""
+        parts = re.split(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+", text)  # noqa: RUF001
+        return [part.strip() for part in parts if _words(part)]
 
     def scores(self, claims: Sequence[str], against: str, question: str) -> list[float]:
-        """By the share of a claim's content words that occur in the other text, rounded down to a score."""
-        there = {_stem(word) for word in content_words(against)}
-        shares = [_share({_stem(word) for word in content_words(claim)}, there) for claim in claims]
-        return [next(score for score in SCORES if share >= score) for share in shares]
+        """By the share of a claim's words that occur in the other text, rounded down to a score."""
+        there = _words(against)
+        return [next(score for score in SCORES if _share(claim, there, against) >= score) for claim in claims]
 
 
-def _share(words: set[str], there: set[str]) -> float:
-    return len(words & there) / len(words) if words else 0.0
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_DENIAL = re.compile(r"\b(?:no|not|without|non|absent|absence|negative)\b")
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+"""Scripts without spaces between words: each of their signs counts as one."""
+
+
+def _words(text: str) -> set[str]:
+    """What counts of a text: its subjects in the singular, its numbers, and whether it denies."""
+    text = text.lower()
+    signs = set(_UNSPACED.findall(text))
+    words = content_words(_UNSPACED.sub(" ", text))
+    denied = {"no"} if _DENIAL.search(text) else set()
+    named = {_stem(word) for word in words if not _DENIAL.fullmatch(word)}
+    return named | signs | denied | set(_NUMBER.findall(text))
+
+
+def _share(claim: str, there: set[str], against: str) -> float:
+    words = _words(claim)
+    if not words:  # a letter or a sign
+        return float(claim.strip().casefold() == against.strip().casefold())
+    return len(words & there) / len(words)
 
 
 def _stem(word: str) -> str:

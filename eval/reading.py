@@ -30,7 +30,7 @@ def read_choice(text: str, options: Sequence[str]) -> str | None:
 
     Numbers are 1-based places among the options, letters A, B, C… their places.
     """
-    for value in _values(text, "answer"):
+    for value in values_under(text, "answer"):
         return _from_value(value, options)
     marked = _marked(text, options)
     if marked is not None:
@@ -50,7 +50,7 @@ def read_label(text: str, labels: Sequence[str], key: str = "answer") -> str | N
     `key` is the key that the prompt asked for. A null there is the label "0" where there is one: no grade is
     no cancer.
     """
-    for value in _values(text, key):
+    for value in values_under(text, key):
         if value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none", "nan", "")):
             return "0" if "0" in labels else None
         return _label(str(value), labels)
@@ -70,7 +70,7 @@ def _label(text: str, labels: Sequence[str]) -> str | None:
     return None if all(label.isdigit() for label in labels) else _named(text, labels)
 
 
-def _values(text: str, key: str) -> Iterator[Any]:
+def values_under(text: str, key: str) -> Iterator[Any]:
     """Values under `key` of the JSON objects in a text, the last object first."""
     decoder, found = json.JSONDecoder(), []
     for start in (m.start() for m in re.finditer(r"\{", text)):

@@ -107,7 +107,7 @@ def read_results(path: Path) -> list[Result]:
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"cannot be read ({error})", where=path) from error
     results = []

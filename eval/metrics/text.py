@@ -6,9 +6,13 @@ given is the empty text and scores 0, so leaving out what is hard does not help.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from core_model.errors import GiantError
+
+_UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
+_WORD = re.compile(r"[^\W_]+")
 
 
 class _NoSynonyms:
@@ -19,12 +23,24 @@ class _NoSynonyms:
         return []
 
 
+class _Words:
+    """Splits a text for ROUGE: for ASCII just as its library does, which drops all other letters."""
+
+    def __init__(self, stem: Callable[[str], str]) -> None:
+        self.stem = stem
+
+    def tokenize(self, text: str) -> list[str]:
+        """Words and numbers in small letters, those of more than three letters as stems."""
+        return [self.stem(word) if len(word) > 3 else word for word in _words(text)]
+
+
 def text_metrics(references: Sequence[str], said: Sequence[str]) -> dict[str, float]:
     """`bleu_1` … `bleu_4` of the whole (sacrebleu), means of `rouge_l` (F1, stemmed) and `meteor`.
 
-    METEOR matches equal words and equal stems; synonyms would need WordNet and are not matched, so its
-    values are a little below those of papers that used it. Raises `GiantError` where the libraries are not
-    installed, `ValueError` for no pairs.
+    BLEU-n weighs runs of 1 to n words alike, without regard to case. METEOR matches equal words and equal
+    stems, no punctuation; synonyms would need WordNet and are not matched, so its values are a little below
+    those of papers that used it. Signs of scripts without spaces between words count as words. Raises
+    `GiantError` where the libraries are not installed, `ValueError` for no pairs.
     """
     if len(references) != len(said) or not references:
         raise ValueError(f"{len(references)} references and {len(said)} answers cannot be compared")
@@ -37,21 +53,25 @@ def text_metrics(references: Sequence[str], said: Sequence[str]) -> dict[str, fl
         raise GiantError(
             "text metrics need sacrebleu, rouge-score and nltk", fix="pip install 'giant-pathology[eval]'"
         ) from error
-    n = len(references)
+    wanted, given = [_spaced(text) for text in references], [_spaced(text) for text in said]
+    pairs = list(zip(wanted, given, strict=True))
     found = {}
     for order in (1, 2, 3, 4):
-        bleu = BLEU(max_ngram_order=order, lowercase=True, effective_order=False)
-        found[f"bleu_{order}"] = bleu.corpus_score(list(said), [list(references)]).score / 100
-    rouge = RougeScorer(["rougeL"], use_stemmer=True)
-    found["rouge_l"] = (
-        sum(rouge.score(r, s)["rougeL"].fmeasure for r, s in zip(references, said, strict=True)) / n
-    )
+        bleu = BLEU(max_ngram_order=order, lowercase=True)
+        found[f"bleu_{order}"] = bleu.corpus_score(given, [wanted]).score / 100
     stemmer, synonyms = PorterStemmer(), _NoSynonyms()
-    found["meteor"] = (
-        sum(
-            single_meteor_score(r.split(), s.split(), stemmer=stemmer, wordnet=synonyms)
-            for r, s in zip(references, said, strict=True)
-        )
-        / n
+    rouge = RougeScorer(["rougeL"], tokenizer=_Words(stemmer.stem))
+    found["rouge_l"] = sum(rouge.score(r, s)["rougeL"].fmeasure for r, s in pairs) / len(pairs)
+    meteors = (
+        single_meteor_score(_words(r), _words(s), stemmer=stemmer, wordnet=synonyms) for r, s in pairs
     )
+    found["meteor"] = sum(meteors) / len(pairs)
     return found
+
+
+def _spaced(text: str) -> str:
+    return _UNSPACED.sub(r" \1 ", text)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.claims import SCORES, EntityOverlap, Judged, JudgeFailed, judged
+from eval.claims import SCORES, Claim, EntityOverlap, Judged, JudgeFailed, judged
 
 REFERENCE = "The tumor is a squamous cell carcinoma. There is focal necrosis."
 
@@ -16,13 +16,13 @@ REFERENCE = "The tumor is a squamous cell carcinoma. There is focal necrosis."
 class Fixed:
     """Splits at bars; says the scores that it is given, or fails."""
 
-    name = "fixed"
+    name, rules = "fixed", "1"
 
     def __init__(self, *scores: list[float] | str) -> None:
         self.left = list(scores)
 
     def claims(self, text: str, question: str) -> list[str]:
-        return text.split("|")
+        return [part for part in text.split("|") if part != "nothing"]
 
     def scores(self, claims: Sequence[str], against: str, question: str) -> list[float]:
         given = self.left.pop(0)
@@ -32,7 +32,16 @@ class Fixed:
 
 
 def test_precision_is_of_the_reference_and_relevance_of_the_answer() -> None:
-    assert judged(Fixed([1.0, 0.7], [0.3]), "?", "a|b", "c") == Judged(pytest.approx(0.85), 0.3)
+    found = judged(Fixed([1.0, 0.7], [0.3]), "?", "a|b", "c")
+    assert (found.precision, found.relevance, found.failures) == (pytest.approx(0.85), 0.3, ())
+    assert found.wanted == (Claim("a", 1.0), Claim("b", 0.7))
+    assert found.said == (Claim("c", 0.3),)
+
+
+def test_texts_without_a_claim() -> None:
+    """An answer that claims nothing is worth nothing; a reference like "B" stands as it is."""
+    assert judged(Fixed([1.0]), "?", "a", "nothing").relevance == 0.0
+    assert judged(Fixed([0.7], [1.0]), "?", "nothing", "b").wanted == (Claim("nothing", 0.7),)
 
 
 def test_a_failure_is_missing_and_not_nought() -> None:
@@ -56,6 +65,17 @@ def test_overlap_by_hand() -> None:
     found = judged(judge, "?", REFERENCE, "Squamous cell carcinoma.")
     assert found.relevance == 1.0
     assert found.precision == pytest.approx((0.7 + 0.0) / 2)
+
+
+def test_overlap_counts_numbers_denials_and_other_scripts() -> None:
+    judge = EntityOverlap()
+    assert judge.scores(["Gleason 3+4", "grade 2"], "Gleason 3+4, grade 3", "?") == [1.0, 0.3]
+    assert judge.scores(["No necrosis."], "There is necrosis.", "?") == [0.3]
+    assert judge.scores(["Без некроза, опухоль"], "опухоль без некроза", "?") == [1.0]
+    assert judge.claims("胃腺癌。無壊死", "?") == ["胃腺癌。", "無壊死"]
+    assert judge.scores(["胃腺癌"], "肺腺癌", "?") == [0.3]
+    assert judge.scores(["B"], "b", "?") == [1.0]
+    assert judge.scores(["B"], "c", "?") == [0.0]
 
 
 @given(st.text(min_size=1), st.text())

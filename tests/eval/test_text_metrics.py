@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from core_model.errors import GiantError
 from eval.metrics.text import text_metrics
 
 REFERENCE = "the tumor is a poorly differentiated squamous cell carcinoma"
@@ -43,6 +47,50 @@ def test_bleu_is_of_the_whole_and_not_the_mean_of_parts() -> None:
     references, said = ["a b c d e", "f g h i j"], ["a b c d x", "f g"]
     theirs = BLEU(max_ngram_order=4).corpus_score(said, [references]).score / 100
     assert text_metrics(references, said)["bleu_4"] == pytest.approx(theirs)
+
+
+ASCII = st.lists(st.text("abcdefgs ing.,-_()1234", min_size=1), min_size=1, max_size=3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(ASCII, ASCII)
+def test_rouge_is_its_librarys_for_ascii(references: list[str], said: list[str]) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    pairs = list(zip(references, said, strict=False))
+    theirs = [RougeScorer(["rougeL"], use_stemmer=True).score(r, s)["rougeL"].fmeasure for r, s in pairs]
+    ours = text_metrics([r for r, _ in pairs], [s for _, s in pairs])["rouge_l"]
+    assert ours == pytest.approx(sum(theirs) / len(theirs))
+
+
+def test_meteor_is_its_librarys_on_words_without_synonyms() -> None:
+    """Two of three words match, in one run: F = P R / (.9 P + .1 R), less .5 (1 run / 2 matches)^3."""
+    from nltk.translate.meteor_score import single_meteor_score
+
+    reference, said = "grade two carcinoma", "grade two tumour"
+    f = (2 / 3) ** 2 / (0.9 * 2 / 3 + 0.1 * 2 / 3)
+    found = text_metrics([reference], [said])["meteor"]
+    assert found == pytest.approx(f * (1 - 0.5 / 8))
+    nothing = type("WordNet", (), {"synsets": staticmethod(lambda word: [])})()
+    assert found == pytest.approx(single_meteor_score(reference.split(), said.split(), wordnet=nothing))
+    assert text_metrics([reference], [f"{said}."])["meteor"] == pytest.approx(found)  # not "tumour."
+
+
+@pytest.mark.parametrize("text", ["опухоль без некроза здесь", "大細胞癌、壊死なし", "tumör größer als früher"])
+def test_every_script_counts(text: str) -> None:
+    found = text_metrics([text], [text])
+    assert min(found.values()) > 0.95
+    other = text_metrics([text], ["the tumor is benign here"])
+    assert other["rouge_l"] == 0
+
+
+@pytest.mark.parametrize("module", ["sacrebleu.metrics.bleu", "nltk.stem.porter", "rouge_score.rouge_scorer"])
+def test_a_missing_library_is_named_with_what_to_install(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(GiantError, match=r"need sacrebleu.*pip install 'giant-pathology\[eval\]'"):
+        text_metrics(["a"], ["a"])
 
 
 def test_meteor_knows_stems() -> None:
