@@ -115,7 +115,7 @@ class EntityOverlap:
 
     def claims(self, text: str, question: str) -> list[str]:
         """The sentences of a text that have words which count."""
-        parts = re.split(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+", text)  # noqa: RUF001
+        parts = re.split(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+", text)
         return [part.strip() for part in parts if _words(part)]
 
     def scores(self, claims: Sequence[str], against: str, question: str) -> list[float]:

@@ -67,8 +67,9 @@ def add_texts(
 def score_texts(
     results: Sequence[Result], judge: Judge | None, folder: Path, workers: int = 1, tell: Tell | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """`{task: {mode: scores}}` of the tasks whose metric is "text"; an abstention or failure is the empty text.
+    """`{task: {mode: scores}}` of the tasks whose metric is "text".
 
+    Abstentions and failures are empty texts.
     `n` answers; `bleu_1` … `meteor` over all of them. With a judge also its name, `wsi_precision` and
     `wsi_relevance` (means over the answers judged, with `_n`, `_sd`, `_low`, `_high`), `judge_failures`
     (answers that it could not judge one way or both, also when asked again) and `not_judged` (answers that

@@ -62,9 +62,7 @@ def text_metrics(references: Sequence[str], said: Sequence[str]) -> dict[str, fl
     stemmer, synonyms = PorterStemmer(), _NoSynonyms()
     rouge = RougeScorer(["rougeL"], tokenizer=_Words(stemmer.stem))
     found["rouge_l"] = sum(rouge.score(r, s)["rougeL"].fmeasure for r, s in pairs) / len(pairs)
-    meteors = (
-        single_meteor_score(_words(r), _words(s), stemmer=stemmer, wordnet=synonyms) for r, s in pairs
-    )
+    meteors = (single_meteor_score(_words(r), _words(s), stemmer=stemmer, wordnet=synonyms) for r, s in pairs)
     found["meteor"] = sum(meteors) / len(pairs)
     return found
 

@@ -76,7 +76,9 @@ def test_meteor_is_its_librarys_on_words_without_synonyms() -> None:
     assert text_metrics([reference], [f"{said}."])["meteor"] == pytest.approx(found)  # not "tumour."
 
 
-@pytest.mark.parametrize("text", ["опухоль без некроза здесь", "大細胞癌、壊死なし", "tumör größer als früher"])
+@pytest.mark.parametrize(
+    "text", ["опухоль без некроза здесь", "大細胞癌、壊死なし", "tumör größer als früher"]
+)
 def test_every_script_counts(text: str) -> None:
     found = text_metrics([text], [text])
     assert min(found.values()) > 0.95
