@@ -105,10 +105,7 @@ class ChatJudge:
         return [self.client.spent(journal) for journal in self._journals()]
 
     def _journals(self) -> Iterator[Journal]:
-        if self.folder.is_dir():
-            yield from (
-                Journal(path) for path in sorted(self.folder.iterdir()) if (path / "journal").is_dir()
-            )
+        yield from (Journal(path.parent) for path in sorted(self.folder.glob(f"*/{FOLDER}")))
 
     def _asked(self, kind: str, prompt: str, tool: dict[str, Any], read_args: Callable[[Any], T]) -> T:
         from langchain_core.messages import HumanMessage, SystemMessage
