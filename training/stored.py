@@ -70,7 +70,7 @@ def stored_features(
     Places are read now. `mpp` and `size` where the files do not say them. Raises what `read_slide_features`
     raises.
     """
-    from training.feature_files import read_slide_features
+    from core_model.given_features import read_slide_features
 
     memory = memory or Memory()
     found = {}
@@ -84,7 +84,7 @@ def stored_features(
 
 
 def _values(path: Path, mpp: float | None, size: int | None) -> np.ndarray:
-    from training.feature_files import read_slide_features
+    from core_model.given_features import read_slide_features
 
     return read_slide_features(path, mpp=mpp, size=size).features
 

@@ -69,8 +69,8 @@ def find_features(folder: Path, slides: Collection[str]) -> FeatureFiles:
 
 
 def _try_one(found: Mapping[str, Mapping[str, Path]]) -> None:
+    from core_model.given_features import read_slide_features
     from core_model.slide_features import read_slide_tokens
-    from training.feature_files import read_slide_features
 
     for kind, paths in found.items():
         first = paths[min(paths)]

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from core_model.errors import FeatureStoreError
+from core_model.given_features import read_slide_features
 from core_model.slide_features import read_slide_tokens
-from training.feature_files import read_slide_features
 
 N, D = 7, 5
 TRIDENT = {
