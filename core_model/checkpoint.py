@@ -5,6 +5,7 @@
     tokenizer/  words.txt     what reads text, and the words it knows
     text_tokenizer/           the text tower's own, where that is a pretrained text encoder
     MODEL_CARD.md             for people
+    training_slides.json      names of the slides it was trained on, where they are known
     manifest.json             sha256 of every file above, written last
 
 A missing or unexpected key, a wrong shape, a changed or missing file is a `CheckpointError` that names it.
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelConfig", "Parts", "load_checkpoint", "new_model", "read_config", "save_checkpoint"]
 
-MANIFEST = "manifest.json"
+MANIFEST, TRAINING_SLIDES = "manifest.json", "training_slides.json"
 _AGAIN = "copy or download the folder again"
 
 
@@ -43,12 +44,13 @@ def save_checkpoint(
     *,
     card: str = "",
     base: str | Path | None = None,
+    slides: Iterable[str] | None = None,
 ) -> ModelConfig:
     """Write every present part; returns the configuration as written, which lists them.
 
-    What `parts` lacks is taken from the checkpoint `base` as it is, without being read. The folder is
-    written beside its place and renamed. An older checkpoint there is replaced; a folder that is anything
-    else is refused with `CheckpointError`.
+    What `parts` lacks is taken from the checkpoint `base` as it is, without being read. `slides` names those
+    it was trained on. The folder is written beside its place and renamed. An older checkpoint there is
+    replaced; a folder that is anything else is refused with `CheckpointError`.
     """
     folder = Path(folder)
     check_place(folder)
@@ -59,6 +61,10 @@ def save_checkpoint(
     try:
         with replacing_folder(folder) as part:
             _write(part, states, parts, config, card)
+            if slides is not None:
+                (part / TRAINING_SLIDES).write_text(
+                    json.dumps({"version": 1, "slides": sorted(slides)}, indent=1)
+                )
             _finish(part, Path(base or part), taken)
     except OSError as error:
         raise CheckpointError(f"cannot be written ({error})", where=folder) from error

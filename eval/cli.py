@@ -6,63 +6,199 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from eval.results import Result
 
+NAME = "NAME"
+"""How the help calls the command that evaluates: it is the benchmark's name that calls it."""
 BENCHES = ("agent", "ask", "gigapath", "slide-encoder", "startup")
+
+
+class Evaluation(TyperGroup):
+    """`giant eval NAME …` evaluates; a few names are commands of their own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is no command's name is a benchmark's."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [NAME, *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does, but the usage line does not name the benchmark twice."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return "" if name == NAME else name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an interrupted evaluation says how to go on."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("giant: interrupted; repeat the command with --resume to go on from there", err=True)
+            raise typer.Exit(130) from None
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package to the `giant` command."""
-    app.command(name="eval")(evaluate)
+    group = typer.Typer(
+        cls=Evaluation, no_args_is_help=True, rich_markup_mode=None, help="Measure how good the answers are."
+    )
+    group.command(NAME)(evaluate)
+    group.command()(score)
+    group.command()(compare)
+    app.add_typer(group, name="eval")
     app.command()(bench)
 
 
+PricesOpt = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Your prices of chat models, over our table.")
+]
+QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
 def evaluate(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="cohort or multipathqa.")],
-    data: Annotated[Path, typer.Option(metavar="FILE|DIR", help="The cohort folder, or the CSV file.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="multipathqa, wsi-bench, slidebench, wsi-vqa, generic, cohort."),
+    ],
+    data: Annotated[
+        Path, typer.Option(metavar="FILE|DIR", help="The benchmark's file, or the cohort folder.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")],
     slides: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The slides; a cohort has its own.")
     ] = None,
-    mode: Annotated[str, typer.Option(help="agent, slide, or several with commas.")] = "agent",
-    model: Annotated[str, typer.Option(metavar="NAME", help="mini, or a checkpoint folder.")] = "mini",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="agent, thumbnail, patches, joint, slide, blind, constant; several with commas. A local"
+            " model has agent, patches and slide, a chat model all but slide."
+        ),
+    ] = "agent",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="mini, a checkpoint folder, or provider:name of a chat model.")
+    ] = "mini",
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the chat model.")] = None,
+    slide_model: Annotated[
+        str, typer.Option(metavar="NAME", help="Local model that a chat model may consult.")
+    ] = "mini",
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="survey|giant", help="How a chat model looks: our way, or as published."),
+    ] = None,
+    votes: Annotated[int, typer.Option(metavar="N", help="Runs of mode agent; the majority answers.")] = 1,
+    patches: Annotated[
+        int | None, typer.Option(metavar="N", help="Patches of modes patches (30) and joint (16).")
+    ] = None,
+    patch_px: Annotated[int | None, typer.Option(metavar="PX", help="Their side, px: 224 and 512.")] = None,
+    patch_mpp: Annotated[
+        float | None, typer.Option(metavar="UM", help="Their resolution, µm per px: 0.5 and 2.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Most looks of modes agent and slide: 16, or 20 by chat.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="USD", help="Spending limit of the whole evaluation.")
+    ] = None,
+    prices: PricesOpt = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N questions.")] = None,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes.")] = 1,
-    max_steps: Annotated[int, typer.Option(metavar="N", help="Most looks per question.")] = 16,
     seed: Annotated[int, typer.Option(metavar="N")] = 0,
-    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep every run folder.")] = False,
+    keep_runs: Annotated[
+        bool, typer.Option("--keep-runs", help="Keep every run folder, linked from the page.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on; ask again what failed.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: QuietOpt = False,
 ) -> None:
     """Measure how often the answers are right, beside what guessing would reach."""
-    from agent.terminal import quieten_libraries, stdout
-    from core_model.errors import UsageError
-    from eval import load_benchmark
+    from agent.terminal import quieten_libraries
+    from core_model.errors import RunError, UsageError
+    from eval.benchmarks import read_benchmark
+    from eval.evaluation import evaluated
     from eval.modes import Budget, check_modes
-    from eval.runner import Plan, run, weights
-    from eval.summary import as_table, summarise, write_summary
+    from eval.runner import Plan
 
     quieten_libraries(quiet)
-    modes = check_modes(mode)
-    questions = load_benchmark(name, data)
-    if limit is not None:
-        if limit < 1:
-            raise UsageError(f"a limit of {limit} leaves nothing to ask", fix="Give at least 1")
-        questions = questions[:limit]
-    folder = slides or (data / "slides" if data.is_dir() else None)
-    if folder is None:
-        raise UsageError("the slides are not given", fix="Add --slides DIR")
-    budget = Budget(max_steps=max_steps, seed=seed)
-    plan = Plan(questions, folder, modes, out, model, budget, workers, keep_runs)
-    about = {"benchmark": name, "data": str(data), "max_steps": max_steps, "seed": seed}
-    about |= {"model": model, "weights": weights(model)}
-    results = run(plan, resume, None if quiet else _teller(len(questions) * len(modes)))
-    summary = summarise(results, about | provenance())
-    write_summary(out / "summary.json", summary)
-    stdout().print(as_table(summary))
-    typer.echo(f"Abstentions and failures count as wrong. {out / 'summary.json'}")
+    modes, found = check_modes(mode), read_benchmark(name, data)
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit of {limit} leaves nothing to ask", fix="Give at least 1")
+    budget = Budget(max_steps, votes, seed, profile, patches, patch_px, patch_mpp, base_url)
+    plan = Plan(
+        questions=found.questions[:limit],
+        slides=slides or (data / "slides" if data.is_dir() and (data / "slides").is_dir() else None),
+        modes=modes,
+        out=out,
+        model=model,
+        slide_model=slide_model,
+        budget=budget,
+        prices=prices,
+        max_cost=max_cost,
+        workers=workers,
+        keep_runs=keep_runs,
+    )
+    tell = None if quiet else _teller(len(plan.questions) * len(modes))
+    about = {"benchmark": name, "data": str(data)}
+    left, summary = evaluated(plan, found, about, resume, tell, _say)
+    _show(summary, out)
+    if left:
+        raise RunError(
+            f"the spending limit of ${max_cost:g} is reached, and {left:,} questions are left",
+            where=out,
+            fix="Repeat with --resume and a larger --max-cost",
+        )
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What giant eval wrote.")],
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Judge of open answers: entity-overlap, or provider:name."),
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the judge.")] = None,
+    prices: PricesOpt = None,
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="USD", help="Spending limit of all judgements in DIR.")
+    ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="Judgements at once.")] = 1,
+    quiet: QuietOpt = False,
+) -> None:
+    """Compute summary, page and plots anew from results.jsonl, without model or slides."""
+    from agent.terminal import quieten_libraries
+    from core_model.errors import UsageError
+    from eval.scoring import score as scored
+    from eval.text_scores import open_judge
+
+    quieten_libraries(quiet)
+    if judge is None and (base_url or prices or max_cost is not None):
+        raise UsageError("there is no judge to pay", fix="Add --judge provider:name")
+    by = open_judge(judge, folder, base_url=base_url, prices=prices, max_cost=max_cost) if judge else None
+    _show(scored(folder, _say, by, workers, None if quiet else _judged), folder)
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A folder that giant eval wrote.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another, of the same questions.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Say what changed from A to B, and whether that is more than chance."""
+    import json
+
+    from agent.terminal import stdout
+    from eval.changes import changes, changes_table
+
+    found = changes(before, after)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    stdout().print(changes_table(found))
+    for row in found["rows"]:
+        lost, gained = len(row["lost"]), len(row["gained"])
+        typer.echo(
+            f"{row['task']}, {row['mode']}: {gained} gained, {lost} lost, {row['otherwise']} otherwise"
+        )
+    typer.echo("p by McNemar's exact test, corrected by Holm's method.")
+    typer.echo(f"Results only in A: {found['only_before']}, only in B: {found['only_after']}.")
 
 
 def bench(
@@ -117,34 +253,39 @@ def bench(
         raise UsageError(f"there is no bench '{name}'", fix=f"There are {', '.join(BENCHES)}")
 
 
-def provenance() -> dict[str, Any]:
-    """What a figure must be read with: hardware and versions."""
-    import platform
-    from importlib.metadata import version
+def _show(summary: dict[str, Any], folder: Path) -> None:
+    from agent.terminal import stdout
+    from eval.summary import as_table, remarks
 
-    from agent.run_record import giant_version
-    from eval.bench.measure import hardware
+    stdout().print(as_table(summary))
+    for remark in remarks(summary):
+        typer.echo(remark)
+    typer.echo(f"Page: {folder / 'index.html'}")
 
-    return {
-        "giant": giant_version(),
-        "hardware": hardware(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-    }
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _judged(done: int, of: int) -> None:
+    if done == of or done % 50 == 0:
+        typer.echo(f"{done}/{of} judged", err=True)
 
 
 def _teller(total: int) -> Any:
-    """Tells each result on stderr, with how many are done and right so far."""
+    """Tells each result on stderr, with how many came and were right so far."""
     from agent.terminal import stderr
+    from eval.results import label
 
     console, counts = stderr(), {"done": 0, "right": 0}
 
     def tell(result: Result) -> None:
+        right = result.metric != "text" and label(result) == result.truth
         counts["done"] += 1
-        counts["right"] += result.said == result.truth
-        said = result.error or ("abstained" if result.abstained else str(result.said))
-        mark = "+" if result.said == result.truth else "-"
+        counts["right"] += right
+        said = result.error or ("abstained" if result.abstained else str(result.said or "no answer read"))
         place = f"{counts['done']}/{total} ({counts['right'] / counts['done']:.0%})"
-        console.print(f"{place} {mark} {result.id} {result.mode}: {said} [{result.truth}]", soft_wrap=True)
+        words = f"{place} {'+' if right else '-'} {result.id} {result.mode}: {said} [{result.truth}]"
+        console.print(" ".join(words.split()), soft_wrap=True)
 
     return tell

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from agent.trace import write_text
 from eval.figures import modes_of
 from eval.results import Result, label
+from eval.summary import remarks
 
-ABOUT = ("data", "weights", "max_steps", "votes", "seed", "giant", "commit", "hardware", "python", "torch")
+ENDS = ("_sd", "_low", "_high", "_n")
+"""Figures that stand behind the one that they belong to."""
+
+ABOUT = (
+    *("data", "weights", "slide_model", "profile", "votes", "max_steps", "patches", "patch_px", "patch_mpp"),
+    *("base_url", "max_cost", "seed", "workers", "giant", "commit", "hardware", "python", "torch"),
+)
 """Conditions named at the head of the page, where they are known."""
 
 
@@ -26,16 +34,18 @@ def page(folder: Path, results: Sequence[Result], summary: Mapping[str, Any], pl
     """The page: figures, comparisons, plots, and every question with a link to its run where it was kept."""
     about = summary["about"]
     texts = [
-        (task, mode, {name: _text(value) for name, value in f["text"].items()})
+        (task, mode, {name: _text(f["text"], name) for name in f["text"] if not name.endswith(ENDS)})
         for task, modes in summary["tasks"].items()
         for mode, f in modes.items()
         if f.get("text")
     ]
     return _environment().get_template("page.html.j2").render(
+        title=title(about),
         about=about,
         facts=[(name.replace("_", " "), about[name]) for name in ABOUT if about.get(name) is not None],
         count=len(results),
-        leaks=[summary["leakage"]["text"]] if summary.get("leakage", {}).get("text") else [],
+        leaked=bool((summary.get("leakage") or {}).get("patients")),
+        remarks=remarks(summary),
         tasks=summary["tasks"],
         pairs={task: rows for task, rows in summary["pairs"].items() if rows},
         texts=texts,
@@ -43,10 +53,20 @@ def page(folder: Path, results: Sequence[Result], summary: Mapping[str, Any], pl
         plots=[path.relative_to(folder).as_posix() for path in plots],
         parts=summary["parts"],
         modes=modes_of(results),
+        missing=summary.get("missing", []),
         unusable=summary.get("unusable", []),
+        trace=lambda result: trace(folder, result),
         results=results,
         verdict=verdict,
     )  # fmt: skip
+
+
+def trace(folder: Path, result: Result) -> str | None:
+    """Link to a question's run where that was kept: its report, else what was said."""
+    if result.run is None:
+        return None
+    report = f"{result.run}/report.html"
+    return quote(report if (folder / report).is_file() else f"{result.run}/")
 
 
 def verdict(result: Result) -> str:
@@ -60,17 +80,27 @@ def verdict(result: Result) -> str:
 def markdown(summary: Mapping[str, Any]) -> str:
     """The figures as Markdown tables, shares in per cent."""
     about = summary["about"]
-    lines = [f"# {_md(about.get('benchmark'))}, {_md(about.get('model') or 'no model')}", ""]
+    lines = [f"# {_md(title(about))}", ""]
     known = [f"{name.replace('_', ' ')} {about[name]}" for name in ABOUT if about.get(name) is not None]
     lines += [_md("; ".join(known)) + ".", ""] if known else []
-    if summary.get("leakage", {}).get("text"):
-        lines += [f"**{_md(summary['leakage']['text'])}**", ""]
+    for remark in remarks(summary):
+        lines += [_md(remark), ""]
     lines += _table(
         ("task", "mode", "n", "% ± sd", "95 %", "best constant", "chance", "abstained", "unread", "failed",
          "steps", "regions", "s", "USD"),
         (_row(task, mode, f) for task, modes in summary["tasks"].items() for mode, f in modes.items()),
     )  # fmt: skip
-    lines += ["", "Abstentions, failures and replies without an answer count as wrong.", ""]
+    lines += [""]
+    for mode, words in about.get("modes", {}).items():
+        lines.append(f"- {_md(mode)}: {_md(words)}")
+    lines += [""] * bool(about.get("modes"))
+    texts = [
+        (t, m, f["text"]) for t, modes in summary["tasks"].items() for m, f in modes.items() if f.get("text")
+    ]
+    if texts:
+        names = list(dict.fromkeys(n for *_, found in texts for n in found if not n.endswith(ENDS)))
+        rows = ((t, m, *(_text(found, n) if n in found else "" for n in names)) for t, m, found in texts)
+        lines += [*_table(("task", "mode", *(n.replace("_", " ") for n in names)), rows), ""]
     pairs = [(task, pair) for task, rows in summary["pairs"].items() for pair in rows]
     if pairs:
         lines += _table(
@@ -83,7 +113,21 @@ def markdown(summary: Mapping[str, Any]) -> str:
             ),
         )  # fmt: skip
         lines += ["", "p-values are corrected by Holm's method for the pairs of a task.", ""]
+    if missing := summary.get("missing"):
+        lines += ["## Slides not found", ""]
+        lines += _table(
+            ("slide", "questions", "looked for"),
+            ((m["slide"], m["questions"], m["looked_for"]) for m in missing),
+        )
+        lines += [""]
+    if unusable := summary.get("unusable"):
+        lines += ["## Rows that cannot be used", "", *_table(("row", "why"), unusable), ""]
     return "\n".join(lines) + "\n"
+
+
+def title(about: Mapping[str, Any]) -> str:
+    """Benchmark and model."""
+    return f"{about.get('benchmark') or 'results'}, {about.get('model') or 'no model'}"
 
 
 def _row(task: str, mode: str, f: Mapping[str, Any]) -> tuple[object, ...]:
@@ -108,8 +152,12 @@ def _md(text: object) -> str:
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _text(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _text(found: Mapping[str, Any], name: str) -> str:
+    """A figure of texts, with its 95 % interval where it has one."""
+    value, low, high = (found.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
 
 
 def _environment() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +57,8 @@ class Result(BaseModel):
     tokens_in: int = 0
     tokens_out: int = 0
     usd: float | None = None
+    usd_lost: float = 0.0
+    """Upper estimate for calls whose reply never came: nobody says what they cost, and limits count them."""
     seconds: float = 0.0
     steps: int = 0
     regions: int = 0
@@ -128,9 +131,11 @@ def write_results(path: Path, results: Iterable[Result]) -> None:
 
 
 def append_result(path: Path, result: Result) -> None:
-    """Add one result. Raises `RunError`."""
+    """Add one result, and have it on the disk. Raises `RunError`."""
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(result.model_dump_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise RunError(f"cannot be written ({error.strerror})", where=path) from error

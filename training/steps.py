@@ -291,7 +291,8 @@ def model(run: Run, resume: bool) -> None:
     config = save_checkpoint(folder, parts, config)
     record = provenance(run, measured(run, folder))
     config = config.model_copy(update={"training": record})
-    save_checkpoint(folder, parts, config, card=model_card(config, record))
+    seen = (*run.cohort.train, *run.cohort.val)
+    save_checkpoint(folder, parts, config, card=model_card(config, record), slides=seen)
     write_json(run.folder("model") / METRICS, record)
 
 

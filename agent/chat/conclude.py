@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ABSTAINED = "No answer is given (abstained)."
 LIMIT = "the spending limit of ${limit:g} is reached"
+DECLINED, UNUSABLE = "the model declined to answer", "the model gave no usable answer"
 MOST_DECLINED = 2
 """Refusals after which the model is not asked again."""
 
@@ -112,8 +113,8 @@ def _evidence(talk: Talk, final: Final) -> list[Evidence]:
 
 def _failed(talk: Talk, wrong: Sequence[str]) -> Draft:
     if len(talk.declined) >= MOST_DECLINED:
-        return _abstained(talk, f"the model declined to answer: “{talk.declined[-1]}”")
-    return _abstained(talk, f"the model gave no usable answer: {' '.join(wrong)}")
+        return _abstained(talk, f"{DECLINED}: “{talk.declined[-1]}”")
+    return _abstained(talk, f"{UNUSABLE}: {' '.join(wrong)}")
 
 
 def _abstained(talk: Talk, why: str) -> Draft:

@@ -19,7 +19,7 @@ import numpy as np
 
 from agent import prompts
 from agent.chat.client import OverBudget
-from agent.chat.conclude import ABSTAINED, LIMIT
+from agent.chat.conclude import ABSTAINED, DECLINED, LIMIT, UNUSABLE
 from agent.chat.final import Final, checked
 from agent.chat.offers import answer_tool
 from agent.chat.reading import read
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agent.state import AgentContext, AgentState
     from tools.records import Observation
 
-SINGLE = "a single pass was asked for"
+SINGLE, NO_PATCH = "a single pass was asked for", "no patch gave an answer"
 LEAST_TISSUE = 0.5
 """Share of a patch that is tissue; where the slide has no such place, the best there is."""
 TRIES = 50
@@ -149,13 +149,13 @@ class PassNavigator:
             )
             reading = read(reply)
             if reading.refusal is not None:
-                return None, [f"the model declined to answer: “{reading.refusal[:200]}”"]
+                return None, [f"{DECLINED}: “{reading.refusal[:200]}”"]
             final, wrong = checked(reading.final, options)
             if final is not None:
                 return final, []
             listed = "\n".join(f"- {problem}" for problem in wrong)
             messages = [*messages, HumanMessage(prompts.REPAIR_ANSWER.format(problems=listed))]
-        return None, [f"the model gave no usable answer: {' '.join(wrong)}"]
+        return None, [f"{UNUSABLE}: {' '.join(wrong)}"]
 
 
 def _messages(state: AgentState, context: AgentContext, shown: list[Step]) -> list[Any]:
@@ -191,7 +191,7 @@ def _majority(found: list[tuple[Step, Final | None]], state: AgentState) -> Draf
     """The answer of most patches; of equals the one with more confidence. It is as sure as its share."""
     said = [(step, final) for step, final in found if final is not None and not final.abstain]
     if not said:
-        return _abstained("no patch gave an answer", [step for step, _ in found])
+        return _abstained(NO_PATCH, [step for step, _ in found])
     names: list[str] = []
     for _, final in said:
         if not any(same_words(final.choice, name) for name in names):
