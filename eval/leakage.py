@@ -1,8 +1,8 @@
 """Whether a model was trained on what it is measured on, as far as its checkpoint says so.
 
 `training_slides.json` of a checkpoint folder names the slides that it was trained and tuned on. Of a model
-that came without one nothing is known, which is said and not taken for clean; the slides of `giant phantom` tell
-their seed by their names.
+that came without one nothing is known, which is said and not taken for clean; the slides of `giant phantom`
+tell their seed by their names.
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ def _chat(name: str, base_url: str | None, prices: Path | None) -> Any:
 def _asked(
     plan: Plan, results: Mapping[Key, Result], found: Mapping[str, Path], missing: Sequence[Missing]
 ) -> Iterator[Result]:
-    """New results as they come. Where the limit ends it for several workers, one goes on with what is left."""
+    """New results as they come. Where the limit ends it for several workers, one goes on with the rest."""
     purse = _purse(plan, results)
     for workers in dict.fromkeys((plan.workers, 1)):
         todo = tasks(plan, results, found, missing)

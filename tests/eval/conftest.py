@@ -1,8 +1,11 @@
-"""The scripted chat server and its like are shared with the tests of the agent."""
+"""Lets the tests of evaluations import their helpers, and the chat server of the agent's tests."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))
+HERE = Path(__file__).resolve().parent
+for folder in (HERE, HERE.parent / "agent"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

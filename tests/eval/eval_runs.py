@@ -1,0 +1,156 @@
+"""Evaluations with a scripted chat model over small drawn slides; also started by itself, to be killed.
+
+    python eval_runs.py ROOT URL CSV MODES DEATHS
+
+runs the evaluation of ROOT/slides into ROOT/out once for each of DEATHS (a JSON list of numbers) in a forked
+child that dies by SIGKILL at that passage through the places where a run can die, and once to its end. One
+JSON line a child: the signal that ended it, how often it passed those places, and what the results were then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent"))
+
+import numpy as np
+from chat_server import Served, calls, say
+from PIL import Image, ImageDraw
+
+from eval.modes import Budget
+from eval.questions import Question
+from eval.runner import Outcome, Plan, run
+
+CHAT = ("agent", "thumbnail", "patches", "joint", "blind", "constant")
+KINDS = 4
+"""Slides that differ; all others are links to one of them."""
+BUDGET = Budget(max_steps=3, profile="giant", patches=2, patch_px=60, patch_mpp=2.0)
+
+
+def draw_slides(folder: Path, names: Iterable[str]) -> Path:
+    """A small pyramid of two pieces of tissue under each of the names."""
+    from training.phantom.slide_writer import write_slide
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for kind in range(KINDS):
+        image = Image.new("RGB", (640, 480), (244, 244, 244))
+        pen = ImageDraw.Draw(image)
+        pen.rectangle((40, 40, 280, 440), fill=(222, 150 + 9 * kind, 190))
+        pen.rectangle((360, 40, 600, 440), fill=(150, 90 + 9 * kind, 170))
+        path = folder / f".kind{kind}.tiff"
+        write_slide(path, np.asarray(image), 1.0, 80)
+        drawn.append(path)
+    for number, name in enumerate(dict.fromkeys(names)):
+        (folder / name).hardlink_to(drawn[number % KINDS])
+    return folder
+
+
+def script(request: dict[str, Any], number: int) -> Served:
+    """Looks once where it may, then chooses by a hash of what it was asked; now and then it only talks."""
+    words = json.dumps(request.get("messages", [])[:2], sort_keys=True)  # so a question is refused for good
+    dice = int(hashlib.sha256(words.encode()).hexdigest()[:8], 16)
+    tools = {tool["function"]["name"]: tool["function"] for tool in request["tools"]}
+    if "zoom" in tools and not any(message["role"] == "tool" for message in request["messages"]):
+        return calls(("zoom", {"x": 50, "y": 50, "w": 200, "h": 200}))
+    if dice % 10 == 0:
+        return say("I cannot tell.")
+    choice = tools["answer"]["parameters"]["properties"]["choice"]
+    options = choice.get("enum") or ["A", "B", "C", "D"]
+    said = {"choice": options[dice % len(options)], "text": "So it is.", "confidence": 0.7, "abstain": False}
+    return calls(("answer", said | {"reason": "", "claims": []}))
+
+
+def plan(
+    root: Path, url: str, questions: Sequence[Question], modes: Sequence[str] = CHAT, **more: Any
+) -> Plan:
+    """An evaluation of the slides in `root` by the scripted model."""
+    from dataclasses import replace
+
+    budget = replace(more.pop("budget", BUDGET), base_url=url)
+    return Plan(questions, root / "slides", modes, root / "out", "openai:scripted", "mini", budget, **more)
+
+
+class Deadly:
+    """Counts passages, and dies at one of them."""
+
+    def __init__(self, at: int | None) -> None:
+        self.at, self.count = at, 0
+
+    def around(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with a passage before and after it."""
+
+        def wrapped(*args: Any, **more: Any) -> Any:
+            self._pass()
+            result = real(*args, **more)
+            self._pass()
+            return result
+
+        return wrapped
+
+    def _pass(self) -> None:
+        self.count += 1
+        if self.count == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def one(root: Path, url: str, questions: Sequence[Question], modes: Sequence[str], at: int | None) -> int:
+    """One start of the evaluation in this process; how often it passed a place where it can die."""
+    from agent.chat.providers import Line
+    from eval import runner
+
+    deadly = Deadly(at)
+    Line.send = deadly.around(Line.send)  # type: ignore[method-assign]
+    Path.replace = deadly.around(Path.replace)  # type: ignore[method-assign]
+    runner.append_result = deadly.around(runner.append_result)
+    runner.shutil.rmtree = deadly.around(runner.shutil.rmtree)  # type: ignore[attr-defined]
+    outcome: Outcome = run(plan(root, url, questions, modes), resume=True)
+    assert outcome.left == 0
+    return deadly.count
+
+
+def forked(*args: Any) -> tuple[int, int]:
+    """`one` in a child: the signal that ended it (0: none), and its passages."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.write(writer, str(one(*args)).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        count = int(pipe.read() or b"0")
+    status = os.waitpid(child, 0)[1]
+    return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)), count
+
+
+def main() -> None:
+    root, url, table = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    modes, deaths = sys.argv[4].split(","), json.loads(sys.argv[5])
+    import langchain_openai  # noqa: F401 - loaded once here, not in every child
+    import langgraph.graph  # noqa: F401
+    from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: F401
+
+    import agent.report  # noqa: F401
+    from eval.benchmarks import load_benchmark
+
+    questions = load_benchmark("multipathqa", table)
+    for at in [*deaths, None]:
+        ended, count = forked(root, url, questions, modes, at)
+        results = root / "out" / "results.jsonl"
+        lines = results.read_text().count("\n") if results.exists() else 0
+        print(json.dumps({"ended": ended, "passages": count, "lines": lines}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
