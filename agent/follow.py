@@ -136,9 +136,17 @@ def _steps(graph: Any, start: Any, config: Any, context: AgentContext) -> Iterat
 def _updates(graph: Any, start: Any, config: Any, context: AgentContext) -> Iterator[tuple[str, Any]]:
     """What each node changed, as it ends; LangGraph's own notes have names that begin with "__"."""
     from langgraph.errors import GraphRecursionError
+    from langsmith import tracing_context
 
+    parts = graph.stream(start, config, context=context, stream_mode="updates", durability="sync")
     try:
-        for part in graph.stream(start, config, context=context, stream_mode="updates", durability="sync"):
+        while True:
+            # A question about a patient's slide goes to the model and to nobody else, whatever the
+            # environment says about tracing. Entered anew for each part: a caller may go on in other threads.
+            with tracing_context(enabled=False):
+                part = next(parts, None)
+            if part is None:
+                return
             yield from part.items()
     except GraphRecursionError as error:
         raise RunError("the run went in circles and was ended", where=context.folder) from error

@@ -61,7 +61,8 @@ def launch_and_kill(out: Path, job: Job) -> None:
         assert time.monotonic() < give_up, (out / "killed.txt").read_text()
     everybody = psutil.Process(started.pid)
     for process in (everybody, *everybody.children(recursive=True)):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it died with the one before
+            process.kill()
     started.wait()
     log = out / job["name"] / stage / "log.jsonl"
     shutil.copy(log, log.with_name("killed.jsonl"))
