@@ -16,6 +16,16 @@ import typer
 from typer.core import TyperGroup
 
 from agent import convert
+from agent.asking import ask, report
+from agent.options import (
+    EncoderMppOpt,
+    EncoderOpt,
+    JsonOpt,
+    MppOpt,
+    QuietOpt,
+    SlideArg,
+    SlidesArg,
+)
 from core_model.errors import GiantError
 
 COMMANDS = "giant.commands"
@@ -111,173 +121,25 @@ def _root(
     pass
 
 
-SlideArg = Annotated[str, typer.Argument(metavar="SLIDE", help="A slide file.")]
-SlidesArg = Annotated[list[str], typer.Argument(metavar="SLIDE|DIR...", help="Slides, or folders of them.")]
-BitsOpt = Annotated[
-    int | None, typer.Option(metavar="4|8", help="Pack the language model's weights; needs bitsandbytes.")
-]
-ModelOpt = Annotated[str, typer.Option(metavar="NAME", help="mini, or a checkpoint folder.")]
-AnyModelOpt = Annotated[
-    str, typer.Option(metavar="NAME", help="mini, a checkpoint folder, or provider:name of a chat model.")
-]
-MppOpt = Annotated[float | None, typer.Option(help="µm per px at level 0, where the file does not say.")]
-JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
-QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-EncoderOpt = Annotated[
-    str, typer.Option(metavar="NAME", help="Tile encoder: mini, gigapath, a folder, or an id of the hub.")
-]
-EncoderMppOpt = Annotated[
-    float | None,
-    typer.Option(metavar="UM", help="µm per px that a folder's or hub's encoder was trained at; default .5."),
-]
-
-
-def ask(
-    slide: Annotated[str, typer.Argument(metavar="SLIDE", help="A slide file, or slide tokens (.pt).")],
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to find out.")],
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="An answer to choose from; repeat it.")
-    ] = None,
-    model: AnyModelOpt = "mini",
-    bits: BitsOpt = None,
-    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the chat model.")] = None,
-    slide_model: Annotated[
-        str, typer.Option(metavar="NAME", help="Local model that a chat model may consult.")
-    ] = "mini",
-    navigator: Annotated[
-        str | None,
-        typer.Option(metavar="search|chat", help="Who decides where to look; default: what fits the model."),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(metavar="survey|giant", help="How a chat model looks: our way, or as published."),
-    ] = None,
-    mode: Annotated[
-        str,
-        typer.Option(metavar="agent|slide", help="agent looks around; slide reads the whole at once."),
-    ] = "agent",
-    votes: Annotated[int, typer.Option(metavar="N", help="Independent runs; the majority answers.")] = 1,
-    max_steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Most looks before the answer: 16, or 20 by chat.")
-    ] = None,
-    max_cost: Annotated[float | None, typer.Option(metavar="USD", help="Spending limit.")] = None,
-    prices: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Your prices of chat models, over our table.")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N")] = 0,
-    mpp: MppOpt = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
-    confirm: Annotated[bool, typer.Option("--confirm", help="Be asked before each look.")] = False,
-    hint: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="Something to consider from now on; repeat it.")
-    ] = None,
-    look: Annotated[
-        tuple[int, int, int, int] | None, typer.Option(metavar="X Y W H", help="A place to look at next.")
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    slide: Annotated[
+        Path | None, typer.Option(metavar="SLIDE", help="Read every region from it again.")
     ] = None,
     as_json: JsonOpt = False,
-    quiet: QuietOpt = False,
 ) -> None:
-    """Ask a question about a slide; answer it with evidence and a report."""
-    from agent import terminal
+    """Follow a finished run again without model or network; exit 1 where anything differs."""
+    from agent.replay import replay as follow_again
+    from agent.replayed import as_json as in_json
+    from agent.replayed import show
 
-    answer = terminal.ask(
-        slide,
-        question,
-        confirm=confirm,
-        hints=hint or (),
-        look=look,
-        quiet=quiet,
-        options=option,
-        model=model,
-        base_url=base_url,
-        slide_model=slide_model,
-        bits=bits,
-        navigator=navigator,
-        profile=profile,
-        mode=mode,
-        votes=votes,
-        max_steps=max_steps,
-        max_cost=max_cost,
-        prices=prices,
-        seed=seed,
-        mpp=mpp,
-        out=out,
-        resume=resume,
-    )
+    found = follow_again(run, slide)
     if as_json:
-        # `version` belongs to answer.json; the fields that scripts read are a contract of their own
-        typer.echo(answer.model_dump_json(exclude={"version"}))
+        typer.echo(in_json(found))
     else:
-        terminal.show_answer(terminal.stdout(), answer)
-
-
-def report(
-    slides: SlidesArg,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports go.")],
-    model: AnyModelOpt = "mini",
-    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the chat model.")] = None,
-    slide_model: Annotated[
-        str, typer.Option(metavar="NAME", help="Local model that a chat model may consult.")
-    ] = "mini",
-    profile: Annotated[
-        str | None,
-        typer.Option(metavar="survey|giant", help="How a chat model looks: our way, or as published."),
-    ] = None,
-    questions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What to ask, in place of the built-in list (JSON).")
-    ] = None,
-    max_steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Most looks per question: 16, or 20 by chat.")
-    ] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(metavar="USD", help="Spending limit for each slide.")
-    ] = None,
-    prices: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Your prices of chat models, over our table.")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N")] = 0,
-    mpp: MppOpt = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Slides at once: 1, or on a cluster all its CPUs.")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, or auto.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip what is complete and unchanged.")] = False,
-    quiet: QuietOpt = False,
-) -> None:
-    """Write a structured report on each slide: a folder for each, an index page, a list of failures."""
-    from agent import terminal
-    from agent.batch import Batch, find_slides
-    from agent.batch_plan import Plan
-    from agent.batch_progress import watching
-    from agent.report_questions import read_questions
-
-    console = terminal.stderr()
-    plan = Plan(
-        out,
-        model=model,
-        slide_model=slide_model,
-        questions=read_questions(questions) if questions else None,
-        max_steps=max_steps,
-        max_cost=max_cost,
-        seed=seed,
-        mpp=mpp,
-        base_url=base_url,
-        profile=profile,
-        prices=prices,
-        quiet=quiet or console.is_terminal,  # a line amid the bar would tear it
-    )
-    terminal.quieten_libraries(plan.quiet)
-    found = find_slides(slides)
-    with watching(console, len(found), quiet) as watch:
-        done, failed = Batch(plan, workers, ray, resume).run(found, watch)
-    typer.echo(str(out / "index.html"))
-    if failed:
-        raise GiantError(
-            f"{failed} of {done + failed} slides failed", fix=f"They are listed in {out / 'failures.csv'}"
-        )
+        show(found)
+    if not found.ok:
+        raise GiantError(f"the run is not as recorded: {found.first_fault}", where=run)
 
 
 def index(
@@ -329,27 +191,6 @@ def similar(
         return
     for hit in found.hits:
         typer.echo(f"{hit.score:.3f}  {hit.slide}  box {' '.join(map(str, hit.box))}")
-
-
-def replay(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    slide: Annotated[
-        Path | None, typer.Option(metavar="SLIDE", help="Read every region from it again.")
-    ] = None,
-    as_json: JsonOpt = False,
-) -> None:
-    """Follow a finished run again without model or network; exit 1 where anything differs."""
-    from agent.replay import replay as follow_again
-    from agent.replayed import as_json as in_json
-    from agent.replayed import show
-
-    found = follow_again(run, slide)
-    if as_json:
-        typer.echo(in_json(found))
-    else:
-        show(found)
-    if not found.ok:
-        raise GiantError(f"the run is not as recorded: {found.first_fault}", where=run)
 
 
 def verify(
