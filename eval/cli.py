@@ -41,12 +41,15 @@ class Evaluation(TyperGroup):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package to the `giant` command."""
+    from eval.vectors_cli import vectors
+
     group = typer.Typer(
         cls=Evaluation, no_args_is_help=True, rich_markup_mode=None, help="Measure how good the answers are."
     )
     group.command(NAME)(evaluate)
     group.command()(score)
     group.command()(compare)
+    group.command()(vectors)
     app.add_typer(group, name="eval")
     app.command()(bench)
 

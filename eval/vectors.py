@@ -1,37 +1,38 @@
 """What a model's vectors are worth without its language: retrieval, zero-shot classification, linear probes.
 
-S slides with one vector each (S, E), in the space of the texts, and their reports as vectors (S, E). A
-cohort's questions with options give the classes: the options are the class names, the right answers the
-labels.
+S slides with one vector each (S, E), in the space of the texts; T of them have a report (T, E). A cohort's
+questions give the classes of slides: their options are the class names, the right answers the labels.
+
+Beside every figure stands what chance reaches, and its bootstrap over patients: slides of one patient are
+alike, so drawing slides would promise too much.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from core_model.errors import CohortError, GiantError
-from eval.metrics.classification import balanced_accuracy
-from eval.metrics.retrieval import recall_at, slide_retrieval, zero_shot
+from core_model.errors import GiantError
+from eval.metrics.classification import class_codes, right
+from eval.metrics.resampling import draws, scores
+from eval.metrics.retrieval import random_retrieval, recall_hits, retrieval_hits, zero_shot
 from eval.questions import Question
+from eval.slides import stem_of
 
-if TYPE_CHECKING:
-    from core_model.extract import Progress
-
-TEMPLATES = (
-    "{}.",
-    "There is {}.",
-    "A whole-slide image of {}.",
-    "Histopathology shows {}.",
-    "The diagnosis is {}.",
-)
-"""Phrasings of one class; it stands for the mean of their directions."""
-FOLDS = 5
+TEMPLATES = ("{}", "{}.", "Diagnosis: {}.", "Histology: {}.", "Findings: {}.", "Microscopy: {}.")
+"""Phrasings of a class by its name alone, which stands apart: "no tumour" and "grade 2" fit as well."""
+SHORT, MOST = 80, 16
+"""Characters of a question that still leaves room for an answer in a text tower, and how many are taken."""
+BARE = frozenset({"yes", "no", "true", "false", "present", "absent", "not present"})
+"""Names that mean a class only together with one question."""
+FOLDS, INNER = 5, 3
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Inverse regularisation that a linear probe may have; chosen within its training slides."""
+Prompts = Mapping[str, Mapping[str, Sequence[str]]]
+"""Task, class name → phrasings."""
 
 
 @dataclass(frozen=True)
@@ -39,90 +40,88 @@ class Vectors:
     """Slides as vectors, with what is known of them."""
 
     slides: list[str]
+    """Names without suffix."""
     patients: list[str]
     images: np.ndarray
     """(S, E) float32."""
-    reports: np.ndarray | None
-    """(S, E) float32; None where a slide has no report."""
+    told: np.ndarray
+    """(T,) int: the slides that have a report."""
+    reports: np.ndarray
+    """(T, E) float32."""
 
 
-def slide_vectors(
-    model: Any, paths: dict[str, Path], reports: dict[str, str], progress: Progress | None = None
-) -> Vectors:
-    """A vector for each slide, by its name; features come from the cache where they are."""
-    from agent.session import cache_folder
-    from core_model.extract import extract
-    from core_model.features import FeatureStore
-    from core_model.slide import open_slide
-
-    store, rows = FeatureStore(cache_folder()), []
-    for path in paths.values():
-        with open_slide(path) as slide:
-            rows.append(model.embed_slide(extract(slide, model.tile_encoder, store, progress)))
-    names = list(paths)
-    texts = [reports[name] for name in names if name in reports]
-    told = model.embed_text(texts) if len(texts) == len(names) else None
-    return Vectors(names, [patient_of(name) for name in names], np.stack(rows), told)
+class NoTask(Exception):
+    """Questions that do not sort slides into classes; the message says why."""
 
 
-def read_reports(cohort: Path) -> dict[str, str]:
-    """The report of each slide of a cohort. Raises `CohortError`."""
-    path = cohort / "reports.jsonl"
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-        return {str(row["slide"]): str(row["report"]) for row in rows}
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise CohortError(f"holds no readable reports ({error})", where=path) from error
+def measure(
+    vectors: Vectors, questions: Sequence[Question], model: Any, prompts: Prompts | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """`{"slides", "patients", "reports", "retrieval", "tasks", "skipped"}`.
 
-
-def patient_of(slide: str) -> str:
-    """The patient of a slide: of TCGA's names the first three parts, else the slide itself."""
-    parts = slide.split("-")
-    return "-".join(parts[:3]) if slide.upper().startswith("TCGA-") and len(parts) > 3 else slide
-
-
-def measure(vectors: Vectors, questions: Sequence[Question], model: Any, seed: int = 0) -> dict[str, Any]:
-    """`{"retrieval": …, "tasks": {question: {slides, retrieval, zero_shot, linear_probe, chance}}}`."""
-    found: dict[str, Any] = {"slides": len(vectors.slides), "retrieval": None, "tasks": {}}
-    if vectors.reports is not None:
-        found["retrieval"] = {
-            "slide_to_report": recall_at(vectors.images, vectors.reports),
-            "report_to_slide": recall_at(vectors.reports, vectors.images),
-        }
+    "retrieval" has `slide_to_report` and `report_to_slide`, or is None with fewer than two reports. "tasks"
+    has for each task of the questions `slides, classes, largest_class, retrieval, zero_shot, linear_probe`;
+    "skipped" says of the others why. A figure is `{value, sd, low, high, chance}`.
+    """
+    found: dict[str, Any] = {
+        "slides": len(vectors.slides),
+        "patients": len(set(vectors.patients)),
+        "reports": len(vectors.told),
+        "retrieval": _cross_modal(vectors, seed) if len(vectors.told) > 1 else None,
+        "tasks": {},
+        "skipped": {},
+    }
     place = {name: row for row, name in enumerate(vectors.slides)}
     tasks: dict[str, list[Question]] = {}
     for question in questions:
-        if question.options and Path(question.slide).stem in place:
+        if stem_of(question.slide) in place:
             tasks.setdefault(question.benchmark, []).append(question)
     for task, asked in tasks.items():
-        options = asked[0].options
-        rows = [place[Path(q.slide).stem] for q in asked]
-        if (
-            options is None
-            or any(set(q.options or ()) != set(options) for q in asked)
-            or len(set(rows)) < len(rows)
-        ):
-            continue  # not one classification of slides
-        found["tasks"][task] = _task(vectors, rows, [q.answer for q in asked], options, model, seed)
+        rows = [place[stem_of(question.slide)] for question in asked]
+        given = (prompts or {}).get(task)
+        try:
+            classes = classes_of(asked, rows, given)
+            found["tasks"][task] = _task(vectors, rows, asked, classes, given, model, seed)
+        except NoTask as why:
+            found["skipped"][task] = str(why)
     return found
 
 
-def _task(
-    vectors: Vectors, rows: list[int], truth: list[str], options: Sequence[str], model: Any, seed: int
-) -> dict[str, Any]:
-    images = vectors.images[rows]
-    patients = [vectors.patients[row] for row in rows]
-    prompts = [model.embed_text([t.format(option) for t in TEMPLATES]) for option in options]
-    said = [options[i] for i in zero_shot(images, prompts)]
-    probed = probe(images, truth, patients, seed)
-    return {
-        "slides": len(rows),
-        "classes": len(set(truth)),
-        "retrieval": slide_retrieval(images, truth, patients),
-        "zero_shot": balanced_accuracy(truth, said),
-        "linear_probe": None if probed is None else balanced_accuracy(truth, probed),
-        "chance": 1 / len(set(truth)),
-    }
+def classes_of(
+    asked: Sequence[Question], rows: Sequence[int], prompts: Mapping[str, Sequence[str]] | None = None
+) -> tuple[str, ...]:
+    """The classes into which questions sort their slides. Raises `NoTask` where they do not."""
+    classes = asked[0].options or asked[0].labels
+    if classes is None:
+        raise NoTask("its questions are open")
+    if any(set(q.options or q.labels or ()) != set(classes) for q in asked):
+        raise NoTask("its questions have different options")
+    if len(set(rows)) < len(rows):
+        raise NoTask("it asks several questions of one slide")
+    if len({q.answer for q in asked}) < 2:
+        raise NoTask("all its slides are of one class")
+    several = len({q.question for q in asked}) > 1
+    if several and prompts is None and all(name.strip().casefold() in BARE for name in classes):
+        raise NoTask(f"'{classes[0]}' may mean something else under each of its questions: give --prompts")
+    return tuple(sorted(classes))
+
+
+def phrasings(
+    name: str, asked: Sequence[Question], prompts: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
+    """What a class may be called: as given, else its name in templates and as the answer to its questions.
+
+    All slides are held against the same phrasings, whatever was asked of each. Raises `GiantError` where
+    phrasings are given and this class has none.
+    """
+    from agent.navigators.search import phrase
+
+    if prompts is not None:
+        if not prompts.get(name):
+            raise GiantError(f"--prompts has no phrasing of '{name}' in {asked[0].benchmark}")
+        return list(prompts[name])
+    short = sorted({q.question for q in asked if len(q.question) <= SHORT})[:MOST]
+    return [template.format(name) for template in TEMPLATES] + [phrase(question, name) for question in short]
 
 
 def probe(
@@ -130,22 +129,94 @@ def probe(
 ) -> list[str] | None:
     """What a logistic regression says of slides whose patients it was not fitted on, in five folds.
 
-    None where a class has fewer patients than there are folds. Raises `GiantError` without scikit-learn.
+    Channels are standardised and the regularisation is chosen within the patients it is fitted on. None where
+    a class has fewer patients than there are folds. Raises `GiantError` without scikit-learn.
     """
     try:
         from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import StratifiedGroupKFold
+        from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
     except ImportError as error:
         raise GiantError(
             "linear probes need scikit-learn", fix="pip install 'giant-pathology[eval]'"
         ) from error
     labels, owners = np.array(truth), np.array(patients)
-    fewest = min(len(set(owners[labels == label])) for label in set(truth))
-    if fewest < FOLDS or len(set(truth)) < 2:
+    if min(len(set(owners[labels == label])) for label in set(truth)) < FOLDS:
         return None
     said = np.empty(len(labels), dtype=labels.dtype)
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    for train, test in folds.split(vectors, labels, owners):
-        fitted = LogisticRegression(max_iter=2000, class_weight="balanced").fit(vectors[train], labels[train])
-        said[test] = fitted.predict(vectors[test])
+    for train, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(
+        vectors, labels, owners
+    ):
+        search = GridSearchCV(
+            make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced")),
+            {"logisticregression__C": STRENGTHS},
+            scoring="balanced_accuracy",
+            cv=StratifiedGroupKFold(INNER, shuffle=True, random_state=seed),
+        )
+        said[test] = search.fit(vectors[train], labels[train], groups=owners[train]).predict(vectors[test])
     return [str(label) for label in said]
+
+
+def figure(
+    metric: str, codes: np.ndarray, hits: np.ndarray, patients: Sequence[str], chance: float, seed: int = 0
+) -> dict[str, float]:
+    """`{value, sd, low, high, chance}` of "accuracy" or "balanced_accuracy"; replicates draw patients.
+
+    What is searched in retrieval stays as it is: only queries are drawn, or a slide would find its double.
+    """
+    who = class_codes(patients)  # (N,)
+    drawn = draws(int(who.max()) + 1, seed)[:, who]  # (R, N)
+    value = float(scores(metric, codes, hits, np.ones((1, len(hits))))[0])
+    over = scores(metric, codes, hits, drawn)
+    low, high = np.percentile(over, [2.5, 97.5])
+    return {"value": value, "sd": float(over.std(ddof=1)), "low": float(low), "high": float(high),
+            "chance": chance}  # fmt: skip
+
+
+def _cross_modal(vectors: Vectors, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+    images, n = vectors.images[vectors.told], len(vectors.told)
+    owners = [vectors.patients[row] for row in vectors.told]
+    ways = {"slide_to_report": (images, vectors.reports), "report_to_slide": (vectors.reports, images)}
+    return {
+        way: {
+            name: figure("accuracy", np.zeros(n, dtype=int), hits, owners, min(1.0, k / n), seed)
+            for name, hits in recall_hits(*pair).items()
+            for k in [int(name.removeprefix("recall_"))]
+        }
+        for way, pair in ways.items()
+    }
+
+
+def _task(
+    vectors: Vectors, rows: Sequence[int], asked: Sequence[Question], classes: Sequence[str],
+    prompts: Mapping[str, Sequence[str]] | None, model: Any, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    images, truth = vectors.images[list(rows)], [question.answer for question in asked]
+    owners = [vectors.patients[row] for row in rows]
+    codes, occur = class_codes(truth), len(set(truth))
+    hits = retrieval_hits(images, truth, owners)
+    chance = random_retrieval(truth, owners, seed=seed)
+    said = [classes[i] for i in zero_shot(images, _embedded(model, classes, asked, prompts))]
+    probed = probe(images, truth, owners, seed)
+    return {
+        "slides": len(rows),
+        "classes": occur,
+        "largest_class": float(np.bincount(codes).max() / len(codes)),
+        "findable": float(hits.pop("findable").mean()),
+        "retrieval": {
+            name: figure("accuracy", codes, values, owners, chance[name], seed)
+            for name, values in hits.items()
+        },
+        "zero_shot": figure("balanced_accuracy", codes, right(truth, said), owners, 1 / len(classes), seed),
+        "linear_probe": None
+        if probed is None
+        else figure("balanced_accuracy", codes, right(truth, probed), owners, 1 / occur, seed),
+    }
+
+
+def _embedded(
+    model: Any, classes: Sequence[str], asked: Sequence[Question], prompts: Mapping[str, Sequence[str]] | None
+) -> list[np.ndarray]:
+    """Vectors (P, E) of each class's phrasings."""
+    return [model.embed_text(phrasings(name, asked, prompts)) for name in classes]

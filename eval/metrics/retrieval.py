@@ -1,68 +1,134 @@
 """Finding: texts by slides and slides by texts, and slides by slides.
 
-N items, D channels. Rows are scaled to length 1 here; similarity is the cosine. Ties go to the item that
-comes first, so that figures do not depend on a library's sort.
+N items, D channels, Q queries. Rows are scaled to length 1 here; similarity is the cosine. `…_hits` give one
+value a query, so that a mean and its spread are taken over the same numbers.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from tools.index import unit
 
+RANKS = (1, 3, 5, 10)
+NEAREST = (1, 3, 5)
+VOTERS = 5
+_CLOSE = 1e-6
+"""Cosines of float32 vectors that differ by less are equal: their order would be that of rounding."""
+_DRAWS = 4000
 
-def recall_at(queries: np.ndarray, items: np.ndarray, ks: Sequence[int] = (1, 3, 5, 10)) -> dict[str, float]:
-    """`recall_K`: share of queries (N, D) whose own item, that of the same row (N, D), is of the K nearest.
 
-    Raises `ValueError` where the rows do not belong together.
+def recall_hits(queries: np.ndarray, items: np.ndarray, ks: Sequence[int] = RANKS) -> dict[str, np.ndarray]:
+    """`recall_K`: (N,) whether the own item of each query, that of the same row, is of the K nearest.
+
+    `queries` and `items` are (N, D). Items as near as the own one share their places: two in places 1 and 2
+    are worth a half each at K = 1, so that vectors which tell nothing apart score what chance scores, whatever
+    the order of the rows. Raises `ValueError` where the rows do not belong together or a number is not finite.
     """
     if queries.shape != items.shape or not len(queries):
         raise ValueError(f"{queries.shape} queries and {items.shape} items do not belong together")
-    similar = unit(queries) @ unit(items).T  # (N, N)
-    own = np.diag(similar)[:, None]  # (N, 1)
-    earlier = np.tri(len(similar), k=-1, dtype=bool)  # (N, N): items before one's own
-    rank = (similar > own).sum(axis=1) + ((similar == own) & earlier).sum(axis=1)  # (N,)
-    return {f"recall_{k}": float((rank < k).mean()) for k in ks}
+    away = _cosines(queries, items)  # (N, N)
+    away -= np.diag(away).copy()[:, None]
+    nearer = (away > _CLOSE).sum(axis=1)  # (N,)
+    level = (np.abs(away) <= _CLOSE).sum(axis=1)  # (N,), the own one among them
+    return {f"recall_{k}": np.clip((k - nearer) / level, 0.0, 1.0) for k in ks}
 
 
-def slide_retrieval(
-    vectors: np.ndarray, classes: Sequence[str], patients: Sequence[str], ks: Sequence[int] = (1, 3, 5)
-) -> dict[str, float]:
-    """Search each slide among those of all other patients (leave one patient out).
+def recall_at(queries: np.ndarray, items: np.ndarray, ks: Sequence[int] = RANKS) -> dict[str, float]:
+    """The means of `recall_hits`."""
+    return {name: float(values.mean()) for name, values in recall_hits(queries, items, ks).items()}
 
-    `acc_K`: share of slides with one of their class among the K nearest; `mmv_5`: share whose class has the
-    majority of the 5 nearest (Kalra et al. 2020, Med. Image Anal. 65:101757). Slides whose class no other
-    patient has cannot be found and count as missed; `findable` says what share is left. Raises `ValueError`.
+
+def retrieval_hits(
+    vectors: np.ndarray, classes: Sequence[str], patients: Sequence[str], ks: Sequence[int] = NEAREST
+) -> dict[str, np.ndarray]:
+    """Search each slide (N, D) among those of all other patients (leave one patient out); (N,) each.
+
+    `acc_K`: whether one of the K nearest is of its class. `mmv_5`: whether its class is the most frequent of
+    the 5 nearest, of equals the one that comes first (majority vote; Kalra et al. 2020, Med. Image Anal.
+    65:101757). `findable`: whether another patient has its class at all; where not, the slide counts as
+    missed. Slides that are equally near come in the order of their rows. Raises `ValueError`.
     """
     if not len(vectors) == len(classes) == len(patients) or not len(vectors):
         raise ValueError("vectors, classes and patients are not of one length")
     labels, owners = np.array(classes), np.array(patients)
-    similar = unit(vectors) @ unit(vectors).T  # (N, N)
+    similar = _cosines(vectors, vectors)  # (N, N)
     hits: dict[str, list[bool]] = {name: [] for name in (*(f"acc_{k}" for k in ks), "mmv_5", "findable")}
     for i in range(len(vectors)):
         others = np.flatnonzero(owners != owners[i])
-        nearest = others[np.argsort(-similar[i, others], kind="stable")]
+        nearest = others[np.argsort(-np.round(similar[i, others] / _CLOSE), kind="stable")]
         same = labels[nearest] == labels[i]
         for k in ks:
             hits[f"acc_{k}"].append(bool(same[:k].any()))
-        hits["mmv_5"].append(_majority(labels[nearest[:5]]) == labels[i])
+        hits["mmv_5"].append(_most_frequent(labels[nearest[:VOTERS]]) == labels[i])
         hits["findable"].append(bool(same.any()))
-    return {name: float(np.mean(values)) for name, values in hits.items()}
+    return {name: np.array(values, dtype=np.float64) for name, values in hits.items()}
+
+
+def slide_retrieval(
+    vectors: np.ndarray, classes: Sequence[str], patients: Sequence[str], ks: Sequence[int] = NEAREST
+) -> dict[str, float]:
+    """The means of `retrieval_hits`."""
+    return {name: float(v.mean()) for name, v in retrieval_hits(vectors, classes, patients, ks).items()}
+
+
+def random_retrieval(
+    classes: Sequence[str], patients: Sequence[str], ks: Sequence[int] = NEAREST, seed: int = 0
+) -> dict[str, float]:
+    """What `slide_retrieval` is expected to be where slides come in random order.
+
+    `acc_K` exactly; `mmv_5` from draws of 5, equals shared.
+    """
+    names = sorted(set(classes))
+    everyone = Counter(classes)
+    own: dict[str, Counter[str]] = {}
+    for label, owner in zip(classes, patients, strict=True):
+        own.setdefault(owner, Counter())[label] += 1
+    known: dict[tuple[str, tuple[int, ...]], dict[str, float]] = {}
+    found: list[dict[str, float]] = []
+    for label, owner in zip(classes, patients, strict=True):
+        left = tuple(everyone[name] - own[owner][name] for name in names)
+        if (label, left) not in known:
+            known[label, left] = _by_chance(names.index(label), left, ks, seed)
+        found.append(known[label, left])
+    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
 
 def zero_shot(vectors: np.ndarray, prompts: Sequence[np.ndarray]) -> np.ndarray:
-    """(N,) int: the class nearest to each of `vectors` (N, D).
+    """(N,) int: the class nearest to each of `vectors` (N, D), of equals the first.
 
     `prompts` holds for each of C classes the vectors (P, D) of its phrasings; a class stands for the mean of
-    their directions (Radford et al. 2021, prompt ensembles).
+    their directions (Radford et al. 2021, prompt ensembles). Raises `ValueError` for numbers not finite.
     """
-    means = np.stack([unit(unit(phrases).mean(axis=0)[None])[0] for phrases in prompts])  # (C, D)
-    return np.asarray((unit(vectors) @ means.T).argmax(axis=1))
+    means = np.stack([unit(phrases).mean(axis=0) for phrases in prompts])  # (C, D)
+    return np.asarray(np.round(_cosines(vectors, means) / _CLOSE).argmax(axis=1))
 
 
-def _majority(labels: np.ndarray) -> str | None:
+def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(Q, N) float64. Raises `ValueError` where a number is not finite: it would compare as anything."""
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("a vector holds a number that is not finite")
+    return unit(a).astype(np.float64) @ unit(b).astype(np.float64).T
+
+
+def _by_chance(mine: int, left: tuple[int, ...], ks: Sequence[int], seed: int) -> dict[str, float]:
+    """Of slides of which `left` says how many each class has, some are drawn at random."""
+    n, same = sum(left), left[mine]
+    found = {f"acc_{k}": 1 - math.comb(n - same, min(k, n)) / math.comb(n, min(k, n)) for k in ks}
+    if n == 0:
+        return dict.fromkeys((*found, "mmv_5", "findable"), 0.0)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multivariate_hypergeometric(left, min(VOTERS, n), size=_DRAWS, method="marginals")  # (R, C)
+    most = drawn == drawn.max(axis=1, keepdims=True)
+    found["mmv_5"] = float((most[:, mine] / most.sum(axis=1)).mean())
+    return {**found, "findable": float(same > 0)}
+
+
+def _most_frequent(labels: np.ndarray) -> str | None:
     """The most frequent label, of equals the one that comes first; None for none."""
     if not len(labels):
         return None

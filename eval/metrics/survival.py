@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from eval.metrics.resampling import draws
+
 
 def concordance(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float | None:
     """Share of comparable pairs in which the one who died first has the higher risk; equal ones count half.
@@ -15,7 +17,8 @@ def concordance(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float 
     A pair is comparable where the earlier time is a death (Harrell et al. 1982, JAMA 247:2543). None where no
     pair is.
     """
-    return _concordance(time, event, risk, np.ones((len(time), len(time)), dtype=bool))
+    earlier, right = _pairs(time, event, risk)
+    return float(right.sum() / earlier.sum()) if earlier.any() else None
 
 
 def fit_cox(x: np.ndarray, time: np.ndarray, event: np.ndarray, ridge: float = 1.0) -> np.ndarray:
@@ -48,28 +51,58 @@ def fit_cox(x: np.ndarray, time: np.ndarray, event: np.ndarray, ridge: float = 1
 
 
 def survival_cindex(
-    x: np.ndarray, time: np.ndarray, event: np.ndarray, folds: int = 5, ridge: float = 1.0, seed: int = 0
-) -> float | None:
-    """Concordance of risks that were predicted for patients left out of the fit, in `folds` parts."""
+    x: np.ndarray,
+    time: np.ndarray,
+    event: np.ndarray,
+    folds: int = 5,
+    ridge: float | None = None,
+    seed: int = 0,
+) -> dict[str, float] | None:
+    """Concordance of risks predicted for patients left out of the fit: `{value, sd, low, high, chance}`.
+
+    One row a patient. Deaths are spread evenly over the `folds`; only patients of one fold are compared, as
+    risks of different fits are not on one scale. `ridge` defaults to D, which gives the risk a variance of 1
+    before anything is seen. The bootstrap draws patients with the risks as they are; what other fits would
+    change is not in it, so it is a little narrow. None with fewer deaths than folds, or where no pair can be
+    compared.
+    """
+    died = event.astype(bool)
+    if died.sum() < folds:
+        return None
     rng = np.random.default_rng(seed)
-    part = rng.permutation(len(x)) % folds
+    order = rng.permutation(len(x))
+    order = order[np.argsort(~died[order], kind="stable")]  # the dead first, each group in random order
+    part = np.empty(len(x), dtype=int)
+    part[order] = np.arange(len(x)) % folds
     risk = np.zeros(len(x))
     for fold in range(folds):
         train = part != fold
         mean, sd = x[train].mean(axis=0), x[train].std(axis=0) + 1e-6
-        beta = fit_cox((x[train] - mean) / sd, time[train], event[train], ridge)
+        beta = fit_cox(
+            (x[train] - mean) / sd, time[train], died[train], x.shape[1] if ridge is None else ridge
+        )
         risk[~train] = (x[~train] - mean) / sd @ beta
-    same = part[:, None] == part[None, :]  # risks of different fits are not on one scale
-    return _concordance(time, event, risk, same)
-
-
-def _concordance(
-    time: np.ndarray, event: np.ndarray, risk: np.ndarray, comparable: np.ndarray
-) -> float | None:
-    earlier = (time[:, None] < time[None, :]) & event[:, None].astype(bool) & comparable  # (N, N)
-    pairs = int(earlier.sum())
-    if not pairs:
+    earlier, right = _pairs(time, died, risk, part[:, None] == part[None, :])
+    if not earlier.any():
         return None
-    above = (risk[:, None] > risk[None, :]) & earlier
-    equal = (risk[:, None] == risk[None, :]) & earlier
-    return float((above.sum() + 0.5 * equal.sum()) / pairs)
+    drawn = draws(len(x), seed).astype(np.float64)  # (R, N)
+    pairs = np.einsum("rn,rn->r", drawn @ earlier, drawn)
+    over = np.einsum("rn,rn->r", drawn @ right, drawn)[pairs > 0] / pairs[pairs > 0]
+    low, high = np.percentile(over, [2.5, 97.5])
+    value = float(right.sum() / earlier.sum())
+    return {
+        "value": value,
+        "sd": float(over.std(ddof=1)),
+        "low": float(low),
+        "high": float(high),
+        "chance": 0.5,
+    }
+
+
+def _pairs(
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, comparable: np.ndarray | bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, N) each, float: which pairs count, and how rightly each of them is ordered."""
+    earlier = (time[:, None] < time[None, :]) & event[:, None].astype(bool) & comparable
+    right = (risk[:, None] > risk[None, :]) + 0.5 * (risk[:, None] == risk[None, :])
+    return earlier.astype(np.float64), earlier * right

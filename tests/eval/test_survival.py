@@ -37,10 +37,37 @@ def test_a_planted_risk_is_found_and_noise_is_not() -> None:
     event = rng.random(300) < 0.7
     found = survival_cindex(x, time, event)
     assert found is not None
-    assert found > 0.7
+    assert found["low"] > 0.7
+    assert found["low"] < found["value"] < found["high"]
     noise = survival_cindex(rng.normal(size=(300, 6)), time, event)
     assert noise is not None
-    assert abs(noise - 0.5) < 0.1
+    assert abs(noise["value"] - noise["chance"]) < 0.1
+
+
+def test_more_channels_than_patients_do_not_hurt() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(60, 192))
+    x[:, :20] += 3 * rng.normal(size=(60, 1))  # what is planted shows in several channels
+    time = rng.exponential(np.exp(-x[:, :20].mean(axis=1)))
+    found = survival_cindex(x, time, np.ones(60, dtype=bool))
+    assert found is not None
+    assert found["value"] > 0.65
+
+
+def test_nobody_is_predicted_by_a_fit_that_saw_them() -> None:
+    """Each patient has a channel alone: with it in the fit risks were perfect, without it they are none."""
+    rng = np.random.default_rng(2)
+    found = survival_cindex(np.eye(100), rng.exponential(size=100), np.ones(100, dtype=bool), ridge=0.01)
+    assert found is not None
+    assert found["value"] < 0.65
+
+
+def test_few_deaths_are_spread_over_the_folds() -> None:
+    """Five deaths at the end of the file: a fold without any would have nothing to fit or compare."""
+    event = np.arange(40) >= 35
+    found = survival_cindex(np.random.default_rng(3).normal(size=(40, 3)), np.arange(40.0)[::-1], event)
+    assert found is not None
+    assert survival_cindex(np.ones((40, 3)), np.arange(40.0), np.arange(40) >= 36) is None
 
 
 def test_without_an_event_nothing_is_fitted() -> None:
