@@ -87,9 +87,6 @@ def checked(
     mode: str,
     navigator: str | None,
     profile: str | None,
-    patches: int | None,
-    patch_px: int | None,
-    patch_mpp: float | None,
     votes: int,
     max_steps: int | None,
     max_cost: float | None,
@@ -99,6 +96,9 @@ def checked(
     resume: bool,
     base_url: str | None,
     bits: int | None,
+    patches: int | None = None,
+    patch_px: int | None = None,
+    patch_mpp: float | None = None,
 ) -> Request:
     """The request, or `UsageError` in one line."""
     chats = names_chat_model(model)

@@ -80,7 +80,7 @@ def test_a_slide_without_a_scale(here: Path) -> None:
         (["grade?", "--mpp", "nan"], "µm/px"),
         (["grade?", "--mpp", "2", "--mode", "telepathy"], "telepathy"),
         (["grade?", "--mpp", "2", "--navigator", "chat"], "provider:name"),
-        (["grade?", "--mpp", "2", "--model", "openai:gpt-5", "--mode", "slide"], "local model"),
+        (["grade?", "--mpp", "2", "--model", "openai:gpt-5", "--mode", "slide"], "no mode 'slide'"),
     ],
 )
 def test_calls_that_mean_nothing(here: Path, args: list[str], said: str) -> None:
