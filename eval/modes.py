@@ -112,12 +112,13 @@ def identity(model: Any) -> str:
 
 
 def conditions(modes: Sequence[str], model: Any, slide_model: Any, budget: Budget) -> dict[str, Any]:
-    """What the answers depend on; of the best constant answer nothing, and its slides have no part in it."""
+    """What the answers depend on: of the best constant answer nothing; a server may move to another address."""
     if set(modes) <= {CONSTANT}:
         return {}
     from agent.request import names_chat_model
 
     found = {"weights": identity(model), **asdict(budget)}
+    del found["base_url"]
     if names_chat_model(model):
         found["slide_weights"] = identity(slide_model)
     return found

@@ -41,7 +41,7 @@ def page(folder: Path, results: Sequence[Result], summary: Mapping[str, Any], pl
     ]
     return _environment().get_template("page.html.j2").render(
         title=title(about),
-        about=about,
+        notes=about.get("modes", {}),
         facts=[(name.replace("_", " "), about[name]) for name in ABOUT if about.get(name) is not None],
         count=len(results),
         leaked=bool((summary.get("leakage") or {}).get("patients")),

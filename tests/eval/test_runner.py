@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from agent.manifest import held
 from agent.records import Answer, Cost, SlideFacts
-from core_model.errors import GiantError, NoTissue, RunError
-from eval import modes, runner
+from core_model.errors import GiantError, NoTissue, RunError, UsageError
+from eval import modes
 from eval.cli import register
 from eval.questions import Question
 from eval.runner import Plan, run
@@ -43,18 +44,20 @@ class Asked:
         self.calls: list[tuple[str, str]] = []
         self.fail: dict[str, Exception] = {}
         self.abstain: set[str] = set()
+        self.options: list[list[str] | None] = []
 
     def __call__(self, slide: Any, question: str, **given: Any) -> Answer:
         self.calls.append((slide.name, given["mode"]))
+        self.options.append(given["options"])
         if slide.name in self.fail:
             raise self.fail[slide.name]
         no = slide.name in self.abstain
-        Path(given["out"]).mkdir(parents=True)
+        Path(given["out"]).mkdir(parents=True, exist_ok=True)
         return Answer(
             question=question,
             answer="No." if no else "High.",
             choice=None if no else "high",
-            options=list(given["options"]),
+            options=given["options"],
             confidence=0.7,
             abstained=no,
             reason="unsure" if no else None,
@@ -95,7 +98,7 @@ def test_every_question_gets_one_result_in_each_mode(slides: Path, tmp_path: Pat
     ours = plan(
         slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff", "low"), modes=["agent", "slide"]
     )
-    results = run(ours)
+    results = run(ours).results
     assert [(r.id, r.mode, r.said == r.truth) for r in results] == [
         ("1", "agent", True), ("1", "slide", True), ("2", "agent", False), ("2", "slide", False)
     ]  # fmt: skip
@@ -108,9 +111,9 @@ def test_failures_stop_nothing_and_are_counted(slides: Path, tmp_path: Path, ask
     asked.fail["a"] = NoTissue("no tissue", where="a")
     (slides / "c.svs").write_text("not a slide")
     questions = [question(1, "a.tiff"), question(2, "c.svs"), question(3, "gone.svs"), question(4, "b.tiff")]
-    results = run(plan(slides, tmp_path, *questions))
+    results = run(plan(slides, tmp_path, *questions)).results
     assert [r.error is None for r in results] == [False, False, False, True]
-    assert "gone.svs" in (results[2].error or "")
+    assert "gone with another suffix of a slide" in (results[2].error or "")
     figures = summarise(results, {})["tasks"]["demo"]["agent"]
     assert (figures["n"], figures["failed"], figures["value"]) == (4, 3, 0.25)
 
@@ -119,7 +122,7 @@ def test_a_bug_is_a_failure_that_names_itself(
     slides: Path, tmp_path: Path, asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked.fail["a"] = KeyError("oops")
-    results = run(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff")))
+    results = run(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff"))).results
     assert results[0].error == "bug: KeyError: 'oops'"
     assert results[1].said == "high"
     assert "Traceback" in caplog.text
@@ -127,7 +130,7 @@ def test_a_bug_is_a_failure_that_names_itself(
 
 def test_abstaining_is_wrong_and_reported(slides: Path, tmp_path: Path, asked: Asked) -> None:
     asked.abstain.add("a")
-    results = run(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff")))
+    results = run(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff"))).results
     figures = summarise(results, {})["tasks"]["demo"]["agent"]
     assert (figures["value"], figures["abstained"], figures["failed"]) == (0.5, 1, 0)
     assert figures["accuracy_answered"] == 1.0
@@ -145,7 +148,7 @@ def test_resume_asks_what_is_missing_or_failed(slides: Path, tmp_path: Path, ask
     results_file.write_text(results_file.read_text() + '{"version": 1, "benchm')  # killed while writing
     asked.calls.clear()
     asked.fail.clear()
-    results = run(plan(slides, tmp_path, *questions), resume=True)
+    results = run(plan(slides, tmp_path, *questions), resume=True).results
     assert asked.calls == [("b", "agent")]
     assert sorted(r.id for r in results) == ["1", "2"]
     assert all(r.error is None for r in results)
@@ -170,20 +173,94 @@ def test_a_damaged_results_file_is_not_resumed(slides: Path, tmp_path: Path, ask
 
 
 def test_runs_are_kept_where_wanted(slides: Path, tmp_path: Path, asked: Asked) -> None:
-    run(plan(slides, tmp_path, question(1, "a.tiff"), keep_runs=True))
-    assert (tmp_path / "out" / "runs" / "agent" / "demo" / "1").is_dir()
+    result = run(plan(slides, tmp_path, question(1, "a.tiff"), keep_runs=True)).results[0]
+    assert result.run == "runs/agent/demo/1"
+    assert (tmp_path / "out" / result.run).is_dir()
 
 
-def test_slides_are_found_under_another_suffix(slides: Path) -> None:
-    assert runner.find_slide(slides, "a.svs") == slides / "a.tiff"
-    with pytest.raises(GiantError, match=r"no x\.svs"):
-        runner.find_slide(slides, "x.svs")
+def test_two_evaluations_do_not_share_a_folder(slides: Path, tmp_path: Path, asked: Asked) -> None:
+    with held(tmp_path / "out", wait=False), pytest.raises(RunError, match="another process"):
+        run(plan(slides, tmp_path, question(1, "a.tiff")))
+
+
+def test_ids_that_look_alike_as_files_have_folders_of_their_own(
+    slides: Path, tmp_path: Path, asked: Asked
+) -> None:
+    questions = [question(1, "a.tiff").model_copy(update={"id": id}) for id in ("a/b", "a b", "..", "")]
+    results = run(plan(slides, tmp_path, *questions, keep_runs=True)).results
+    assert len({result.run for result in results}) == 4
+    out = (tmp_path / "out").resolve()
+    assert all((out / str(r.run)).resolve().is_relative_to(out / "runs" / "agent") for r in results)
+
+
+def test_grades_are_put_as_options_and_open_questions_without(
+    slides: Path, tmp_path: Path, asked: Asked
+) -> None:
+    grade = question(1, "a.tiff").model_copy(
+        update={"options": None, "labels": ("0", "1", "high"), "metric": "balanced_accuracy"}
+    )
+    words = question(2, "a.tiff").model_copy(update={"options": None, "metric": "text"})
+    results = run(plan(slides, tmp_path, grade, words)).results
+    assert asked.options == [["0", "1", "high"], None]
+    assert [(r.said, r.options, r.labels) for r in results] == [
+        ("high", None, ("0", "1", "high")), ("High.", None, None)
+    ]  # fmt: skip
+
+
+def test_a_mode_is_added_to_what_is_there(slides: Path, tmp_path: Path, asked: Asked) -> None:
+    questions = [question(1, "a.tiff"), question(2, "b.tiff", "low")]
+    run(plan(slides, tmp_path, *questions))
+    results = run(plan(slides, tmp_path, *questions, modes=["constant", "slide"]), resume=True).results
+    assert {(r.id, r.mode) for r in results} == {
+        (i, mode) for i in "12" for mode in ("agent", "constant", "slide")
+    }
+    assert len(results) == 6
+    assert [mode for _, mode in asked.calls] == ["agent", "agent", "slide", "slide"]
 
 
 def test_modes_are_named_once() -> None:
     assert modes.check_modes("agent, slide,agent") == ["agent", "slide"]
     with pytest.raises(GiantError, match="thumbnail"):
-        modes.check_modes("thumbnail")
+        modes.check_modes("glance")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"modes": ["agent", "thumbnail"]}, "local model has no mode 'thumbnail'"),
+        ({"modes": ["blind"]}, "local model has no mode 'blind'"),
+        ({"modes": ["slide"], "model": "openai:x"}, "chat model has no mode 'slide'"),
+        ({"modes": ["slide"], "budget": modes.Budget(votes=3)}, "only mode agent is voted on"),
+        ({"modes": ["slide"], "budget": modes.Budget(patches=3)}, "patches to choose"),
+        ({"modes": ["patches"], "budget": modes.Budget(max_steps=3)}, "number of looks"),
+        ({"budget": modes.Budget(profile="giant")}, "--profile"),
+        ({"budget": modes.Budget(base_url="http://x/v1")}, "--base-url"),
+        ({"max_cost": 1.0}, "spending limit"),
+        ({"workers": 0}, "0 workers"),
+        ({"slides": None}, "slides are not given"),
+    ],
+)
+def test_what_means_nothing_is_refused_before_anything_is_asked(
+    slides: Path, tmp_path: Path, asked: Asked, given: dict[str, Any], said: str
+) -> None:
+    whole = {"slides": slides, "modes": ["agent"], "out": tmp_path / "out", "model": "mini"} | given
+    with pytest.raises(UsageError, match=said):
+        run(Plan([question(1, "a.tiff")], **whole))
+    assert not asked.calls
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_best_constant_answer_needs_neither_slides_nor_model(tmp_path: Path) -> None:
+    options = [("low", "high"), ("high", "low"), ("low", "high")]
+    questions = [
+        question(i, "gone.svs").model_copy(update={"options": given}) for i, given in enumerate(options)
+    ]
+    words = question(9, "gone.svs").model_copy(
+        update={"benchmark": "words", "options": None, "metric": "text", "answer": "Glands."}
+    )
+    outcome = run(Plan([*questions, words], None, ["constant"], tmp_path / "out", "nowhere"))
+    assert [r.said for r in outcome.results] == ["high", "high", "high", "Glands."]
+    assert (outcome.left, outcome.missing) == (0, [])
 
 
 def test_the_command_prints_baselines_and_writes_a_summary(
@@ -207,3 +284,11 @@ def test_the_command_prints_baselines_and_writes_a_summary(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert set(summary["tasks"]["demo"]["agent"]) >= {"n", "metric", "value", "sd", "low", "high"}
     assert summary["about"]["hardware"]
+    assert summary["leakage"]["of"] == 2
+    again = CliRunner().invoke(app, ["eval", "score", str(tmp_path / "out")])
+    assert again.exit_code == 0, again.output
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    same = CliRunner().invoke(
+        app, ["eval", "compare", str(tmp_path / "out"), str(tmp_path / "out"), "--json"]
+    )
+    assert json.loads(same.stdout)["rows"][0]["lost"] == []
