@@ -112,7 +112,7 @@ def identity(model: Any) -> str:
 
 
 def conditions(modes: Sequence[str], model: Any, slide_model: Any, budget: Budget) -> dict[str, Any]:
-    """What the answers depend on: of the best constant answer nothing; a server may move to another address."""
+    """What the answers depend on: the best constant answer on nothing; a server's address may change."""
     if set(modes) <= {CONSTANT}:
         return {}
     from agent.request import names_chat_model

@@ -58,6 +58,10 @@ def _constant_of_all(tasks: dict[str, Any], groups: Mapping[str, Mapping[str, Se
         }
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def _metric(task: str, members: Sequence[Result]) -> str:
     return "accuracy" if task == ALL else members[0].metric
 
@@ -104,13 +108,12 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
         told.append(summary["leakage"]["text"])
     if missing := summary.get("missing"):
         count = sum(one["questions"] for one in missing)
-        told.append(
-            f"{len(missing):,} slides were not found; their {count:,} questions failed in every mode."
-        )
+        slides, asked = _counted(len(missing), "slide"), _counted(count, "question")
+        told.append(f"Not found: {slides} with {asked}, failed in every mode that looks.")
     if unusable := summary.get("unusable"):
-        told.append(f"{len(unusable):,} rows of the benchmark cannot be used.")
+        told.append(f"Of the benchmark {_counted(len(unusable), 'row')} cannot be used.")
     if left := summary.get("left"):
-        told.append(f"{left:,} results are still missing: the evaluation was not brought to its end.")
+        told.append(f"Not brought to its end: {_counted(left, 'result')} missing.")
     if any("constant" in modes for modes in summary["tasks"].values()):
         told.append("Mode constant was chosen with the right answers known: it is a yardstick, not a method.")
     return [*told, "Abstentions, failures and replies without an answer count as wrong."]
