@@ -59,9 +59,12 @@ def evaluate_vectors(
     Features come from the cohort's `features/*.h5`, else from the cache, else they are computed. A slide that
     cannot be read is listed under "missing" with the reason. Raises `GiantError`.
     """
+    from agent.run_record import giant_version
     from agent.trace import write_text
     from core_model import load_model
+    from eval.bench.measure import hardware
     from eval.benchmarks import read_benchmark
+    from eval.modes import identity
 
     names, reports = slides_of(wanted), read_reports(wanted.data)
     owners = read_patients(wanted.patients) if wanted.patients else {}
@@ -88,8 +91,9 @@ def evaluate_vectors(
         raise GiantError(f"its vectors cannot be measured ({error})", where=loaded.name) from error
     record = {
         "version": 1,
-        "about": {"data": str(wanted.data), "split": wanted.split or "val, else all", "seed": wanted.seed,
-                  "model": str(model)},
+        "about": {"data": str(wanted.data), "split": wanted.split or "val, else all", "limit": wanted.limit,
+                  "seed": wanted.seed, "model": str(model), "weights": identity(model),
+                  "giant": giant_version(), "hardware": hardware()},
         "leakage": leakage(model, None, slides),
         **found,
         "survival": survival_of(vectors, deaths, wanted.seed) if deaths is not None else None,

@@ -26,8 +26,9 @@ def recall_hits(queries: np.ndarray, items: np.ndarray, ks: Sequence[int] = RANK
     """`recall_K`: (N,) whether the own item of each query, that of the same row, is of the K nearest.
 
     `queries` and `items` are (N, D). Items as near as the own one share their places: two in places 1 and 2
-    are worth a half each at K = 1, so that vectors which tell nothing apart score what chance scores, whatever
-    the order of the rows. Raises `ValueError` where the rows do not belong together or a number is not finite.
+    are worth a half each at K = 1, so that vectors which tell nothing apart score what chance scores,
+    whatever the order of the rows. Raises `ValueError` where the rows do not belong together or a number is
+    not finite.
     """
     if queries.shape != items.shape or not len(queries):
         raise ValueError(f"{queries.shape} queries and {items.shape} items do not belong together")
