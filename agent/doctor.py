@@ -36,9 +36,10 @@ REQUIRED = (
 )
 EXTRAS = {
     "train": ("peft", "accelerate", "sklearn", "deepspeed"),
-    "openai": ("langchain_openai",),
-    "anthropic": ("langchain_anthropic",),
-    "google": ("langchain_google_genai",),
+    "eval": ("matplotlib", "nltk", "rouge_score", "sacrebleu", "sklearn"),
+    "openai": ("langchain", "langchain_openai"),
+    "anthropic": ("langchain", "langchain_anthropic"),
+    "google": ("langchain", "langchain_google_genai"),
     "ray": ("ray",),
 }
 """Modules that each extra of the package brings."""
