@@ -44,9 +44,12 @@ def test_half_the_length_is_punished() -> None:
 def test_bleu_is_of_the_whole_and_not_the_mean_of_parts() -> None:
     from sacrebleu.metrics.bleu import BLEU
 
-    references, said = ["a b c d e", "f g h i j"], ["a b c d x", "f g"]
-    theirs = BLEU(max_ngram_order=4).corpus_score(said, [references]).score / 100
-    assert text_metrics(references, said)["bleu_4"] == pytest.approx(theirs)
+    references = ["A b c d e.", "f g h i j", "no tumour"]
+    for said in (["a b c d x.", "f g", "No tumour, none"], ["x", "f g h i", ""], ["", "", ""]):
+        ours = text_metrics(references, said)
+        for n in (1, 2, 3, 4):
+            theirs = BLEU(max_ngram_order=n, lowercase=True).corpus_score(said, [references]).score / 100
+            assert ours[f"bleu_{n}"] == pytest.approx(theirs)
 
 
 ASCII = st.lists(st.text("abcdefgs ing.,-_()1234", min_size=1), min_size=1, max_size=3)
