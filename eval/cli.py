@@ -140,13 +140,13 @@ def evaluate(
         workers=workers,
         keep_runs=keep_runs,
     )
-    tell = None if quiet else _teller(len(plan.questions) * len(modes))
+    tell = None if quiet else _teller(len(plan.questions) * len([m for m in modes if m != "constant"]))
     about = {"benchmark": name, "data": str(data)}
     left, summary = evaluated(plan, found, about, resume, tell, _say)
     _show(summary, out)
     if left:
         raise RunError(
-            f"the spending limit of ${max_cost:g} is reached, and {left:,} questions are left",
+            f"the spending limit of ${max_cost:g} is reached, and {left:,} answers are left",
             where=out,
             fix="Repeat with --resume and a larger --max-cost",
         )

@@ -14,6 +14,7 @@ import numpy as np
 
 from core_model.atomic import replacing
 from core_model.errors import GiantError, RunError
+from eval.baselines import CONSTANT
 from eval.figures import modes_of
 from eval.metrics.classification import spread
 from eval.results import Result, label
@@ -59,7 +60,9 @@ def accuracy_by_mode(summary: Mapping[str, Any]) -> Figure | None:
     if not tasks:
         return None
     modes = list(dict.fromkeys(mode for found in tasks.values() for mode in found))
-    figure, axes = _figure(max(5.0, 1.2 + 0.42 * len(tasks) * (len(modes) + 1)), 4.2)
+    if len(modes) > 1 and CONSTANT in modes:
+        modes.remove(CONSTANT)  # the line stands for it
+    figure, axes = _figure(max(5.0, 1.2 + 0.26 * len(tasks) * (len(modes) + 1)), 4.2)
     for place, found in enumerate(tasks.values()):
         left = place * (len(modes) + 1.0)
         for number, mode in enumerate(modes):
@@ -176,6 +179,7 @@ def steps(results: Sequence[Result]) -> Figure | None:
     edges = np.arange(0.5, max(map(max, values)) + 1.5)
     axes.hist(values, bins=list(edges), color=[_colour(i) for i in range(len(modes))], label=modes)
     axes.set(xlabel="steps", ylabel="questions", title="Steps taken")
+    axes.margins(y=0.25)  # room for the legend
     axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(axes, 3)
     return figure

@@ -30,7 +30,7 @@ from eval.modes import BLIND, Budget, check, conditions
 from eval.questions import Question
 from eval.results import RESULTS, Result, append_result, failure, read_results, write_results
 from eval.slides import Missing, SlideFolder
-from eval.spending import Purse, paid, total
+from eval.spending import PURSE, Purse, paid, total
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +143,7 @@ def run(
         ordered = _ordered(plan, results)
         write_results(path, ordered)
         left = len(_wanted(plan) - results.keys())
+        (plan.out / PURSE).unlink(missing_ok=True)
         shutil.rmtree(plan.out / RUNS / BUSY, ignore_errors=True)
         if not any((plan.out / RUNS).glob("*/*/*")):
             shutil.rmtree(plan.out / RUNS, ignore_errors=True)
