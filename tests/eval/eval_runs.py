@@ -29,6 +29,7 @@ from eval.questions import Question
 from eval.runner import Outcome, Plan, run
 
 CHAT = ("agent", "thumbnail", "patches", "joint", "blind", "constant")
+LOCAL = ("agent", "patches", "slide", "constant")
 KINDS = 4
 """Slides that differ; all others are links to one of them."""
 BUDGET = Budget(max_steps=3, profile="giant", patches=2, patch_px=60, patch_mpp=2.0)
@@ -78,6 +79,14 @@ def plan(
     return Plan(questions, root / "slides", modes, root / "out", "openai:scripted", "mini", budget, **more)
 
 
+def local_plan(root: Path, questions: Sequence[Question]) -> Plan:
+    """The same by a local model that tells purple from pink."""
+    from cli_fakes import PaintModel
+
+    budget = Budget(max_steps=4, patches=3)
+    return Plan(questions, root / "slides", LOCAL, root / "out", PaintModel(), budget=budget)
+
+
 class Deadly:
     """Counts passages, and dies at one of them."""
 
@@ -111,7 +120,8 @@ def one(root: Path, url: str, questions: Sequence[Question], modes: Sequence[str
     Path.replace = deadly.around(Path.replace)  # type: ignore[method-assign]
     runner.append_result = deadly.around(runner.append_result)
     runner.shutil.rmtree = deadly.around(runner.shutil.rmtree)  # type: ignore[attr-defined]
-    outcome: Outcome = run(plan(root, url, questions, modes), resume=True)
+    wanted = local_plan(root, questions) if "slide" in modes else plan(root, url, questions, modes)
+    outcome: Outcome = run(wanted, resume=True)
     assert outcome.left == 0
     return deadly.count
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ def table_of(path: Path, whole: Path, each: int | None) -> Path:
     return path
 
 
-def killed(root: Path, url: str, table: Path, deaths: list[int]) -> list[dict[str, Any]]:
+def killed(
+    root: Path, url: str, table: Path, deaths: list[int], modes: Sequence[str] = runs.CHAT
+) -> list[dict[str, Any]]:
     """Start, kill, resume; what each child came to."""
-    command = [sys.executable, runs.__file__, str(root), url, str(table), ",".join(runs.CHAT)]
+    command = [sys.executable, runs.__file__, str(root), url, str(table), ",".join(modes)]
     done = subprocess.run([*command, json.dumps(deaths)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -61,6 +64,11 @@ def check(root: Path, questions: list[Question], server: ChatServer, deaths: int
     return results
 
 
+def plain(found: list[Result]) -> list[dict[str, Any]]:
+    """Results without what differs from run to run."""
+    return [result.model_dump(exclude={"seconds"}) for result in found]
+
+
 def test_killed_anywhere_it_ends_as_if_it_never_was(tmp_path: Path, shared: Path) -> None:
     table = table_of(tmp_path / "q.csv", shared / "data" / "qa" / "MultiPathQA.csv", each=2)
     questions = load_benchmark("multipathqa", table)
@@ -75,9 +83,6 @@ def test_killed_anywhere_it_ends_as_if_it_never_was(tmp_path: Path, shared: Path
         (whole / "slides").symlink_to(tmp_path / "slides")
         unbroken = run(runs.plan(whole, server.url, questions)).results
 
-    def plain(found: list[Result]) -> list[dict[str, Any]]:
-        return [result.model_dump(exclude={"seconds"}) for result in found]
-
     assert plain(results) == plain(unbroken)
     unread = [result for result in results if result.unread]
     assert unread
@@ -86,6 +91,25 @@ def test_killed_anywhere_it_ends_as_if_it_never_was(tmp_path: Path, shared: Path
     assert {mode: {r.regions for r in found} for mode, found in spent.items()} == {
         "agent": {2}, "thumbnail": {1}, "patches": {2}, "joint": {3}, "blind": {0}, "constant": {0}
     }  # fmt: skip
+
+
+def test_a_local_model_is_killed_and_goes_on_likewise(
+    tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
+    table = table_of(tmp_path / "q.csv", shared / "data" / "qa" / "MultiPathQA.csv", each=1)
+    questions = load_benchmark("multipathqa", table)
+    runs.draw_slides(tmp_path / "slides", [question.slide for question in questions])
+    dice = random.Random(2)
+    killed(tmp_path, "", table, [dice.randint(3, 90) for _ in range(5)], runs.LOCAL)
+    results = read_results(tmp_path / "out" / RESULTS)
+    assert [r.key for r in results] == [(*q.key, mode) for q in questions for mode in runs.LOCAL]
+    assert not [result for result in results if result.error]
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "slides").symlink_to(tmp_path / "slides")
+    unbroken = run(runs.local_plan(whole, questions)).results
+    assert [r["said"] for r in plain(results)] == [r["said"] for r in plain(unbroken)]
 
 
 def test_workers_share_the_work_and_change_nothing(tmp_path: Path, shared: Path) -> None:
