@@ -77,7 +77,8 @@ def accuracy_by_mode(summary: Mapping[str, Any]) -> Figure | None:
     axes.plot([], [], color="#222222", ls=":", label="best constant answer")
     axes.set_xticks([i * (len(modes) + 1.0) + (len(modes) - 1) / 2 for i in range(len(tasks))])
     names = [f"{t}\n(balanced)" if _balanced(m) else t for t, m in tasks.items()]
-    axes.set_xticklabels(names, fontsize=8)
+    turned = {"rotation": 20, "ha": "right"} if max(map(len, names)) > 12 else {}
+    axes.set_xticklabels(names, fontsize=8, **turned)
     axes.set(ylabel="accuracy, %", ylim=(0, 100), title="Accuracy with 95 % intervals")
     _legend(axes, len(modes) + 1)
     return figure
@@ -205,8 +206,12 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _legend(axes: Any, columns: int) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, ncols=columns)
+    """Beneath the axes: within them it would lie on bars that reach 100 %."""
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        axes.figure.legend(
+            handles, names, frameon=False, fontsize=8, ncols=columns, loc="outside lower center"
+        )
 
 
 def _answers(results: Sequence[Result]) -> tuple[list[str], list[str | None]]:
