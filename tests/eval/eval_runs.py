@@ -63,8 +63,10 @@ def script(request: dict[str, Any], number: int) -> Served:
         return calls(("zoom", {"x": 50, "y": 50, "w": 200, "h": 200}))
     if dice % 10 == 0:
         return say("I cannot tell.")
-    choice = tools["answer"]["parameters"]["properties"]["choice"]
-    options = choice.get("enum") or ["A", "B", "C", "D"]
+    last = "verdict" if "verdict" in tools else "answer"
+    options = tools[last]["parameters"]["properties"]["choice"].get("enum") or ["A", "B", "C", "D"]
+    if last == "verdict":
+        return calls((last, {"choice": options[0], "confidence": 0.6, "reason": "So it is."}))
     said = {"choice": options[dice % len(options)], "text": "So it is.", "confidence": 0.7, "abstain": False}
     return calls(("answer", said | {"reason": "", "claims": []}))
 

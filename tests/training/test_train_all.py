@@ -71,6 +71,13 @@ def test_every_stage_leaves_its_figures_and_the_card_tells_them(trained: Path) -
     assert json.loads((trained / "model/checkpoint/config.json").read_text())["training"] == final
 
 
+def test_the_model_names_the_slides_it_was_made_from(trained: Path, folder: Path) -> None:
+    named = json.loads((trained / "model/checkpoint/training_slides.json").read_text())["slides"]
+    assert named == sorted(path.stem for path in (folder / "slides").iterdir())
+    manifest = json.loads((trained / "model/checkpoint/manifest.json").read_text())
+    assert "training_slides.json" in manifest["sha256"]
+
+
 def test_parts_pass_unchanged_through_the_stages_that_do_not_train_them(trained: Path) -> None:
     def digest(stage: str, part: str) -> str:
         manifest = json.loads((trained / stage / "checkpoint/manifest.json").read_text())
