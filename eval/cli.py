@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from agent.options import (
+    AnyModelOpt,
+    BaseUrlOpt,
+    ModelOpt,
+    PatchesOpt,
+    PatchMppOpt,
+    PatchPxOpt,
+    PricesOpt,
+    ProfileOpt,
+    QuietOpt,
+    SeedOpt,
+    SlideModelOpt,
+)
+
 if TYPE_CHECKING:
     from eval.results import Result
 
@@ -54,12 +68,6 @@ def register(app: typer.Typer) -> None:
     app.command()(bench)
 
 
-PricesOpt = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Your prices of chat models, over our table.")
-]
-QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-
-
 def evaluate(
     name: Annotated[
         str,
@@ -79,25 +87,14 @@ def evaluate(
             " model has agent, patches and slide, a chat model all but slide."
         ),
     ] = "agent",
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="mini, a checkpoint folder, or provider:name of a chat model.")
-    ] = "mini",
-    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the chat model.")] = None,
-    slide_model: Annotated[
-        str, typer.Option(metavar="NAME", help="Local model that a chat model may consult.")
-    ] = "mini",
-    profile: Annotated[
-        str | None,
-        typer.Option(metavar="survey|giant", help="How a chat model looks: our way, or as published."),
-    ] = None,
+    model: AnyModelOpt = "mini",
+    base_url: BaseUrlOpt = None,
+    slide_model: SlideModelOpt = "mini",
+    profile: ProfileOpt = None,
     votes: Annotated[int, typer.Option(metavar="N", help="Runs of mode agent; the majority answers.")] = 1,
-    patches: Annotated[
-        int | None, typer.Option(metavar="N", help="Patches of modes patches (30) and joint (16).")
-    ] = None,
-    patch_px: Annotated[int | None, typer.Option(metavar="PX", help="Their side, px: 224 and 512.")] = None,
-    patch_mpp: Annotated[
-        float | None, typer.Option(metavar="UM", help="Their resolution, µm per px: 0.5 and 2.")
-    ] = None,
+    patches: PatchesOpt = None,
+    patch_px: PatchPxOpt = None,
+    patch_mpp: PatchMppOpt = None,
     max_steps: Annotated[
         int | None, typer.Option(metavar="N", help="Most looks of modes agent and slide: 16, or 20 by chat.")
     ] = None,
@@ -107,7 +104,7 @@ def evaluate(
     prices: PricesOpt = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N questions.")] = None,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes.")] = 1,
-    seed: Annotated[int, typer.Option(metavar="N")] = 0,
+    seed: SeedOpt = 0,
     keep_runs: Annotated[
         bool, typer.Option("--keep-runs", help="Keep every run folder, linked from the page.")
     ] = False,
@@ -210,7 +207,7 @@ def bench(
         Path | None, typer.Option(metavar="SLIDE", help="ask: the slide to repeat into a large one.")
     ] = None,
     side: Annotated[int, typer.Option(metavar="PX", help="ask: side of the large slide.")] = 40960,
-    model: Annotated[str, typer.Option(metavar="NAME", help="mini, or a checkpoint folder.")] = "mini",
+    model: ModelOpt = "mini",
     work: Annotated[Path, typer.Option(metavar="DIR", help="ask: where the large slide is kept.")] = Path(
         "giant-bench"
     ),

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from agent.options import ModelOpt, QuietOpt, SeedOpt
+
 
 def vectors(
     data: Annotated[Path, typer.Option(metavar="DIR", help="The cohort folder.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where vectors.json goes.")],
-    model: Annotated[str, typer.Option(metavar="NAME", help="mini, or a checkpoint folder.")] = "mini",
+    model: ModelOpt = "mini",
     split: Annotated[
         str | None, typer.Option(metavar="val|train|all", help="Default: val where there is one, else all.")
     ] = None,
@@ -25,8 +27,8 @@ def vectors(
     survival: Annotated[
         Path | None, typer.Option(metavar="CSV", help="slide,time,event; adds the c-index.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    seed: SeedOpt = 0,
+    quiet: QuietOpt = False,
 ) -> None:
     """Measure a model's slide vectors: retrieval, zero-shot classification, linear probes."""
     from agent.terminal import quieten_libraries, stdout
