@@ -131,6 +131,7 @@ def test_the_limit_is_that_of_the_whole_evaluation(tmp_path: Path, workers: int)
     assert sum(r.usd or 0 for r in outcome.results) <= limit
     paid = server.completed()
     assert len(paid) == len(set(paid)) == 6
+    money["workers"] = 1
     more, server = asked(tmp_path, spend, questions, ["blind"], max_cost=dearest + 20, **money)
     assert more.left == 0
     assert len(server.completed()) == 6

@@ -70,11 +70,11 @@ def plain(found: list[Result]) -> list[dict[str, Any]]:
 
 
 def test_killed_anywhere_it_ends_as_if_it_never_was(tmp_path: Path, shared: Path) -> None:
-    table = table_of(tmp_path / "q.csv", shared / "data" / "qa" / "MultiPathQA.csv", each=2)
+    table = table_of(tmp_path / "q.csv", shared / "data" / "qa" / "MultiPathQA.csv", each=1)
     questions = load_benchmark("multipathqa", table)
     runs.draw_slides(tmp_path / "slides", [question.slide for question in questions])
     dice = random.Random(5)
-    deaths = [1, 2, *(dice.randint(3, 500) for _ in range(6))]
+    deaths = [1, 2, *(dice.randint(3, 250) for _ in range(6))]
     with ChatServer(runs.script) as server:
         killed(tmp_path, server.url, table, deaths)
         results = check(tmp_path, questions, server, len(deaths))
@@ -101,7 +101,7 @@ def test_a_local_model_is_killed_and_goes_on_likewise(
     questions = load_benchmark("multipathqa", table)
     runs.draw_slides(tmp_path / "slides", [question.slide for question in questions])
     dice = random.Random(2)
-    killed(tmp_path, "", table, [dice.randint(3, 90) for _ in range(5)], runs.LOCAL)
+    killed(tmp_path, "", table, [dice.randint(3, 90) for _ in range(3)], runs.LOCAL)
     results = read_results(tmp_path / "out" / RESULTS)
     assert [r.key for r in results] == [(*q.key, mode) for q in questions for mode in runs.LOCAL]
     assert not [result for result in results if result.error]

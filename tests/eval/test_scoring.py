@@ -126,3 +126,27 @@ def test_the_published_constants_come_out(shared: Path) -> None:
     assert values["tcga_expert_vqa"]["value"] == pytest.approx(36 / 128)
     assert values["panda"]["value"] == pytest.approx(1 / 6)
     assert all(f["value"] == pytest.approx(f["best_constant"]) for f in values.values())
+
+
+def test_scoring_934_questions_in_six_modes_is_little_work(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two bootstraps a figure and each one vectorised: seconds for all, whatever the machine."""
+    from eval.metrics import classification, paired, resampling
+    from eval.modes import MODES
+    from eval.summary import summarise
+
+    questions = read_benchmark("multipathqa", shared / "data" / "qa" / "MultiPathQA.csv").questions
+    modes = list(MODES)[:6]
+    results = [one.model_copy(update={"mode": mode}) for mode in modes for one in constant_results(questions)]
+    assert len(results) == 934 * 6
+    calls = []
+    for module in (classification, paired):
+        monkeypatch.setattr(module, "scores", lambda *args: calls.append(0) or resampling.scores(*args))
+    resampling.draws.cache_clear()
+    summary = summarise(results, {})
+    figured = sum(len(found) for found in summary["tasks"].values())
+    figured += sum(len(rows) for kind in summary["parts"].values() for rows in kind.values())
+    compared = sum(len(rows) for rows in summary["pairs"].values())
+    assert len(calls) == 2 * figured + 4 * compared
+    assert resampling.draws.cache_info().misses <= 8
