@@ -154,9 +154,7 @@ def main() -> None:
     from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: F401
 
     import agent.report  # noqa: F401
-    import core_model.extract
-    import core_model.features
-    import core_model.tissue
+    import core_model.extract  # noqa: F401
     import tools.toolbox  # noqa: F401
     from agent.chat.client import open_chat
     from eval.benchmarks import load_benchmark
