@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from core_model.errors import RunError
+from eval.jsonl import read_lines
 from eval.questions import Metric, Question
 from eval.rarity import rarity
 
@@ -103,39 +101,5 @@ def common(question: Question, mode: str) -> dict[str, Any]:
 
 
 def read_results(path: Path) -> list[Result]:
-    """The results of a file; none where there is no file. A last line cut by a kill is left out.
-
-    Raises `RunError` where another line is damaged.
-    """
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"cannot be read ({error})", where=path) from error
-    results = []
-    for number, line in enumerate(lines, 1):
-        try:
-            results.append(Result.model_validate_json(line))
-        except ValidationError as error:
-            if number < len(lines):
-                raise RunError(f"line {number} is no result", where=path) from error
-    return results
-
-
-def write_results(path: Path, results: Iterable[Result]) -> None:
-    """Replace the file by exactly these results."""
-    from agent.trace import write_text
-
-    write_text(path, "".join(result.model_dump_json() + "\n" for result in results))
-
-
-def append_result(path: Path, result: Result) -> None:
-    """Add one result, and have it on the disk. Raises `RunError`."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(result.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise RunError(f"cannot be written ({error.strerror})", where=path) from error
+    """The results of a file. Raises `RunError` as `read_lines`."""
+    return read_lines(path, Result)

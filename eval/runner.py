@@ -26,9 +26,10 @@ from agent.workers import Ended, Lost, in_processes, in_this_process
 from core_model.errors import GiantError, RunError, UsageError
 from eval.asking import Models, answered
 from eval.baselines import CONSTANT, constant_results
+from eval.jsonl import append_line, write_lines
 from eval.modes import BLIND, Budget, check, conditions
 from eval.questions import Question
-from eval.results import RESULTS, Result, append_result, failure, read_results, write_results
+from eval.results import RESULTS, Result, failure, read_results
 from eval.slides import Missing, SlideFolder
 from eval.spending import PURSE, Purse, paid, total
 
@@ -131,17 +132,17 @@ def run(
         results = _kept(plan, read_results(path))
         if CONSTANT in plan.modes:
             results |= {result.key: result for result in constant_results(plan.questions)}
-        write_results(path, results.values())
+        write_lines(path, results.values())
         if note:
             note(len(results.keys() | _wanted(plan)), missing)
         for result in _asked(plan, results, found, missing):
-            append_result(path, result)
+            append_line(path, result)
             results[result.key] = result
             _clear(plan, result)
             if say:
                 say(result)
         ordered = _ordered(plan, results)
-        write_results(path, ordered)
+        write_lines(path, ordered)
         left = len(_wanted(plan) - results.keys())
         (plan.out / PURSE).unlink(missing_ok=True)
         shutil.rmtree(plan.out / RUNS / BUSY, ignore_errors=True)

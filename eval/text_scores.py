@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from core_model.errors import RunError, UsageError
+from core_model.errors import UsageError
 from eval.claims import Claim, EntityOverlap, Judge, Judged, JudgeStopped, judged
+from eval.jsonl import append_line, read_lines, write_lines
 from eval.metrics.resampling import draws
 from eval.metrics.text import text_metrics
 from eval.results import Result
@@ -116,25 +117,8 @@ def words(result: Result) -> str:
 
 
 def read_judgements(folder: Path) -> list[Judgement]:
-    """The judgements kept in a folder, in the order they were made. A last line cut by a kill is left out.
-
-    Raises `RunError` where another line is damaged.
-    """
-    path = folder / JUDGEMENTS
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"cannot be read ({error})", where=path) from error
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(Judgement.model_validate_json(line))
-        except ValidationError as error:
-            if number < len(lines):
-                raise RunError(f"line {number} is no judgement", where=path, fix="Delete it") from error
-    return found
+    """The judgements kept in a folder, in the order they were made. Raises `RunError` as `read_lines`."""
+    return read_lines(folder / JUDGEMENTS, Judgement, fix="Delete it")
 
 
 def _judge_all(
@@ -148,15 +132,15 @@ def _judge_all(
     kept = {j.key: j for j in before if (j.judge, j.rules) == (name, rules)}
     if judge is None:
         return kept
-    _rewrite(folder, before)  # a line that a kill cut must not get another behind it
+    write_lines(folder / JUDGEMENTS, before)  # a line that a kill cut must not get another behind it
     todo = [result for result in texts if _key(result) not in kept]
     for done, judgement in enumerate(_made(todo, judge, workers), 1):
         kept[judgement.key] = judgement
-        _append(folder, judgement)
+        append_line(folder / JUDGEMENTS, judgement)
         if tell is not None:
             tell(done, len(todo))
     mine = [kept[key] for result in texts if (key := _key(result)) in kept]
-    _rewrite(folder, [j for j in before if (j.judge, j.rules) != (name, rules)] + mine)
+    write_lines(folder / JUDGEMENTS, [j for j in before if (j.judge, j.rules) != (name, rules)] + mine)
     return kept
 
 
@@ -214,17 +198,3 @@ def _mean(name: str, values: Sequence[float]) -> dict[str, Any]:
 def _key(result: Result) -> tuple[str, str, str, str]:
     text = json.dumps([result.question, result.truth, words(result)])
     return result.benchmark, result.id, result.mode, hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _append(folder: Path, judgement: Judgement) -> None:
-    try:
-        with (folder / JUDGEMENTS).open("a", encoding="utf-8") as file:
-            file.write(judgement.model_dump_json() + "\n")
-    except OSError as error:
-        raise RunError(f"cannot be written ({error.strerror})", where=folder / JUDGEMENTS) from error
-
-
-def _rewrite(folder: Path, judgements: Iterable[Judgement]) -> None:
-    from agent.trace import write_text
-
-    write_text(folder / JUDGEMENTS, "".join(one.model_dump_json() + "\n" for one in judgements))

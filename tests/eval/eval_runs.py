@@ -120,7 +120,7 @@ def one(root: Path, url: str, questions: Sequence[Question], modes: Sequence[str
     deadly = Deadly(at)
     Line.send = deadly.around(Line.send)  # type: ignore[method-assign]
     Path.replace = deadly.around(Path.replace)  # type: ignore[method-assign]
-    runner.append_result = deadly.around(runner.append_result)
+    runner.append_line = deadly.around(runner.append_line)
     runner.shutil.rmtree = deadly.around(runner.shutil.rmtree)  # type: ignore[attr-defined]
     wanted = local_plan(root, questions) if "slide" in modes else plan(root, url, questions, modes)
     outcome: Outcome = run(wanted, resume=True)

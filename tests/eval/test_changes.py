@@ -8,7 +8,8 @@ import pytest
 
 from core_model.errors import RunError
 from eval.changes import changes, verdict
-from eval.results import RESULTS, Result, write_results
+from eval.jsonl import write_lines
+from eval.results import RESULTS, Result
 
 
 def result(number: int, said: str | None, truth: str = "a", mode: str = "agent") -> Result:
@@ -20,7 +21,7 @@ def result(number: int, said: str | None, truth: str = "a", mode: str = "agent")
 
 def folder(path: Path, results: list[Result]) -> Path:
     path.mkdir()
-    write_results(path / RESULTS, results)
+    write_lines(path / RESULTS, results)
     return path
 
 

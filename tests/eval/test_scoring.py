@@ -15,7 +15,8 @@ from eval.baselines import constant_results
 from eval.benchmarks import read_benchmark
 from eval.evaluation import evaluated
 from eval.figures import figures
-from eval.results import RESULTS, Result, write_results
+from eval.jsonl import write_lines
+from eval.results import RESULTS, Result
 from eval.runner import Plan
 from eval.scoring import ABOUT, SUMMARY, score
 
@@ -33,7 +34,7 @@ def folder(path: Path) -> Path:
         result(n, "agent", n % 3 > 0, confidence=0.1 * (n % 9), regions=n % 4, steps=n % 4) for n in range(60)
     ]
     found += [result(n, "thumbnail", n % 5 > 2, regions=1, steps=1) for n in range(60)]
-    write_results(path / RESULTS, found)
+    write_lines(path / RESULTS, found)
     return path
 
 

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from agent.cli import build_app
 from core_model.errors import RunError
 from eval.claims import EntityOverlap, JudgeFailed, JudgeStopped
+from eval.jsonl import write_lines
 from eval.metrics.text import text_metrics
-from eval.results import RESULTS, Result, read_results, write_results
+from eval.results import RESULTS, Result, read_results
 from eval.text_scores import JUDGEMENTS, add_texts, read_judgements, score_texts
 
 REFERENCE = "The tumor is a squamous cell carcinoma. There is focal necrosis."
@@ -138,7 +139,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 def test_results_keep_every_sign(tmp_path: Path) -> None:
     """Some signs end a line for Python and for nobody else."""
     odd = [result(0, "one\u2028two\x85three\x0bfour\ud83d\ude00"[:-2]), result(1, "five")]
-    write_results(tmp_path / RESULTS, odd)
+    write_lines(tmp_path / RESULTS, odd)
     assert read_results(tmp_path / RESULTS) == odd
     found = score_texts(odd, EntityOverlap(), tmp_path)
     assert score_texts(odd, None, tmp_path) == found
@@ -167,7 +168,7 @@ def test_the_command_judges_and_scores_again_without_the_judge(
         said: Sequence[Any] = [data["text"]] if tool == "statements" else [0.7] * len(data["statements"])
         return served.calls((tool, {tool: said}))
 
-    write_results(tmp_path / RESULTS, RESULTS_OF)
+    write_lines(tmp_path / RESULTS, RESULTS_OF)
     with ChatServer(script) as server:
         done = scored(tmp_path, "--judge", "openai:tiny", "--base-url", server.url, "--workers", "2")
         assert done.exit_code == 0, done.output
@@ -183,6 +184,6 @@ def test_the_command_judges_and_scores_again_without_the_judge(
 
 
 def test_wrong_judges_on_the_command_line(tmp_path: Path) -> None:
-    write_results(tmp_path / RESULTS, RESULTS_OF)
+    write_lines(tmp_path / RESULTS, RESULTS_OF)
     assert scored(tmp_path, "--judge", "gpt").exit_code != 0
     assert scored(tmp_path, "--judge", "entity-overlap").exit_code == 0
