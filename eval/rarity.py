@@ -1,8 +1,9 @@
-"""Rare and common tumours: the ten that TCGA studied as rare, because too few patients have them.
+"""Rare and common tumours. Rare are here the ten projects that we count to TCGA's rare tumours:
 
-Adrenocortical, bile duct, chromophobe kidney, mesothelioma, phaeochromocytoma and paraganglioma, sarcoma,
-testicular germ cell, thymoma, uterine carcinosarcoma, uveal melanoma (NCI, TCGA's Rare Tumor
-Characterization Projects). All other tumours count as common; what is no tumour has no rarity.
+adrenocortical, bile duct, chromophobe kidney, mesothelioma, phaeochromocytoma and paraganglioma, sarcoma,
+testicular germ cell, thymoma, uterine carcinosarcoma, uveal melanoma. That there are ten, with sarcoma among
+them, is NCI's word (Rare Tumor Characterization Projects). All other tumours count as common; what is no
+tumour has no rarity.
 """
 
 from __future__ import annotations
