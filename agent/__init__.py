@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agent.people import Control, Said
-    from agent.records import Answer, Step, Vote
-    from agent.session import ask, stream
-    from agent.session_async import aask, astream
+    from agent.graph.control import Control, Said
+    from agent.run.records import Answer, Step, Vote
+    from agent.session.aio import aask, astream
+    from agent.session.ask import ask, stream
 
 __all__ = ["Answer", "Control", "Said", "Step", "Vote", "aask", "ask", "astream", "stream"]
 
 _HOMES = {
-    "agent.session": ("ask", "stream"),
-    "agent.session_async": ("aask", "astream"),
-    "agent.people": ("Control", "Said"),
-    "agent.records": ("Answer", "Step", "Vote"),
+    "agent.session.ask": ("ask", "stream"),
+    "agent.session.aio": ("aask", "astream"),
+    "agent.graph.control": ("Control", "Said"),
+    "agent.run.records": ("Answer", "Step", "Vote"),
 }
 
 

@@ -6,12 +6,12 @@ import uuid
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from agent.open_models import model_records
-from agent.records import RunRecord, SlideRecord, TokensRecord
+from agent.run.records import RunRecord, SlideRecord, TokensRecord
+from agent.session.models import model_records
 
 if TYPE_CHECKING:
-    from agent.request import Request
-    from core_model.slide import Slide
+    from agent.session.request import Request
+    from core_model.slides.slide import Slide
 
 
 def run_record(request: Request, slide: SlideRecord | TokensRecord) -> RunRecord:

@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core_model.bundle import load_model
-    from core_model.features import FeatureStore
-    from core_model.slide import open_slide
-    from core_model.tile_encoder import load_tile_encoder
+    from core_model.encoders.vit import load_tile_encoder
+    from core_model.features.store import FeatureStore
+    from core_model.models.wsi_llava import load_model
+    from core_model.slides.slide import open_slide
 
 _HOME = {
-    "FeatureStore": "features",
-    "load_model": "bundle",
-    "load_tile_encoder": "tile_encoder",
-    "open_slide": "slide",
+    "FeatureStore": "features.store",
+    "load_model": "models.wsi_llava",
+    "load_tile_encoder": "encoders.vit",
+    "open_slide": "slides.slide",
 }
 
 __all__ = ["FeatureStore", "load_model", "load_tile_encoder", "open_slide"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from agent.options import (
+from agent.cli.options import (
     AnyModelOpt,
     BaseUrlOpt,
     ModelOpt,
@@ -23,7 +23,7 @@ from agent.options import (
 )
 
 if TYPE_CHECKING:
-    from eval.results import Result
+    from eval.asking.results import Result
 
 NAME = "NAME"
 """How the help calls the command that evaluates: it is the benchmark's name that calls it."""
@@ -55,7 +55,7 @@ class Evaluation(TyperGroup):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package to the `giant` command."""
-    from eval.vectors_cli import vectors
+    from eval.vectors.cli import vectors
 
     group = typer.Typer(
         cls=Evaluation, no_args_is_help=True, rich_markup_mode=None, help="Measure how good the answers are."
@@ -112,12 +112,12 @@ def evaluate(
     quiet: QuietOpt = False,
 ) -> None:
     """Measure how often the answers are right, beside what guessing would reach."""
-    from agent.terminal import quieten_libraries
+    from agent.cli.terminal import quieten_libraries
     from core_model.errors import RunError, UsageError
-    from eval.benchmarks import read_benchmark
+    from eval.asking.modes import Budget, check_modes
+    from eval.asking.runner import Plan
+    from eval.benchmarks.registry import read_benchmark
     from eval.evaluation import evaluated
-    from eval.modes import Budget, check_modes
-    from eval.runner import Plan
 
     quieten_libraries(quiet)
     modes, found = check_modes(mode), read_benchmark(name, data)
@@ -164,10 +164,10 @@ def score(
     quiet: QuietOpt = False,
 ) -> None:
     """Compute summary, page and plots anew from results.jsonl, without model or slides."""
-    from agent.terminal import quieten_libraries
+    from agent.cli.terminal import quieten_libraries
     from core_model.errors import UsageError
-    from eval.scoring import score as scored
-    from eval.text_scores import open_judge
+    from eval.scores.scoring import score as scored
+    from eval.scores.texts import open_judge
 
     quieten_libraries(quiet)
     if judge is None and (base_url or prices or max_cost is not None):
@@ -184,8 +184,8 @@ def compare(
     """Say what changed from A to B, and whether that is more than chance."""
     import json
 
-    from agent.terminal import stdout
-    from eval.changes import changes, changes_table
+    from agent.cli.terminal import stdout
+    from eval.scores.compare import changes, changes_table
 
     found = changes(before, after)
     if as_json:
@@ -254,8 +254,8 @@ def bench(
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:
-    from agent.terminal import stdout
-    from eval.summary import as_table, remarks
+    from agent.cli.terminal import stdout
+    from eval.scores.summary import as_table, remarks
 
     stdout().print(as_table(summary))
     for remark in remarks(summary):
@@ -274,8 +274,8 @@ def _judged(done: int, of: int) -> None:
 
 def _teller(total: int) -> Any:
     """Tells each result on stderr, with how many came and were right so far."""
-    from agent.terminal import stderr
-    from eval.results import label
+    from agent.cli.terminal import stderr
+    from eval.asking.results import label
 
     console, counts = stderr(), {"done": 0, "right": 0}
 

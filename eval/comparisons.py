@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from eval.asking.results import Result, label
 from eval.metrics.classification import class_codes
 from eval.metrics.paired import compare, holm
-from eval.results import Result, label
 
 
 def comparisons(by_mode: Mapping[str, Sequence[Result]], metric: str) -> list[dict[str, Any]]:

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from eval.baselines import CONSTANT
-from eval.leakage import leakage
-from eval.modes import MODES, identity
-from eval.questions import Benchmark
-from eval.results import Result
-from eval.runner import Plan, run
-from eval.scoring import read_about, score, write_about
-from eval.slides import Missing
+from eval.asking.baselines import CONSTANT
+from eval.asking.leakage import leakage
+from eval.asking.modes import MODES, identity
+from eval.asking.results import Result
+from eval.asking.runner import Plan, run
+from eval.asking.slides import Missing
+from eval.benchmarks.questions import Benchmark
+from eval.scores.scoring import read_about, score, write_about
 
 
 def evaluated(
@@ -84,6 +84,6 @@ def _leakage(plan: Plan) -> dict[str, Any]:
 
 
 def _chats(plan: Plan) -> bool:
-    from agent.request import names_chat_model
+    from agent.session.request import names_chat_model
 
     return names_chat_model(plan.model)

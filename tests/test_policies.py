@@ -44,7 +44,7 @@ def test_imports_point_one_way(package: str) -> None:
 
 
 def test_the_import_reader_sees_late_imports() -> None:
-    assert imported_packages("def f():\n    from agent.graph import x\n    import torch.nn") == {
+    assert imported_packages("def f():\n    from agent.graph.build import x\n    import torch.nn") == {
         "agent",
         "torch",
     }
@@ -71,7 +71,7 @@ def test_public_names(package: str, names: set[str]) -> None:
 
 def test_help_imports_no_torch() -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from agent.cli import build_app; "
+        "import sys; from typer.testing import CliRunner; from agent.cli.app import build_app; "
         "r = CliRunner().invoke(build_app(), ['--help']); assert r.exit_code == 0, r.output; "
         "heavy = {'torch', 'transformers', 'numpy', 'faiss'} & set(sys.modules); assert not heavy, heavy"
     )

@@ -8,7 +8,7 @@ from tools.records import AskRegionArgs, Observation
 from tools.render import shown_mpp
 
 if TYPE_CHECKING:
-    from core_model.features import TileFeatures
+    from core_model.features.store import TileFeatures
     from tools.toolbox import Toolbox
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from core_model.atomic import replacing
 from core_model.errors import FeatureStoreError
-from core_model.features import TileFeatures
-from core_model.slide import Box
+from core_model.features.store import TileFeatures
+from core_model.slides.slide import Box
 
 FORMAT = "giant-index-1"
 

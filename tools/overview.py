@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core_model.slide import magnification
+from core_model.slides.slide import magnification
 from tools.records import Observation, OverviewArgs
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core_model.slide import Box
+from core_model.slides.slide import Box
 from tools.records import Observation, PanArgs
 from tools.zoom import show
 

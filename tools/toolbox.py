@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from core_model.errors import BoxError, FeatureStoreError
-from core_model.slide import Box, Slide
+from core_model.slides.slide import Box, Slide
 from tools.ask_region import ask_region
 from tools.overview import overview
 from tools.pan import pan
@@ -25,9 +25,9 @@ from tools.zoom import zoom
 if TYPE_CHECKING:
     from PIL import Image
 
-    from core_model.extract import Progress
-    from core_model.features import FeatureStore, TileFeatures
-    from core_model.tissue import TissueMask
+    from core_model.features.extract import Progress
+    from core_model.features.store import FeatureStore, TileFeatures
+    from core_model.slides.tissue import TissueMask
     from tools.index import TileIndex
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Toolbox:
     @cached_property
     def features(self) -> TileFeatures:
         """Features of the slide's tiles, computed once."""
-        from core_model.extract import extract
+        from core_model.features.extract import extract
 
         if self._given is not None:
             return self._given
@@ -129,7 +129,7 @@ class Toolbox:
     @cached_property
     def tissue(self) -> TissueMask:
         """Where the slide's tissue is."""
-        from core_model.tissue import find_tissue
+        from core_model.slides.tissue import find_tissue
 
         return find_tissue(self.slide)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core_model.errors import RegionUnreadable
-from core_model.slide import Box, magnification
+from core_model.slides.slide import Box, magnification
 from tools.records import Observation, ZoomArgs
 from tools.render import shown_mpp
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from core_model.conversation import IGNORE
 from core_model.errors import UsageError
+from core_model.language.conversation import IGNORE
+from core_model.language.wsi_llava import WsiLlavaForConditionalGeneration, llava_config
 from core_model.rates import device_name, finish, matmul_rate, peak_memory_gb
-from core_model.wsi_llava import WsiLlavaForConditionalGeneration, llava_config
-from training.conversations import LlavaTask
-from training.stage3_instruct import add_lora
+from training.stages.conversations import LlavaTask
+from training.stages.instruct import add_lora
 
 if TYPE_CHECKING:
     from core_model.config import ModelConfig

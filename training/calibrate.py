@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from core_model.config import Calibration, FamiliarityConfig
-from core_model.familiarity import Familiarity, fit_familiarity
-from core_model.slide import Box
-from training.data import ClosedQuestion, Cohort
-from training.fit import Progress, quiet
+from core_model.features.familiarity import Familiarity, fit_familiarity
+from core_model.slides.slide import Box
+from training.cohort.cohort import ClosedQuestion, Cohort
+from training.engine.fit import Progress, quiet
 
 if TYPE_CHECKING:
-    from core_model.bundle import WsiLlava
-    from core_model.features import TileFeatures
+    from core_model.features.store import TileFeatures
+    from core_model.models.wsi_llava import WsiLlava
     from training.settings import CalibrateSettings, Recipe
 
 Floats = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from training.fit import Progress
+    from training.engine.fit import Progress
 
 RecipeOpt = Annotated[str, typer.Option(metavar="NAME", help="mini, tiny, wsi-llava-7b or wsi-llava-qwen7b.")]
 DataOpt = Annotated[Path, typer.Option(metavar="DIR", help="Cohort folder, as `giant phantom` writes it.")]
@@ -31,7 +31,7 @@ TRAINED = {
 
 def register(app: typer.Typer) -> None:
     """Add our commands to `giant`."""
-    from training.wsi_bench_cli import wsi_bench
+    from training.wsi_bench.cli import wsi_bench
 
     group = typer.Typer(help="Train a model step by step.", no_args_is_help=True)
     for name, told in TRAINED.items():
@@ -60,11 +60,11 @@ def train(command: str, recipe: str, data: Path, out: Path, resume: bool, overri
     _require_extra()
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    from training import ranks
-    from training.fit import quiet
+    from training.engine import ranks
+    from training.engine.fit import quiet
+    from training.pipeline import COMMANDS, steps_of
+    from training.pipeline import train as train_steps
     from training.recipes import make_recipe
-    from training.run import COMMANDS, steps_of
-    from training.run import train as train_steps
 
     disable_progress_bar()
     set_verbosity_error()
@@ -94,7 +94,7 @@ def bench(
     _require_extra()
     import json
 
-    from core_model.tile_encoder import default_device
+    from core_model.encoders.vit import default_device
     from training.bench import SMALL_LENGTH, SMALL_SIZE, bench_stage
     from training.recipes import make_recipe
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core_model.bundle import WsiLlava
-from core_model.conversation import IGNORE, Turn, encode_turns
-from core_model.scoring import option_log_likelihoods
-from training.data import ClosedQuestion
+from core_model.language.conversation import IGNORE, Turn, encode_turns
+from core_model.language.scoring import option_log_likelihoods
+from core_model.models.wsi_llava import WsiLlava
+from training.cohort.cohort import ClosedQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from core_model.checkpoints.parts import Parts
     from core_model.config import ModelConfig
-    from core_model.features import TileFeatures
-    from core_model.parts import Parts
+    from core_model.features.store import TileFeatures
 
 
 def bound(parts: Parts, config: ModelConfig, folder: Path) -> WsiLlava:

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from core_model.config import AlignmentConfig, LanguageModelConfig, SlideEncoderConfig, TileEncoderConfig
-from core_model.conversation import QWEN_SYSTEM, VICUNA_SYSTEM
 from core_model.errors import UsageError
-from training.language_model import LanguageModelSettings
+from core_model.language.conversation import QWEN_SYSTEM, VICUNA_SYSTEM
+from training.language.pretrain import LanguageModelSettings
 from training.settings import (
     AlignSettings,
     CalibrateSettings,
@@ -29,7 +29,7 @@ from training.settings import (
     RegionSettings,
     Schedule,
 )
-from training.tile_settings import TileSettings
+from training.tiles.settings import TileSettings
 
 
 def mini() -> Recipe:

@@ -15,8 +15,8 @@ from core_model.config import (
     SlideEncoderConfig,
     TileEncoderConfig,
 )
-from training.language_model import LanguageModelSettings
-from training.tile_pretrain import TileSettings
+from training.language.pretrain import LanguageModelSettings
+from training.tiles.pretrain import TileSettings
 
 
 class _Record(BaseModel):

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_model.checkpoint import load_checkpoint, new_model
+from core_model.checkpoints.folder import load_checkpoint, new_model
+from core_model.checkpoints.parts import LLAVA, fill_llava
 from core_model.errors import CheckpointError, RunError
-from core_model.parts import LLAVA, fill_llava
 from training.settings import PretrainedLanguage, PretrainedTiles
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from core_model.checkpoints.parts import Parts
     from core_model.config import AlignmentConfig, LanguageModelConfig, ModelConfig, TileEncoderConfig
-    from core_model.parts import Parts
     from training.steps import Run
 
 SLIDE_FILE = "slide_encoder.pth"
@@ -71,7 +71,7 @@ def _around_pretrained(
     """A published language model in its own type, and the other parts with random float32 weights."""
     import torch
 
-    from core_model.projector import SlideProjector
+    from core_model.language.projector import SlideProjector
 
     language, tokenizer, dimensions = pretrained_language(settings)
     config = config.model_copy(
@@ -96,7 +96,7 @@ def _around_pretrained(
 
 def pretrained_tiles(settings: PretrainedTiles) -> tuple[nn.Module, TileEncoderConfig]:
     """The network of a tile encoder and its configuration; see `read_tile_network`."""
-    from core_model.tile_encoder import read_tile_network
+    from core_model.encoders.vit import read_tile_network
 
     if settings.path is None:
         raise RunError(
@@ -108,8 +108,8 @@ def pretrained_tiles(settings: PretrainedTiles) -> tuple[nn.Module, TileEncoderC
 
 def pretrained_slides(name: str, config: ModelConfig) -> Any:
     """A slide encoder from a file, or from the repository of that name on the hub."""
-    from core_model.hub import fetch
-    from core_model.slide_encoder import load_slide_encoder
+    from core_model.encoders.hub import fetch
+    from core_model.encoders.slide_encoder import load_slide_encoder
 
     path = Path(name)
     if not path.exists():
@@ -153,8 +153,8 @@ def pretrained_language(settings: PretrainedLanguage) -> tuple[Any, Any, Languag
     import torch
     from transformers import AutoModelForCausalLM
 
-    from core_model.llava_format import language_config
-    from core_model.llm_tokenizer import read_tokenizer
+    from core_model.checkpoints.llava import language_config
+    from core_model.language.tokenizer import read_tokenizer
 
     folder = _folder(settings.path)
     tokenizer = read_tokenizer(folder, settings.template)
@@ -170,7 +170,7 @@ def pretrained_language(settings: PretrainedLanguage) -> tuple[Any, Any, Languag
 
 def _folder(name: str) -> Path:
     """A folder of transformers: as given, or fetched from the hub."""
-    from core_model.hub import fetch_folder
+    from core_model.encoders.hub import fetch_folder
 
     return Path(name) if Path(name).is_dir() else fetch_folder(name)
 

@@ -24,28 +24,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core_model.checkpoint import load_checkpoint, save_checkpoint
+from core_model.checkpoints.folder import load_checkpoint, save_checkpoint
+from core_model.checkpoints.parts import LLAVA
+from core_model.encoders.vit import bind
 from core_model.errors import RunError
-from core_model.extract import extract
-from core_model.features import FeatureStore, TileFeatures
-from core_model.parts import LLAVA
-from core_model.slide import open_slide
-from core_model.tile_encoder import bind
-from training import ranks
-from training.data import Cohort, load_cohort
+from core_model.features.extract import extract
+from core_model.features.store import FeatureStore, TileFeatures
+from core_model.slides.slide import open_slide
+from training.cohort.cohort import Cohort, load_cohort
+from training.cohort.stored import stored_features
+from training.engine import ranks
+from training.engine.fit import Progress, needed, quiet, read_log
 from training.files import write_json
-from training.fit import Progress, needed, quiet, read_log
 from training.measure import answer_loss, bound, closed_accuracy, guessing
-from training.pool import TokenPool, make_pool
 from training.settings import PretrainedLanguage, PretrainedTiles, Recipe
-from training.stored import stored_features
+from training.stages.pool import TokenPool, make_pool
 
 if TYPE_CHECKING:
     import torch
 
-    from core_model.bundle import WsiLlava
-    from core_model.parts import Parts
-    from core_model.tile_encoder import TileEncoder
+    from core_model.checkpoints.parts import Parts
+    from core_model.encoders.vit import TileEncoder
+    from core_model.models.wsi_llava import WsiLlava
 
 CHECKPOINT, METRICS, POOL, FEATURE_INDEX = "checkpoint", "metrics.json", "pool", "index.json"
 
@@ -123,7 +123,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def tiles(run: Run, resume: bool) -> None:
     """Step 0a; it resumes by itself from its folder."""
-    from training.tile_pretrain import pretrain_tile_encoder
+    from training.tiles.pretrain import pretrain_tile_encoder
 
     settings = run.recipe.tile_encoder
     assert not isinstance(settings, PretrainedTiles)  # such a recipe has no step `tiles`
@@ -139,9 +139,9 @@ def tiles(run: Run, resume: bool) -> None:
 
 def language(run: Run, resume: bool) -> None:
     """Step 0b: tokenizer and language model from the cohort's text."""
-    from training.corpus import cohort_readings, cohort_texts
-    from training.language_model import pretrain_language_model
-    from training.tokenizer import train_tokenizer
+    from training.cohort.corpus import cohort_readings, cohort_texts
+    from training.language.pretrain import pretrain_language_model
+    from training.language.tokenizer import train_tokenizer
 
     recipe = run.recipe
     assert not isinstance(recipe.language, PretrainedLanguage)  # such a recipe has no step `language`
@@ -199,7 +199,7 @@ def start(run: Run, resume: bool) -> None:
 
 def stage1(run: Run, resume: bool) -> None:
     """Alignment."""
-    from training.stage1_align import align
+    from training.stages.align import align
 
     before = run.folder("start") / CHECKPOINT
     parts, config = load_checkpoint(before, only=("slide_encoder", "alignment"))
@@ -221,14 +221,14 @@ def tokens(run: Run, resume: bool) -> None:
 
 def stage2(run: Run, resume: bool) -> None:
     """The projector."""
-    from training.stage2_project import project
+    from training.stages.project import project
 
     _language_stage(run, "stage2", "start" if run.cohort.tokens else "stage1", project, resume)
 
 
 def stage3(run: Run, resume: bool) -> None:
     """Projector and LoRA."""
-    from training.stage3_instruct import instruct
+    from training.stages.instruct import instruct
 
     _language_stage(run, "stage3", "stage2", instruct, resume)
 
@@ -313,8 +313,8 @@ def fitted_on_validation(run: Run, parts: Parts, trained: WsiLlava) -> dict[str,
 
 def known_words(run: Run) -> tuple[str, ...]:
     """Content words of the training texts and questions."""
-    from training.corpus import cohort_questions, cohort_texts
-    from training.tokenizer import word_list
+    from training.cohort.corpus import cohort_questions, cohort_texts
+    from training.language.tokenizer import word_list
 
     texts = cohort_texts(run.data, per_slide=run.recipe.texts_per_slide, seed=run.recipe.seed)
     return tuple(word_list([*texts, *cohort_questions(run.data, seed=run.recipe.seed)]))

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.chat.profiles import Convention
+from agent.llm.profiles import Convention
 from core_model.errors import RunError
-from core_model.slide import Box
+from core_model.slides.slide import Box
 
 if TYPE_CHECKING:
-    from agent.records import Step
+    from agent.run.records import Step
 
 Numbers = tuple[float, float, float, float]
 RELATIVE = 1000

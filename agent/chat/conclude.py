@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent import prompts
-from agent.chat.client import OverBudget
+from agent.chat import prompts
 from agent.chat.final import Final, checked
 from agent.chat.offers import answer_tool
-from agent.compose import cite
-from agent.coverage import coverage, coverage_in_words
-from agent.evidence import claims_absence
-from agent.navigators.base import Draft
+from agent.evidence.check import claims_absence
+from agent.evidence.coverage import coverage, coverage_in_words
+from agent.graph.context import Draft
+from agent.llm.client import OverBudget
+from agent.navigators.compose import cite
 
 if TYPE_CHECKING:
     from agent.chat.talk import Talk
     from agent.chat.turns import Turn
-    from agent.records import Evidence
+    from agent.run.records import Evidence
 
 ABSTAINED = "No answer is given (abstained)."
 LIMIT = "the spending limit of ${limit:g} is reached"

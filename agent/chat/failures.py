@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from agent.chat.providers import PROVIDERS, split
-from agent.chat.redact import Redactor
-from agent.chat.retries import LONGEST_ASKED, Fault
+from agent.llm.providers import PROVIDERS, split
+from agent.llm.redact import Redactor
+from agent.llm.retries import LONGEST_ASKED, Fault
 from core_model.errors import ProviderError
 
 _RESUME = "What the run has is kept: resume it"

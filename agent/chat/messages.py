@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent import prompts
+from agent.chat import prompts
 from agent.chat.boxes import from_level0, shown
 from agent.chat.regions import (
     Block,
@@ -32,14 +32,14 @@ from agent.chat.regions import (
     tissue_pieces,
 )
 from agent.chat.turns import Call, Share, Turn, shares
-from agent.coverage import coverage
-from core_model.slide import Box, magnification
+from agent.evidence.coverage import coverage
+from core_model.slides.slide import Box, magnification
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-    from agent.records import Step
-    from agent.state import AgentContext, AgentState
+    from agent.graph.state import AgentContext, AgentState
+    from agent.run.records import Step
 
 
 class Conversation:

@@ -12,7 +12,6 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
-from agent.chat.profiles import Convention
 from agent.chat.schemas import (
     AnswerArgs,
     AnswerMore,
@@ -28,6 +27,7 @@ from agent.chat.schemas import (
     VerdictArgs,
     ZoomMore,
 )
+from agent.llm.profiles import Convention
 
 MAX_ENUM = 4000
 """Characters of all options together that a schema lists; longer ones are named by letter."""

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from agent import prompts
+from agent.chat import prompts
 from agent.chat.boxes import Numbers, shown, to_level0
 from agent.chat.offers import box_fields, looks
-from agent.chat.profiles import Convention
 from agent.chat.regions import frame_px, in_context, profile_of
 from agent.chat.schemas import ThoughtArgs
-from agent.familiarity import doubts
-from agent.records import Action
-from core_model.slide import Box
+from agent.evidence.familiarity import doubts
+from agent.llm.profiles import Convention
+from agent.run.records import Action
+from core_model.slides.slide import Box
 from tools.pan import DIRECTIONS
 from tools.records import Observation
 from tools.toolbox import TOOLS
 
 if TYPE_CHECKING:
     from agent.chat.reading import Look
-    from agent.records import Step
-    from agent.state import AgentContext, AgentState
+    from agent.graph.state import AgentContext, AgentState
+    from agent.run.records import Step
 
 SAME_PLACE, SAME_MPP = 0.95, 0.1
 """Intersection over union, and relative difference of resolutions, from which two looks are one."""

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent import prompts
+from agent.chat import prompts
 
 if TYPE_CHECKING:
-    from agent.chat.client import Reply
+    from agent.llm.client import Reply
 
 MAX_TEXT, MAX_ITEMS, MAX_DEPTH = 20_000, 100, 5
 MAX_FINDING = 1000

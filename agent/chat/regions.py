@@ -8,15 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.navigators.weighing import first_sentences
+from agent.navigators.weigh import first_sentences
 from core_model.errors import RunError
-from core_model.slide import magnification
+from core_model.slides.slide import magnification
 from tools.render import MAX_PX
 
 if TYPE_CHECKING:
-    from agent.chat.profiles import ModelProfile
-    from agent.records import Step
-    from agent.state import AgentContext
+    from agent.graph.state import AgentContext
+    from agent.llm.profiles import ModelProfile
+    from agent.run.records import Step
     from tools.records import Observation
 
 REGIONS = 8

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from agent import prompts
-from agent.chat.client import OverBudget
+from agent.chat import prompts
 from agent.chat.conclude import ABSTAINED
 from agent.chat.final import option_of, share
 from agent.chat.offers import verdict_tool
@@ -22,12 +21,13 @@ from agent.chat.regions import image_block, profile_of, put_into_words, region_t
 from agent.chat.schemas import VerdictArgs, faults
 from agent.chat.talk import ask
 from agent.chat.turns import turns_of
-from agent.navigators.weighing import same_words
-from agent.state import steps_of
+from agent.graph.state import steps_of
+from agent.llm.client import OverBudget
+from agent.navigators.weigh import same_words
 
 if TYPE_CHECKING:
-    from agent.records import Answer
-    from agent.state import AgentContext, AgentState
+    from agent.graph.state import AgentContext, AgentState
+    from agent.run.records import Answer
 
 LIKELIER = 0.5
 """Confidence in another answer from which the first is withdrawn."""

@@ -9,20 +9,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent import prompts
+from agent.chat import prompts
 from agent.chat.final import option_of
 from agent.chat.messages import Conversation
 from agent.chat.plans import planned
 from agent.chat.reading import Look, Reading, read
 from agent.chat.regions import REGIONS, profile_of
 from agent.chat.turns import Call, Turn, barren, turns_of
-from agent.navigators.weighing import first_sentences
-from agent.records import Step
-from agent.state import steps_of
+from agent.graph.state import steps_of
+from agent.navigators.weigh import first_sentences
+from agent.run.records import Step
 
 if TYPE_CHECKING:
-    from agent.chat.client import Reply
-    from agent.state import AgentContext, AgentState
+    from agent.graph.state import AgentContext, AgentState
+    from agent.llm.client import Reply
 
 DECLINED = 200
 """Characters of a refusal that are repeated, as data."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from agent.records import Action, Record, Step
+from agent.run.records import Action, Record, Step
 
 PATIENCE = 3
 """Turns in a row that bring nothing new before the model is told to answer."""

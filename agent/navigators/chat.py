@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent import prompts
-from agent.chat.client import OverBudget
+from agent.chat import prompts
 from agent.chat.conclude import MOST_DECLINED, conclude, limit_reached
 from agent.chat.offers import tools
 from agent.chat.plans import refusal
@@ -22,13 +21,14 @@ from agent.chat.regions import frame_px, profile_of, tool_words
 from agent.chat.review import reviewed
 from agent.chat.talk import Talk
 from agent.chat.turns import PATIENCE, Turn
-from agent.navigators.base import Decided, Draft, Stop, Weighed
+from agent.graph.context import Decided, Draft, Stop, Weighed
+from agent.graph.state import steps_of
+from agent.llm.client import OverBudget
 from agent.navigators.survey import MOST, survey
-from agent.records import Action, Answer
-from agent.state import steps_of
+from agent.run.records import Action, Answer
 
 if TYPE_CHECKING:
-    from agent.state import AgentContext, AgentState
+    from agent.graph.state import AgentContext, AgentState
     from tools.records import Observation
 
 

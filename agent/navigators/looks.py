@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from agent.posterior import Posterior, margin, shift
-from agent.records import Step
-from core_model.slide import Box
+from agent.navigators.posterior import Posterior, margin, shift
+from agent.run.records import Step
+from core_model.slides.slide import Box
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from core_model.slide import Box
+from core_model.slides.slide import Box
 
 if TYPE_CHECKING:
-    from core_model.slide import Slide
-    from core_model.tissue import TissueMask
+    from core_model.slides.slide import Slide
+    from core_model.slides.tissue import TissueMask
 
 COARSE_UM, COARSE_MPP = 900.0, 2.0
 """First look at a place: architecture, at about 5x."""

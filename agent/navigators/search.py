@@ -13,19 +13,19 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from agent.compose import compose
-from agent.familiarity import doubts
-from agent.navigators.base import Decided, Draft, Stop, Weighed
+from agent.evidence.familiarity import doubts
+from agent.graph.context import Decided, Draft, Stop, Weighed
+from agent.graph.state import steps_of
+from agent.navigators.compose import compose
 from agent.navigators.looks import Looks
 from agent.navigators.places import Choice, Scale, choose, discrimination, scales
-from agent.navigators.weighing import weigh
-from agent.posterior import ranked
-from agent.records import Action, Answer
-from agent.state import steps_of
-from core_model.slide import Box
+from agent.navigators.posterior import ranked
+from agent.navigators.weigh import weigh
+from agent.run.records import Action, Answer
+from core_model.slides.slide import Box
 
 if TYPE_CHECKING:
-    from agent.state import AgentContext, AgentState
+    from agent.graph.state import AgentContext, AgentState
     from tools.records import Observation
 
 LEAST_LOOKS = 3

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.familiarity import doubts
-from agent.navigators.base import Stop
+from agent.evidence.familiarity import doubts
+from agent.graph.context import Stop
+from agent.graph.state import steps_of
 from agent.navigators.looks import Looks
 from agent.navigators.search import SearchNavigator
-from agent.records import Action
-from agent.state import steps_of
+from agent.run.records import Action
 
 if TYPE_CHECKING:
-    from agent.state import AgentContext, AgentState
+    from agent.graph.state import AgentContext, AgentState
 
 
 class SlideNavigator(SearchNavigator):

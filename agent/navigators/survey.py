@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent.navigators.places import COARSE_MPP, LEAST_TISSUE, grid
-from agent.records import Action
-from core_model.slide import Box
+from agent.run.records import Action
+from core_model.slides.slide import Box
 
 if TYPE_CHECKING:
-    from agent.state import AgentContext
-    from core_model.features import TileFeatures
+    from agent.graph.state import AgentContext
+    from core_model.features.store import TileFeatures
 
 MOST = 8
 """Places of one survey."""

@@ -19,14 +19,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from core_model.errors import GiantError
-from core_model.slide import Box
+from core_model.slides.slide import Box
 from eval.bench.measure import MIB, fresh, hardware, held
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
     from rich.table import Table
 
-    from agent.state import AgentContext
+    from agent.graph.state import AgentContext
 
 STEPS = 100
 LIMIT_MS, LIMIT_MB = 30.0, 50.0
@@ -54,7 +54,7 @@ class Steps:
 
 def main(as_json: bool) -> None:
     """Measure both profiles, each in a process of its own, and print them."""
-    from agent.terminal import stdout
+    from agent.cli.terminal import stdout
 
     runs = [Steps(**json.loads(fresh("eval.bench.agent_steps", profile))) for profile in ("survey", "giant")]
     if as_json:
@@ -72,8 +72,8 @@ def main(as_json: bool) -> None:
 
 def measure(profile: str, folder: Path, steps: int = STEPS) -> Steps:
     """Run `steps` steps and time each, from the one before to its own record."""
-    from agent.follow import follow
-    from agent.records import Step
+    from agent.graph.follow import follow
+    from agent.run.records import Step
 
     record, context = _run(profile, folder, steps)
     seconds: list[float] = []
@@ -149,13 +149,13 @@ class Script:
 
 def _run(profile: str, folder: Path, steps: int) -> tuple[Any, AgentContext]:
     """A run folder with one image, and the context of a run that shows it at every step."""
-    from agent.chat.client import ChatClient
-    from agent.chat.profiles import ModelProfile
-    from agent.journal import Journal
+    from agent.graph.state import AgentContext, Meter
+    from agent.llm.client import ChatClient
+    from agent.llm.profiles import ModelProfile
     from agent.navigators.chat import ChatNavigator
-    from agent.records import ModelRecord, RunRecord, Settings, SlideRecord
-    from agent.state import AgentContext, Meter
-    from agent.trace import write_json
+    from agent.run.journal import Journal
+    from agent.run.records import ModelRecord, RunRecord, Settings, SlideRecord
+    from agent.run.trace import write_json
 
     box = Box(0, 0, SIDE, SIDE)
     slide = SimpleNamespace(width=SIDE, height=SIDE, mpp=MPP, box=box, id="none", name="none", bounds=box)
@@ -195,8 +195,8 @@ class _Tools:
     def __init__(self, slide: Any) -> None:
         import numpy as np
 
-        from core_model.features import TileFeatures
-        from core_model.tissue import TissueMask
+        from core_model.features.store import TileFeatures
+        from core_model.slides.tissue import TissueMask
 
         mask = np.ones((1250, 1250), dtype=bool)  # 50 mm at 40 µm/px
         self.tissue = TissueMask(mask, ~mask, SIDE * MPP / 1250, slide.box, MPP)

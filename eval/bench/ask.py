@@ -35,7 +35,7 @@ LIMIT = 2.5e9
 
 def main(slide: Path, side: int, model: str, work: Path) -> None:
     """Make the slide where it is not there, measure, print a table."""
-    from agent.terminal import stderr, stdout
+    from agent.cli.terminal import stderr, stdout
 
     target = work / f"{slide.stem}-{side}.tiff"
     stderr().print(f"Writing {target}" if not target.exists() else f"Using {target}")
@@ -55,15 +55,13 @@ def measure(slide_path: str, model_name: str, work: Path) -> list[Part]:
     """Ask as `giant ask` does, with every part measured. Features are kept in `work`."""
     meter = Meter()
     with meter.part("import"):
-        import agent.session  # noqa: F401
-        import core_model.bundle
-        import core_model.extract  # noqa: F401
+        import agent.session.ask  # noqa: F401
     with meter.part("model"):
         from core_model import load_model
 
         model = load_model(model_name)
     with meter.part("open") as note:
-        from core_model.slide import open_slide
+        from core_model.slides.slide import open_slide
 
         slide = open_slide(slide_path)
         note.append(f"{slide.width} x {slide.height} px, {len(slide.level_dimensions)} levels")
@@ -97,10 +95,10 @@ def as_table(parts: list[Part]) -> Table:
 
 def _prepare(meter: Meter, slide: Any, model: Any, work: Path) -> Any:
     """Tissue, tile grid, features; returns the features, which the store under `work` keeps."""
-    from core_model.extract import extract
-    from core_model.features import FeatureStore
-    from core_model.tiling import tile_grid
-    from core_model.tissue import find_tissue
+    from core_model.features.extract import extract
+    from core_model.features.store import FeatureStore
+    from core_model.slides.tiling import tile_grid
+    from core_model.slides.tissue import find_tissue
 
     with meter.part("tissue") as note:
         tissue = find_tissue(slide)
@@ -117,8 +115,8 @@ def _prepare(meter: Meter, slide: Any, model: Any, work: Path) -> Any:
 
 def _ask(meter: Meter, slide: Any, model: Any, work: Path) -> None:
     """The agent's run, each step a part. The step that looks for tiles by text includes their index."""
-    from agent.records import Answer, Step
-    from agent.session import Item, stream
+    from agent.run.records import Answer, Step
+    from agent.session.ask import Item, stream
 
     os.environ["GIANT_CACHE"] = str(work / "cache")
     run = stream(slide, QUESTION, options=OPTIONS, model=model, out=work / "run")

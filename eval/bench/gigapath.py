@@ -19,7 +19,7 @@ from core_model.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from core_model.tile_encoder import ViTTileEncoder
+    from core_model.encoders.vit import ViTTileEncoder
 
 ON_GPU, ON_CPU = (32, 64, 128, 256), (1, 4)
 """Tiles at once, where the user names none."""
@@ -51,9 +51,9 @@ def main(small: bool, compiled: bool, batches: Sequence[int] | None) -> None:
     """Measure and print a table; `small` takes a network of a thousandth of the size."""
     import torch
 
-    from agent.terminal import stderr, stdout
+    from agent.cli.terminal import stderr, stdout
+    from core_model.encoders.vit import default_device
     from core_model.rates import device_name, matmul_rate
-    from core_model.tile_encoder import default_device
 
     device = default_device()
     chosen = tuple(batches or (ON_GPU if device != "cpu" else ON_CPU))
@@ -109,8 +109,8 @@ def random_encoder(config: TileEncoderConfig, device: str) -> ViTTileEncoder:
     """The encoder with random weights, made on the device and kept as a loaded one is."""
     import torch
 
-    from core_model.parts import build_tile_encoder
-    from core_model.tile_encoder import bind
+    from core_model.checkpoints.parts import build_tile_encoder
+    from core_model.encoders.vit import bind
 
     with torch.device(device):
         network = build_tile_encoder(config)

@@ -49,7 +49,7 @@ class Run:
 
 def main(sizes: Sequence[int], small: bool, bf16: bool, device: str | None, as_json: bool) -> None:
     """Measure every size; print a table, or one JSON object."""
-    from agent.terminal import stderr, stdout
+    from agent.cli.terminal import stderr, stdout
 
     runs = []
     for tiles in sizes:
@@ -88,9 +88,9 @@ def measure(tiles: int, small: bool, bf16: bool, device: str | None) -> Run:
     """Encode random features of so many tiles once, in this process."""
     import torch
 
+    from core_model.encoders.slide_encoder import LongNetViT
+    from core_model.encoders.vit import default_device
     from core_model.rates import device_name, finish
-    from core_model.slide_encoder import LongNetViT
-    from core_model.tile_encoder import default_device
 
     device = device or default_device()
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
@@ -124,7 +124,7 @@ def places(tiles: int, config: SlideEncoderConfig) -> Tensor:
 
 def encoder_flops(config: SlideEncoderConfig, tiles: int) -> float:
     """Operations to encode a slide: two for each multiplication and addition of a matrix product."""
-    from core_model.dilated_attention import score_count
+    from core_model.encoders.dilated_attention import score_count
 
     D, tokens = config.embed_dim, tiles + 1
     pairs = score_count(tokens, config.heads, config.segments, config.dilated_ratio)

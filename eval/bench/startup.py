@@ -11,7 +11,7 @@ from core_model.errors import GiantError
 from eval.bench.measure import hardware
 
 ROUNDS = 15
-HELP = "import sys; sys.argv = ['giant', '--help']; from agent.cli import main; main()"
+HELP = "import sys; sys.argv = ['giant', '--help']; from agent.cli.app import main; main()"
 IMPORT = "import typer, rich"
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core_model.features import TileFeatures
-from core_model.slide import Box
-from core_model.tissue import TissueMask
+from core_model.features.store import TileFeatures
+from core_model.slides.slide import Box
+from core_model.slides.tissue import TissueMask
 from tools.records import Observation
 
 WIDTH, HEIGHT, MPP, TILE = 4000, 3000, 1.0, 112

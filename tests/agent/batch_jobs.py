@@ -8,9 +8,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from agent.batch_plan import Plan
-from agent.batch_slide import Failed, Job, Reported, report_slide
-from agent.report_questions import Asked
+from agent.batch.plan import Plan
+from agent.batch.questions import Asked
+from agent.batch.slide import Failed, Job, Reported, report_slide
 from core_model.errors import CheckpointError
 
 SHORT = (

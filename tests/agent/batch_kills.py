@@ -19,9 +19,10 @@ import batch_jobs as jobs
 import langgraph.graph  # noqa: F401 - loaded once here, not in every child
 from cli_fakes import PaintModel
 
-from agent import batch, batch_slide, manifest
-from agent.batch import Batch
-from agent.batch_plan import Plan
+from agent.batch import batch, manifest
+from agent.batch import slide as batch_slide
+from agent.batch.batch import Batch
+from agent.batch.plan import Plan
 from tools.toolbox import Toolbox
 
 

@@ -23,13 +23,13 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from PIL import Image, ImageDraw
 
-from agent import session
-from agent.chat.client import ChatClient
-from agent.chat.prices import Price
-from agent.chat.profiles import ModelProfile
-from agent.records import Answer, Step
-from core_model.features import TileFeatures
-from core_model.slide import Slide
+from agent.llm.client import ChatClient
+from agent.llm.prices import Price
+from agent.llm.profiles import ModelProfile
+from agent.run.records import Answer, Step
+from agent.session import ask as session
+from core_model.features.store import TileFeatures
+from core_model.slides.slide import Slide
 from tools.toolbox import Toolbox
 
 WIDTH, HEIGHT, MPP, TILE, PX = 1600, 1200, 1.0, 80, 120
@@ -228,7 +228,7 @@ class Ran:
     @property
     def steps(self) -> list[Step]:
         """The steps as the trace has them in the end."""
-        from agent.trace import read_trace
+        from agent.run.trace import read_trace
 
         return read_trace(self.folder)
 

@@ -12,7 +12,7 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from core_model.features import TileFeatures
+from core_model.features.store import TileFeatures
 
 PURPLE, PINK, GLASS = (110, 70, 150), (225, 140, 180), (245, 245, 245)
 
@@ -63,7 +63,7 @@ def paint(path: Path, purple_share: float = 0.6) -> Path:
 
 def giant(*args: object, stdin: str | None = None) -> Result:
     """Run `giant` with these arguments in this process."""
-    from agent.cli import build_app
+    from agent.cli.app import build_app
 
     return CliRunner().invoke(build_app(), [str(arg) for arg in args], input=stdin)
 

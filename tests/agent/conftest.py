@@ -22,7 +22,7 @@ def plain_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(folder: Path) -> None:
         (folder / "report.md").write_text((folder / "answer.json").read_text())
 
-    monkeypatch.setitem(sys.modules, "agent.report", SimpleNamespace(write_reports=write))
+    monkeypatch.setitem(sys.modules, "agent.report.pages", SimpleNamespace(write_reports=write))
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def run_agent(
 
     Keyword arguments beside those of `agent.stream`: `slide`, `model`, and `tools` for the fake toolbox.
     """
-    from agent import session
+    from agent.session import ask as session
 
     monkeypatch.chdir(tmp_path)
 

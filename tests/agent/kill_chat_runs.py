@@ -25,10 +25,10 @@ import langgraph.graph  # noqa: F401
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 import agent.navigators.chat  # noqa: F401
-from agent import session
-from agent.chat.client import open_chat
-from agent.chat.providers import Line
-from agent.people import Control, Said
+from agent.graph.control import Control, Said
+from agent.llm.client import open_chat
+from agent.llm.providers import Line
+from agent.session import ask as session
 from tools.toolbox import Toolbox
 
 NOW = "now.json"
@@ -80,7 +80,7 @@ def run(root: Path, url: str, folder: Path, profile: str, way: list[Any] | None)
     SqliteSaver.put = count.around("checkpoint", SqliteSaver.put)  # type: ignore[method-assign]
     Line.send = count.around("request", Line.send)  # type: ignore[method-assign]
     reports = count.around("report", lambda folder: None)
-    sys.modules["agent.report"] = SimpleNamespace(write_reports=reports)  # type: ignore[assignment]
+    sys.modules["agent.report.pages"] = SimpleNamespace(write_reports=reports)  # type: ignore[assignment]
     session.open_toolbox = toolbox
     flight = count.number if count.what == "flight" else 0
     (root / NOW).write_text(json.dumps({"pid": os.getpid(), "number": flight}))

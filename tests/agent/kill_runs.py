@@ -22,7 +22,7 @@ import agent_fakes as fakes
 import langgraph.graph  # noqa: F401 - loaded once here, not in every child
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from agent import session
+from agent.session import ask as session
 
 QUESTION, STEPS, SEED = "Which tissue is it?", 8, 5
 
@@ -71,7 +71,7 @@ def run(folder: Path, way: tuple[str, str, int] | None, resume: bool, options: l
         boxes.append(fakes.FakeToolbox(slide, model, folder, hook=hook))
         return boxes[0]
 
-    sys.modules["agent.report"] = SimpleNamespace(write_reports=reports)  # type: ignore[assignment]
+    sys.modules["agent.report.pages"] = SimpleNamespace(write_reports=reports)  # type: ignore[assignment]
     session.open_toolbox = toolbox
     session.ask(
         fakes.fake_slide(),

@@ -15,12 +15,14 @@ from batch_jobs import dab
 from cli_fakes import PaintModel, giant, one_line
 from PIL import Image
 
-from agent import batch, batch_plan, batch_slide
-from agent.batch import Batch, find_slides, folder_names
-from agent.batch_plan import Plan
-from agent.manifest import held
-from agent.report_sections import Told
-from agent.workers import in_this_process
+from agent.batch import batch
+from agent.batch import plan as batch_plan
+from agent.batch import slide as batch_slide
+from agent.batch.batch import Batch, find_slides, folder_names
+from agent.batch.manifest import held
+from agent.batch.plan import Plan
+from agent.batch.sections import Told
+from agent.batch.workers import in_this_process
 from core_model.errors import RunError, UsageError
 
 
@@ -207,7 +209,7 @@ def test_a_worker_that_is_killed_costs_one_slide_at_most(monkeypatch: pytest.Mon
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions asked from now on, as slide/question."""
-    from agent import session
+    from agent.session import ask as session
 
     heard, ask = list[str](), session.ask
 

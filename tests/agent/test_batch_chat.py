@@ -11,8 +11,9 @@ from batch_jobs import dab
 from chat_server import ChatServer, Served, calls, error, text_of
 from cli_fakes import PaintModel, giant
 
-from agent import batch, batch_plan
-from agent.workers import in_this_process
+from agent.batch import batch
+from agent.batch import plan as batch_plan
+from agent.batch.workers import in_this_process
 
 KEY = "sk-test-0123456789abcdef0123456789abcdef"
 CLAIMS = [

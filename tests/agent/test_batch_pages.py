@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agent import batch
-from agent.batch_pages import Done, Failure, write_index
-from agent.batch_progress import Bar, Lines, Pace, in_time, watching
-from agent.batch_slide import Job, Reported
-from agent.records import Cost
-from agent.report_questions import BUILT_IN, SECTIONS, read_questions, section_of
-from agent.slide_report import Section, Sentence, SlideReport, Specimen
-from agent.workers import Ended
+from agent.batch import batch
+from agent.batch.pages import Done, Failure, write_index
+from agent.batch.questions import BUILT_IN, SECTIONS, read_questions, section_of
+from agent.batch.records import Section, Sentence, SlideReport, Specimen
+from agent.batch.slide import Job, Reported
+from agent.batch.workers import Ended
+from agent.cli.progress import Bar, Lines, Pace, in_time, watching
+from agent.run.records import Cost
 from core_model.errors import UsageError
 
 EVIL = '<script>alert("x")</script>'

@@ -18,11 +18,11 @@ import chat_fakes as chat
 import chat_server as server
 import pytest
 
-from agent import session
-from agent.chat.client import ChatClient, open_chat
-from agent.records import Answer
-from agent.replay import replay
-from agent.trace import read_trace
+from agent.llm.client import ChatClient, open_chat
+from agent.replay.follow import replay
+from agent.run.records import Answer
+from agent.run.trace import read_trace
+from agent.session import ask as session
 from core_model.errors import GiantError
 
 MODELS = ("openai:gpt-4o", "openai:qwen2.5-vl-7b", "openai:gemini-open", "openai:anything")

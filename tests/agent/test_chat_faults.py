@@ -11,8 +11,8 @@ import chat_fakes as chat
 import pytest
 from langchain_core.messages import AIMessage
 
-from agent.people import Control, Said
-from agent.records import Answer
+from agent.graph.control import Control, Said
+from agent.run.records import Answer
 
 Ask = Callable[..., chat.Ran]
 LOOK = chat.zoom(100, 100, 200, 200)

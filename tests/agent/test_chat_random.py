@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
-from agent.chat.profiles import ModelProfile
-from agent.records import Answer
-from agent.trace import read_trace
+from agent.llm.profiles import ModelProfile
+from agent.run.records import Answer
+from agent.run.trace import read_trace
 
 NAMES = ["overview", "zoom", "pan", "retrieve", "ask_region", "answer", "verdict", "", "rm -rf", "giant:ask"]
 FIELDS = [
@@ -67,7 +67,7 @@ def replies(draw: st.DrawFn) -> AIMessage:
 @pytest.fixture(scope="module", autouse=True)
 def _plain() -> Any:
     patch = pytest.MonkeyPatch()
-    patch.setitem(sys.modules, "agent.report", SimpleNamespace(write_reports=lambda folder: None))
+    patch.setitem(sys.modules, "agent.report.pages", SimpleNamespace(write_reports=lambda folder: None))
     chat.bind_tools(patch)
     yield
     patch.undo()

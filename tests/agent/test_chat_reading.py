@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.chat.client import Reply, ToolCall
 from agent.chat.final import checked, option_of, share
 from agent.chat.offers import answer_tool, tools, verdict_tool
 from agent.chat.reading import plain, read
+from agent.llm.client import Reply, ToolCall
 
 OPTIONS = ["adenocarcinoma", "squamous cell carcinoma", "no tumour"]
 FINAL = {"text": "It is.", "choice": "adenocarcinoma", "confidence": 0.7, "claims": []}

@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import AIMessage
 
 from agent.chat import review
-from agent.chat.client import OverBudget
+from agent.llm.client import OverBudget
 
 Ask = Callable[..., chat.Ran]
 FEW = {"max_steps": 5}

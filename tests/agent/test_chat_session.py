@@ -14,11 +14,11 @@ from chat_server import ChatServer, Served, calls, images_of, text_of
 from cli_fakes import PaintModel, giant, one_line, only_json, paint
 from langchain_core.messages import AIMessage, BaseMessage
 
-from agent.people import Control, Said
-from agent.records import RunRecord, Vote
-from agent.runs import read_run
-from agent.trace import read_trace
-from core_model.slide import Box
+from agent.graph.control import Control, Said
+from agent.run.folder import read_run
+from agent.run.records import RunRecord, Vote
+from agent.run.trace import read_trace
+from core_model.slides.slide import Box
 
 KEY = "sk-test-0123456789abcdef0123456789abcdef"
 LOOK = Said(do="look", box=Box(900, 200, 300, 300))

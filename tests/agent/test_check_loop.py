@@ -10,11 +10,11 @@ from typing import Any
 import agent_fakes as fakes
 import pytest
 
-from agent import session
-from agent.navigators.base import Draft
+from agent.graph.context import Draft
 from agent.navigators.search import SearchNavigator
-from agent.records import Answer
-from core_model.slide import Box
+from agent.run.records import Answer
+from agent.session import ask as session
+from core_model.slides.slide import Box
 
 
 class Boaster(SearchNavigator):

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.claims import OTHER, SCALES, judge, judged, need, need_of_absence
-from agent.evidence import check, mark
-from agent.negation import read
-from agent.records import Action, Answer, Claim, Evidence, SlideFacts, Step
-from core_model.slide import Box
+from agent.evidence.check import check, mark
+from agent.evidence.claims import OTHER, SCALES, judge, judged, need, need_of_absence
+from agent.evidence.negation import read
+from agent.run.records import Action, Answer, Claim, Evidence, SlideFacts, Step
+from core_model.slides.slide import Box
 from tools.records import Observation
 
 BOX = Box(0, 0, 400, 300)

@@ -75,7 +75,7 @@ def test_resume_of_a_finished_run_gives_its_answer_again(tmp_path: Path) -> None
 
 
 def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent import session
+    from agent.session import ask as session
 
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
@@ -87,7 +87,7 @@ def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_what_cannot_be_resumed_does_not_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent import doctor
+    from agent.cli import doctor
 
     def interrupted() -> Any:
         raise KeyboardInterrupt
@@ -99,7 +99,7 @@ def test_what_cannot_be_resumed_does_not_say_so(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent import session
+    from agent.session import ask as session
 
     monkeypatch.setattr(session, "stream", lambda *_, **__: [][0])
     assert isinstance(giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK).exception, IndexError)
@@ -150,7 +150,7 @@ def test_help_loads_nothing_heavy(args: list[str]) -> None:
     """In a fresh process, with the real entry points of the checkout."""
     code = (
         "import sys; sys.argv = ['giant', *sys.argv[1:]]\n"
-        "from agent.cli import main\n"
+        "from agent.cli.app import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "heavy = {'torch', 'transformers', 'numpy', 'PIL', 'langgraph', 'jinja2'} & set(sys.modules)\n"

@@ -18,8 +18,8 @@ import pytest
 from chat_server import ChatServer, Served
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, messages_from_dict
 
-from agent.chat.client import ChatClient, OverBudget, Reply, open_chat, recorded_chat
-from agent.journal import Journal
+from agent.llm.client import ChatClient, OverBudget, Reply, open_chat, recorded_chat
+from agent.run.journal import Journal
 from core_model.errors import GiantError, ProviderError, RunError, UsageError
 
 PIXEL = (
@@ -471,8 +471,8 @@ def test_the_same_request_has_the_same_name_in_every_process() -> None:
     code = (
         "import sys; sys.path.insert(0, 'tests/agent')\n"
         "import test_client as t\n"
-        "from agent.chat.profiles import UNKNOWN\n"
-        "from agent.chat.requests import Request\n"
+        "from agent.llm.profiles import UNKNOWN\n"
+        "from agent.llm.request import Request\n"
         "print(Request('openai:tiny', UNKNOWN, t.asked(), t.TOOLS, None).digest)"
     )
     digests = {

@@ -12,9 +12,9 @@ import torch
 from cli_fakes import giant, one_line, only_json, paint
 
 from core_model import load_model
-from core_model.checkpoint import load_checkpoint, read_config
-from core_model.slide_features import SlideTokens
-from core_model.tile_encoder import MINI
+from core_model.checkpoints.folder import load_checkpoint, read_config
+from core_model.encoders.vit import MINI
+from core_model.features.slide_tokens import SlideTokens
 
 OPTIONS = ("--option", "grade 1", "--option", "grade 2")
 
@@ -113,10 +113,10 @@ def test_a_slide_encoder_file_and_a_tile_encoder_file(
     released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The published formats, at small size; what their readers do has tests of its own."""
-    from core_model import gigapath, slide_encoder
+    from core_model.checkpoints.parts import build_tile_encoder
     from core_model.config import SlideEncoderConfig, TileEncoderConfig
-    from core_model.parts import build_tile_encoder
-    from core_model.slide_encoder import LongNetViT
+    from core_model.encoders import gigapath, slide_encoder
+    from core_model.encoders.slide_encoder import LongNetViT
 
     tiles = TileEncoderConfig.gigapath().model_copy(
         update={"embed_dim": 24, "depth": 1, "heads": 1, "ffn_dim": 64, "tile_px": 32, "crop_px": 32}

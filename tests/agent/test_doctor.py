@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli_fakes import giant
 
-from agent import doctor
+from agent.cli import doctor
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_a_cache_that_cannot_be_written_fails(tmp_path: Path, monkeypatch: pytes
 
 def test_damaged_weights_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    from core_model import tile_encoder
+    from core_model.encoders import vit as tile_encoder
 
     monkeypatch.setattr(tile_encoder, "MINI", tmp_path)
     status, message, fix = doctor._weights()

@@ -8,10 +8,10 @@ from typing import Any
 import agent_fakes as fakes
 import pytest
 
-from agent import evidence
-from agent.claims import cited_steps
-from agent.records import Action, Answer, Evidence, SlideFacts, Step
-from core_model.slide import Box
+from agent.evidence import check as evidence
+from agent.evidence.claims import cited_steps
+from agent.run.records import Action, Answer, Evidence, SlideFacts, Step
+from core_model.slides.slide import Box
 from tools.records import Observation
 
 BOX = Box(10, 20, 300, 400)

@@ -14,9 +14,9 @@ from cli_fakes import giant, one_line, only_json
 from test_cli import FIELDS
 
 import agent
-from agent.from_tokens import LIMIT
-from agent.records import Answer, RunRecord
-from agent.replay import replay
+from agent.replay.follow import replay
+from agent.run.records import Answer, RunRecord
+from agent.session.tokens import LIMIT
 from core_model.errors import FeatureStoreError, RunError, UsageError
 
 OPTIONS = ["grey tissue", "pink tissue"]

@@ -9,12 +9,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.coverage import measured
-from agent.journal import Journal
-from agent.masks import packed, unpacked
-from agent.records import Action, Step
-from core_model.slide import Box
-from core_model.tissue import TissueMask
+from agent.evidence.coverage import measured
+from agent.run.journal import Journal
+from agent.run.masks import packed, unpacked
+from agent.run.records import Action, Step
+from core_model.slides.slide import Box
+from core_model.slides.tissue import TissueMask
 from tools.records import Observation
 
 

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 import agent
-from agent.evidence import check
-from agent.records import Answer, RunRecord, Step
+from agent.evidence.check import check
+from agent.run.records import Answer, RunRecord, Step
 from core_model.errors import GiantError, NoTissue
-from core_model.features import TileFeatures
+from core_model.features.store import TileFeatures
 
 OPTIONS = ["grey tissue", "pink tissue"]
 PURPLE, PINK, GLASS = (110, 70, 150), (225, 140, 180), (245, 245, 245)

@@ -9,7 +9,7 @@ import chat_fakes as chat
 import pytest
 from langchain_core.messages import AIMessage
 
-from agent.replay import replay
+from agent.replay.follow import replay
 
 Ask = Callable[..., chat.Ran]
 

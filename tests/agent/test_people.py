@@ -10,11 +10,11 @@ import agent_fakes as fakes
 import pytest
 
 import agent
-from agent.people import Control, Said, said_before
-from agent.records import Action, Answer, Step
-from agent.trace import read_trace
+from agent.graph.control import Control, Said, said_before
+from agent.run.records import Action, Answer, Step
+from agent.run.trace import read_trace
 from core_model.errors import RunError, UsageError
-from core_model.slide import Box
+from core_model.slides.slide import Box
 
 Run = Callable[..., list[Any]]
 LOOK = Said(do="look", box=Box(3000, 2000, 300, 300), mpp=2.0)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from cli_fakes import PaintModel, giant, one_line, paint
 
-from agent.people import Said
-from agent.person import understood
-from agent.trace import read_trace
-from core_model.slide import Box
+from agent.cli.person import understood
+from agent.graph.control import Said
+from agent.run.trace import read_trace
+from core_model.slides.slide import Box
 
 ASK = ("Which?", "--option", "purple", "--option", "pink", "--mpp", "2", "--max-steps", "6")
 
@@ -136,8 +136,8 @@ def test_ctrl_c_twice_stops_at_once(slide: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_steps_are_shown_once_and_their_words_when_they_come(capsys: pytest.CaptureFixture[str]) -> None:
-    from agent.records import Action, Step, Vote
-    from agent.terminal import Shown, stderr
+    from agent.cli.terminal import Shown, stderr
+    from agent.run.records import Action, Step, Vote
     from tools.records import Observation
 
     seen = Observation(tool="zoom", text="Shown.")
@@ -157,8 +157,8 @@ def test_steps_are_shown_once_and_their_words_when_they_come(capsys: pytest.Capt
 
 
 def test_cost_agreement_and_doubtful_claims_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    from agent.records import Answer, Claim, Cost, SlideFacts, Vote
-    from agent.terminal import show_answer, stdout
+    from agent.cli.terminal import show_answer, stdout
+    from agent.run.records import Answer, Claim, Cost, SlideFacts, Vote
 
     vote = Vote(run="votes/1", seed=0, choice="a", answer="A.", confidence=0.5, abstained=False)
     answer = Answer(

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.navigators.places import choose, discrimination, grid, scales, seen_shares, window
-from core_model.slide import Box
-from core_model.tissue import TissueMask
+from core_model.slides.slide import Box
+from core_model.slides.tissue import TissueMask
 
 SLIDE = Box(0, 0, 4000, 3000)
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
-from agent.chat.client import ChatClient, OverBudget, open_chat
-from agent.chat.prices import LIST, Price, price_for
-from agent.chat.profiles import ModelProfile
-from agent.chat.requests import Request
-from agent.journal import Journal
+from agent.llm.client import ChatClient, OverBudget, open_chat
+from agent.llm.prices import LIST, Price, price_for
+from agent.llm.profiles import ModelProfile
+from agent.llm.request import Request
+from agent.run.journal import Journal
 from core_model.errors import ProviderError, UsageError
 
 

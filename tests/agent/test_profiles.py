@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.chat.profiles import UNKNOWN, ModelProfile, profile_for
+from agent.llm.profiles import UNKNOWN, ModelProfile, profile_for
 from core_model.errors import UsageError
 
 

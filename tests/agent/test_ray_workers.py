@@ -15,11 +15,11 @@ import batch_jobs as jobs
 import pytest
 from batch_jobs import dab
 
-from agent import batch
-from agent.batch import Batch
-from agent.batch_plan import Plan
-from agent.ray_workers import _import_ray, on_ray
-from agent.workers import Ended, Lost
+from agent.batch import batch
+from agent.batch.batch import Batch
+from agent.batch.plan import Plan
+from agent.batch.ray_workers import _import_ray, on_ray
+from agent.batch.workers import Ended, Lost
 from core_model.errors import CheckpointError, GiantError, UsageError
 
 MEMORY = 80_000_000

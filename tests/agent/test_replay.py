@@ -16,12 +16,12 @@ from test_on_slides import ColourModel, paint
 from typer.testing import CliRunner
 
 import agent
-from agent.cli import build_app
-from agent.people import Control, Said
-from agent.records import Answer
-from agent.replay import FILES, replay
+from agent.cli.app import build_app
+from agent.graph.control import Control, Said
+from agent.replay.follow import FILES, replay
+from agent.run.records import Answer
 from core_model.errors import RunError
-from core_model.slide import Box
+from core_model.slides.slide import Box
 
 OPTIONS = ["grey tissue", "pink tissue"]
 

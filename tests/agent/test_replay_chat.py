@@ -13,12 +13,12 @@ import pytest
 from langchain_core.messages import AIMessage
 from qupath import read_qupath
 
-from agent import session
-from agent.people import Control, Said
-from agent.records import Answer
-from agent.replay import replay
-from agent.trace import read_trace
-from core_model.slide import Box, open_slide
+from agent.graph.control import Control, Said
+from agent.replay.follow import replay
+from agent.run.records import Answer
+from agent.run.trace import read_trace
+from agent.session import ask as session
+from core_model.slides.slide import Box, open_slide
 
 Ask = Callable[..., chat.Ran]
 

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 from qupath import read_qupath
 
-from agent.records import (
+from agent.report.figures import human_share
+from agent.report.pages import markdown_text, write_reports
+from agent.run.records import (
     Action,
     Answer,
     Claim,
@@ -28,10 +30,8 @@ from agent.records import (
     Unreadable,
     Vote,
 )
-from agent.report import markdown_text, write_reports
-from agent.report_figures import human_share
 from core_model.errors import RunError
-from core_model.slide import Box
+from core_model.slides.slide import Box
 from tools.records import Observation
 
 FACTS: dict[str, Any] = {"id": "ab12", "width": 4000, "height": 3000, "mpp": 0.5}

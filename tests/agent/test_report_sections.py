@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.familiarity import unreadable
-from agent.records import (
+from agent.batch.questions import REPORT, SECTIONS, Asked
+from agent.batch.records import Sentence, Specimen
+from agent.batch.sections import Told, in_words, overview_of, sections
+from agent.evidence.familiarity import unreadable
+from agent.run.records import (
     Action,
     Answer,
     Claim,
@@ -18,10 +21,7 @@ from agent.records import (
     Step,
     Unreadable,
 )
-from agent.report_questions import REPORT, SECTIONS, Asked
-from agent.report_sections import Told, in_words, overview_of, sections
-from agent.slide_report import Sentence, Specimen
-from core_model.slide import Box
+from core_model.slides.slide import Box
 from tools.records import Observation
 
 WHOLE = Box(0, 0, 4000, 3000)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import agent
-from agent.chat.client import ChatClient
-from agent.chat.profiles import ModelProfile
-from agent.records import Settings
-from agent.request import checked
+from agent.llm.client import ChatClient
+from agent.llm.profiles import ModelProfile
+from agent.run.records import Settings
+from agent.session.request import checked
 from core_model.errors import UsageError
 
 CHAT: dict[str, Any] = {"model": "openai:gpt-5"}

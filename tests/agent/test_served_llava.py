@@ -21,8 +21,8 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from PIL import Image, ImageDraw
 from tiny_llava import IMAGE_TOKENS, make
 
-from agent.chat.client import ChatClient, Reply, open_chat
-from agent.journal import Journal
+from agent.llm.client import ChatClient, Reply, open_chat
+from agent.run.journal import Journal
 
 UP_WITHIN = 60.0
 

@@ -10,11 +10,11 @@ from typing import Any
 import agent_fakes as fakes
 import pytest
 
-from agent.evidence import check
-from agent.records import Answer, RunRecord, Step
-from agent.trace import read_trace
+from agent.evidence.check import check
+from agent.run.records import Answer, RunRecord, Step
+from agent.run.trace import read_trace
 from core_model.errors import NoTissue, RunError
-from core_model.slide import Box
+from core_model.slides.slide import Box
 
 Run = Callable[..., list[Any]]
 QUESTION = "Which tissue is it?"

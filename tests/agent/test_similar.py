@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cli_fakes import PaintEncoder, giant, one_line, only_json, paint
 
-from core_model import tile_encoder
+from core_model.encoders import vit as tile_encoder
 
 PURPLE_BOX, PINK_BOX = (200, 300, 200, 200), (1250, 300, 200, 200)
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.journal import Journal
 from agent.navigators.survey import farthest, places, survey
+from agent.run.journal import Journal
 from core_model.errors import RunError
-from core_model.features import TileFeatures
-from core_model.slide import Box
-from core_model.tissue import TissueMask
+from core_model.features.store import TileFeatures
+from core_model.slides.slide import Box
+from core_model.slides.tissue import TissueMask
 
 PX = 250
 SIDE = 500

@@ -8,7 +8,7 @@ import agent_fakes as fakes
 import pytest
 from langsmith import Client, traceable, tracing_context
 
-from agent import session
+from agent.session import ask as session
 
 
 def test_a_run_sends_no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_reports: None) -> None:

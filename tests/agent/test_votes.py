@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.evidence import check
-from agent.people import Control
-from agent.records import (
+from agent.evidence.check import check
+from agent.graph.control import Control
+from agent.run.records import (
     Answer,
     Cost,
     ModelRecord,
@@ -25,10 +25,10 @@ from agent.records import (
     Step,
     Vote,
 )
-from agent.trace import read_trace
-from agent.votes import Ballot, options_of_vote, whole, write_whole
+from agent.run.trace import read_trace
+from agent.session.votes import Ballot, options_of_vote, whole, write_whole
 from core_model.errors import RunError
-from core_model.slide import Box
+from core_model.slides.slide import Box
 
 Run = Callable[..., list[Any]]
 OPTIONS = ["a", "b", "c"]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.chat.redact import INSTEAD, Redactor
-from agent.chat.wire import Wire, tidied
+from agent.llm.http import Wire, tidied
+from agent.llm.redact import INSTEAD, Redactor
 
 
 class Endless(httpx.SyncByteStream):

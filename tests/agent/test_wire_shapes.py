@@ -18,8 +18,8 @@ from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage, me
 from PIL import Image
 from pydantic import TypeAdapter
 
-from agent.chat.client import Reply, open_chat
-from agent.journal import Journal
+from agent.llm.client import Reply, open_chat
+from agent.run.journal import Journal
 from core_model.errors import ProviderError
 
 SIGNATURE = base64.b64encode(b"what the model thought").decode()

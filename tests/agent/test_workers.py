@@ -11,7 +11,7 @@ import batch_jobs as jobs
 import psutil
 import pytest
 
-from agent.workers import Ended, Lost, Started, how_ended, in_processes, in_this_process
+from agent.batch.workers import Ended, Lost, Started, how_ended, in_processes, in_this_process
 from core_model.errors import CheckpointError
 
 

@@ -77,7 +77,7 @@ def tiny_tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from core_model.conversation import BOS, EOS, IMAGE, PAD, SPECIAL_TOKENS, UNKNOWN
+    from core_model.language.conversation import BOS, EOS, IMAGE, PAD, SPECIAL_TOKENS, UNKNOWN
 
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.Lowercase()
@@ -126,8 +126,8 @@ def tiny_config(tiny_tokenizer: Any) -> Any:
 @pytest.fixture(scope="session")
 def tiny_parts(tiny_config: Any, tiny_tokenizer: Any) -> Any:
     """All parts; tests must not change them."""
-    from core_model.checkpoint import new_model
-    from core_model.familiarity import fit_familiarity
+    from core_model.checkpoints.folder import new_model
+    from core_model.features.familiarity import fit_familiarity
 
     parts = new_model(tiny_config, tiny_tokenizer, seed=1)
     parts.familiarity = fit_familiarity(np.random.default_rng(0).normal(size=(200, 12)), k=20, seed=0)
@@ -138,7 +138,7 @@ def tiny_parts(tiny_config: Any, tiny_tokenizer: Any) -> Any:
 @pytest.fixture
 def tiny_checkpoint(tmp_path: Path, tiny_parts: Any, tiny_config: Any) -> Path:
     """A whole checkpoint folder that the test may spoil."""
-    from core_model.checkpoint import save_checkpoint
+    from core_model.checkpoints.folder import save_checkpoint
 
     save_checkpoint(tmp_path / "models" / "tiny", tiny_parts, tiny_config, card="# tiny\nRandom weights.\n")
     return tmp_path / "models" / "tiny"
@@ -148,7 +148,7 @@ def tiny_checkpoint(tmp_path: Path, tiny_parts: Any, tiny_config: Any) -> Path:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Any, tiny_config: Any) -> Any:
     """A loaded model; tests must not change it."""
     from core_model import load_model
-    from core_model.checkpoint import save_checkpoint
+    from core_model.checkpoints.folder import save_checkpoint
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_checkpoint(folder, tiny_parts, tiny_config)

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from core_model.checkpoints.llava import their_name
 from core_model.config import LanguageModelConfig
-from core_model.llava_format import their_name
-from core_model.wsi_llava import text_config
+from core_model.language.wsi_llava import text_config
 
 State = dict[str, Tensor]
 Change = Callable[[Any], Any]

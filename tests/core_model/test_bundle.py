@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from core_model import load_model
-from core_model.conversation import Turn, encode_turns
 from core_model.errors import CheckpointError, FeatureStoreError, NoTissue, UsageError
-from core_model.familiarity import fit_familiarity
-from core_model.features import TileFeatures
-from core_model.slide import Box
+from core_model.features.familiarity import fit_familiarity
+from core_model.features.store import TileFeatures
+from core_model.language.conversation import Turn, encode_turns
+from core_model.slides.slide import Box
 
 OPTIONS = ["absent", "focal", "extensive necrosis"]
 QUESTION = "Is there necrosis?"

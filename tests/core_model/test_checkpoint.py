@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core_model.checkpoint import Parts, load_checkpoint, new_model, read_config, save_checkpoint
+from core_model.checkpoints.folder import Parts, load_checkpoint, new_model, read_config, save_checkpoint
 from core_model.errors import CheckpointError
 
 
@@ -171,7 +171,7 @@ def test_loading_draws_no_random_numbers_and_computes_what_was_saved(
 def test_another_thread_keeps_its_weights_while_a_checkpoint_is_loaded(tiny_config: Any) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from core_model.parts import _without_weights
+    from core_model.checkpoints.parts import _without_weights
 
     with _without_weights(), ThreadPoolExecutor(1) as pool:
         mine = torch.nn.Linear(2, 2)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_model.conversation import (
+from core_model.errors import UsageError
+from core_model.language.conversation import (
     EOS,
     IGNORE,
     IMAGE,
@@ -29,7 +30,6 @@ from core_model.conversation import (
     readable,
     tokenized,
 )
-from core_model.errors import UsageError
 
 CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 

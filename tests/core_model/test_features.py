@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from core_model.errors import FeatureStoreError, NoTissue, SlideError
-from core_model.extract import extract
-from core_model.features import FeatureStore, TileFeatures
-from core_model.slide import Box, Slide, open_slide
+from core_model.features.extract import extract
+from core_model.features.store import FeatureStore, TileFeatures
+from core_model.slides.slide import Box, Slide, open_slide
 
 WriteSlide = Callable[..., Path]
 

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from core_model.errors import FeatureStoreError
-from core_model.given_features import read_slide_features
-from core_model.slide_features import read_slide_tokens
+from core_model.features.foreign import read_slide_features
+from core_model.features.slide_tokens import read_slide_tokens
 
 N, D = 7, 5
 TRIDENT = {
@@ -102,9 +102,9 @@ def giants_file(tmp_path: Path) -> Path:
     """Features that giant computed of a slide at an odd scale, where a tile is 223.7 px."""
     import tifffile
 
-    from core_model.extract import extract
-    from core_model.features import FeatureStore
-    from core_model.slide import open_slide
+    from core_model.features.extract import extract
+    from core_model.features.store import FeatureStore
+    from core_model.slides.slide import open_slide
 
     rgb = np.full((500, 700, 3), (190, 90, 160), dtype=np.uint8)
     scale = (1e4 / 0.5007, 1e4 / 0.5007)

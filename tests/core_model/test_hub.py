@@ -10,7 +10,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
 
-from core_model import hub, load_tile_encoder
+from core_model import load_tile_encoder
+from core_model.encoders import hub
 from core_model.errors import GiantError
 
 HTTP = import_module(errors.HTTPError.__module__.split(".")[0])

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from core_model.conversation import (
+from core_model.errors import UsageError
+from core_model.language.conversation import (
     IGNORE,
     IMAGE,
     QWEN_SYSTEM,
@@ -25,7 +26,6 @@ from core_model.conversation import (
     encode_prompt,
     encode_turns,
 )
-from core_model.errors import UsageError
 
 END = {"vicuna_v1": "</s>", "chatml": "<|im_end|>"}
 SYSTEM = {"vicuna_v1": VICUNA_SYSTEM, "chatml": QWEN_SYSTEM}

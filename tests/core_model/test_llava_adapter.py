@@ -22,8 +22,8 @@ from llava_folders import (
 )
 from safetensors.torch import load_file, save_file
 
+from core_model.checkpoints.llava import import_llava
 from core_model.errors import CheckpointError
-from core_model.llava_format import import_llava
 
 
 def adapt(folder: Path, base: Any, **options: Any) -> Any:

@@ -30,10 +30,10 @@ from llava_folders import (
 from safetensors.torch import load_file
 from torch import Tensor
 
+from core_model.checkpoints.llava import export_llava, import_llava
 from core_model.config import GenerationConfig, ModelConfig
-from core_model.conversation import QWEN_SYSTEM, VICUNA_SYSTEM
 from core_model.errors import CheckpointError
-from core_model.llava_format import export_llava, import_llava
+from core_model.language.conversation import QWEN_SYSTEM, VICUNA_SYSTEM
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_logits_and_loss_are_those_of_llava(shared: Path, name: str) -> None:
 
 @torch.inference_mode()
 def test_greedy_words_are_those_of_llava(shared: Path) -> None:
-    from core_model.scoring import write
+    from core_model.language.scoring import write
 
     golden = shared / "goldens" / "wsi_llava_checkpoint"
     expected = load_file(golden / "expected.safetensors")

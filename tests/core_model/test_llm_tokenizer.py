@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from llava_folders import fields, llama, qwen, store, whole_state, write_config
 
-from core_model import llm_tokenizer
-from core_model.conversation import IMAGE, VICUNA_SYSTEM, Turn, encode_prompt, encode_turns, prompt
+from core_model.checkpoints.llava import import_llava, with_tokenizer
 from core_model.errors import CheckpointError
-from core_model.llava_format import import_llava, with_tokenizer
-from core_model.llm_tokenizer import prepared, read_tokenizer
+from core_model.language import tokenizer as llm_tokenizer
+from core_model.language.conversation import IMAGE, VICUNA_SYSTEM, Turn, encode_prompt, encode_turns, prompt
+from core_model.language.tokenizer import prepared, read_tokenizer
 
 WORDS = "A chat between a curious user and what is the grade of this tumour focal USER ASSISTANT"
 

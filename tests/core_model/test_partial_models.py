@@ -13,13 +13,13 @@ import torch
 from llava_folders import llama, qwen
 
 from core_model import load_model
-from core_model.checkpoint import new_model, save_checkpoint
+from core_model.checkpoints.folder import new_model, save_checkpoint
+from core_model.checkpoints.parts import Parts
 from core_model.config import GenerationConfig, ModelConfig
 from core_model.errors import CheckpointError, FeatureStoreError, GiantError, UsageError
-from core_model.features import TileFeatures
-from core_model.parts import Parts
-from core_model.scoring import write
-from core_model.slide_features import SlideTokens, open_slide_tokens
+from core_model.features.slide_tokens import SlideTokens, open_slide_tokens
+from core_model.features.store import TileFeatures
+from core_model.language.scoring import write
 
 OPTIONS = ["absent", "focal", "extensive necrosis"]
 QUESTION = "Is there necrosis?"
@@ -126,7 +126,7 @@ def foreign(make: Make, tiny_config: ModelConfig) -> Make:
     """A model whose `<image>` has no row, as Vicuna and Qwen have it."""
 
     def made(kind: str = "LlamaForCausalLM", **given: Any) -> Any:
-        from core_model.llm_tokenizer import prepared
+        from core_model.language.tokenizer import prepared
 
         template = "chatml" if kind == "Qwen2ForCausalLM" else "vicuna_v1"
         tokenizer = prepared(
@@ -220,7 +220,7 @@ def repeats(ids: list[int], n: int) -> int:
 
 def test_words_are_drawn_as_often_as_they_are_likely(make: Make) -> None:
     """The share of each first word over many seeds against the softmax at that temperature."""
-    from core_model.scoring import _Draw
+    from core_model.language.scoring import _Draw
 
     logits = torch.tensor([[2.0, 1.0, 0.0, -torch.inf]])
     draws = 4000
@@ -261,7 +261,7 @@ def test_packed_weights_answer_nearly_as_full_ones(foreign: Make, bits: int) -> 
 def test_packing_without_the_library_says_what_to_install(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core_model import quantize
+    from core_model.language import quantize
 
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named '{name}'")

@@ -14,10 +14,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
-from core_model import hub, load_tile_encoder
+from core_model import load_tile_encoder
+from core_model.encoders import hub
+from core_model.encoders.tile_pixels import TilePixels
+from core_model.encoders.vit import ViTTileEncoder
 from core_model.errors import CheckpointError
-from core_model.tile_encoder import ViTTileEncoder
-from core_model.tile_pixels import TilePixels
 
 KINDS = ("vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers", "dinov3_vit")
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}

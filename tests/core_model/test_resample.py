@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from core_model import resample
 from core_model.errors import RegionUnreadable
-from core_model.slide import Box, Slide, open_slide
-from core_model.slide_files import DecodeError
+from core_model.slides import resample
+from core_model.slides.slide import Box, Slide, open_slide
+from core_model.slides.sources import DecodeError
 
 W, H, SLOPE = 128, 96, 1.9
 """Grey levels per level-0 px: R along x, G along y."""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from core_model.errors import BoxError, MppError, RegionUnreadable, SlideError
-from core_model.slide import Box, magnification, open_slide
+from core_model.slides.slide import Box, magnification, open_slide
 
 WriteSlide = Callable[..., Path]
 
@@ -100,7 +100,7 @@ def test_a_box_off_the_slide_is_refused_with_the_valid_range(write_slide: WriteS
 def test_an_image_too_large_to_hold_is_refused(
     write_slide: WriteSlide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core_model.slide.MAX_PIXELS", 100 * 99)
+    monkeypatch.setattr("core_model.slides.slide.MAX_PIXELS", 100 * 99)
     with open_slide(write_slide(noise(100, 100))) as slide:
         with pytest.raises(BoxError, match="coarser mpp"):
             slide.read(slide.box, 0.5)

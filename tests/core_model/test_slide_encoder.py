@@ -13,11 +13,10 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from core_model import dilated_attention as attention
-from core_model import longnet, open_slide
-from core_model.errors import CheckpointError, SlideError, UsageError
-from core_model.features import TileFeatures
-from core_model.slide_encoder import (
+from core_model import open_slide
+from core_model.encoders import dilated_attention as attention
+from core_model.encoders import longnet
+from core_model.encoders.slide_encoder import (
     LongNetViT,
     SlideEncoderConfig,
     encoder_coords,
@@ -25,8 +24,10 @@ from core_model.slide_encoder import (
     pool_tokens,
     position_rows,
 )
-from core_model.tiling import tile_grid
-from core_model.tissue import find_tissue
+from core_model.errors import CheckpointError, SlideError, UsageError
+from core_model.features.store import TileFeatures
+from core_model.slides.tiling import tile_grid
+from core_model.slides.tissue import find_tissue
 
 SMALL = SlideEncoderConfig(in_chans=6, embed_dim=12, depth=2, heads=3, ffn_dim=8, tile_size=256)
 

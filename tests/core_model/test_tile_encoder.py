@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from core_model import load_tile_encoder
+from core_model.encoders.vit import ViTTileEncoder, bind
 from core_model.errors import UsageError
-from core_model.tile_encoder import ViTTileEncoder, bind
 
 
 def pictures(n: int, side: int = 32) -> list[Image.Image]:
@@ -56,7 +56,7 @@ def test_the_fingerprint_follows_the_weights(
     first, second = load_tile_encoder(tiny_checkpoint), load_tile_encoder(tiny_checkpoint)
     assert first.fingerprint == second.fingerprint
     assert (first.name, first.dim, first.tile_px, first.tile_um) == ("tiny", 12, 32, 16.0)
-    from core_model.checkpoint import new_model, save_checkpoint
+    from core_model.checkpoints.folder import new_model, save_checkpoint
 
     other = new_model(tiny_config, seed=9, only=("tile_encoder",))
     save_checkpoint(tiny_checkpoint, other, tiny_config)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from core_model.errors import NoTissue, SlideError
-from core_model.slide import Box, open_slide
-from core_model.tiling import tile_grid
-from core_model.tissue import TissueMask, find_tissue, tissue_mask
+from core_model.slides.slide import Box, open_slide
+from core_model.slides.tiling import tile_grid
+from core_model.slides.tissue import TissueMask, find_tissue, tissue_mask
 
 WriteSlide = Callable[..., Path]
 
@@ -85,7 +85,7 @@ def test_a_view_full_of_tissue_is_tissue() -> None:
 def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     rgb = np.random.default_rng(0).integers(120, 250, (300, 120, 3), dtype=np.uint8)
     at_once = tissue_mask(rgb)
-    monkeypatch.setattr("core_model.tissue.STRIP", 37)
+    monkeypatch.setattr("core_model.slides.tissue.STRIP", 37)
     assert np.array_equal(tissue_mask(rgb), at_once)
 
 

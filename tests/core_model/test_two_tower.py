@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from core_model import load_tile_encoder
+from core_model.encoders.two_tower import TwoTowerEncoder
 from core_model.errors import CheckpointError
-from core_model.two_tower import TwoTowerEncoder
 
 TEXTS = ["necrosis", "a lymph node with tumour", "necrosis " * 40]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}

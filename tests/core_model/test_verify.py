@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from core_model.encoders.gigapath import load_gigapath, network_of
+from core_model.encoders.slide_encoder import LongNetViT, SlideEncoderConfig
 from core_model.errors import CheckpointError, GiantError
-from core_model.gigapath import load_gigapath, network_of
-from core_model.slide_encoder import LongNetViT, SlideEncoderConfig
-from core_model.verify import Verification, verify_folder
+from core_model.verify.compare import Verification, verify_folder
 
 Tensors = dict[str, torch.Tensor]
 SLIDE = SlideEncoderConfig(
@@ -28,7 +28,7 @@ SLIDE = SlideEncoderConfig(
 
 
 def giant(*args: object) -> Any:
-    from agent.cli import build_app
+    from agent.cli.app import build_app
 
     return CliRunner().invoke(build_app(), [str(arg) for arg in args])
 

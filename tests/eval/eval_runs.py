@@ -24,9 +24,9 @@ import numpy as np
 from chat_server import Served, calls, say
 from PIL import Image, ImageDraw
 
-from eval.modes import Budget
-from eval.questions import Question
-from eval.runner import Outcome, Plan, run
+from eval.asking.modes import Budget
+from eval.asking.runner import Outcome, Plan, run
+from eval.benchmarks.questions import Question
 
 CHAT = ("agent", "thumbnail", "patches", "joint", "blind", "constant")
 LOCAL = ("agent", "patches", "slide", "constant")
@@ -114,8 +114,8 @@ class Deadly:
 
 def one(root: Path, url: str, questions: Sequence[Question], modes: Sequence[str], at: int | None) -> int:
     """One start of the evaluation in this process; how often it passed a place where it can die."""
-    from agent.chat.providers import Line
-    from eval import runner
+    from agent.llm.providers import Line
+    from eval.asking import runner
 
     deadly = Deadly(at)
     Line.send = deadly.around(Line.send)  # type: ignore[method-assign]
@@ -153,11 +153,11 @@ def main() -> None:
     import langgraph.graph  # noqa: F401
     from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: F401
 
-    import agent.report  # noqa: F401
-    import core_model.extract  # noqa: F401
+    import agent.report.pages  # noqa: F401
+    import core_model.features.extract  # noqa: F401
     import tools.toolbox  # noqa: F401
-    from agent.chat.client import open_chat
-    from eval.benchmarks import load_benchmark
+    from agent.llm.client import open_chat
+    from eval.benchmarks.registry import load_benchmark
 
     if url:
         open_chat("openai:scripted", base_url=url)

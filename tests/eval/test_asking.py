@@ -12,10 +12,10 @@ import pytest
 from chat_server import ChatServer, Served, calls, refused, say
 
 from core_model.errors import GiantError, UsageError
-from eval.modes import Budget
-from eval.questions import Question
-from eval.results import Result
-from eval.runner import Outcome, run
+from eval.asking.modes import Budget
+from eval.asking.results import Result
+from eval.asking.runner import Outcome, run
+from eval.benchmarks.questions import Question
 
 OPTIONS = ("low", "medium", "high", "none")
 
@@ -140,14 +140,14 @@ def test_the_limit_is_that_of_the_whole_evaluation(tmp_path: Path, workers: int)
 
 def run_one(root: Path, money: dict[str, Any]) -> float:
     """The least limit under which one call is made: the most that it may cost."""
-    from agent.chat.profiles import profile_for
+    from agent.llm.profiles import profile_for
 
     root.mkdir()
     return profile_for("openai:scripted").max_tokens * 0.01 + 0.01
 
 
 def test_a_question_cut_short_is_no_result_and_what_it_paid_is_kept(tmp_path: Path) -> None:
-    from agent.chat.profiles import profile_for
+    from agent.llm.profiles import profile_for
 
     money: dict[str, Any] = {"prices": priced(tmp_path), "budget": Budget(patches=4, patch_px=60)}
     dearest = profile_for("openai:scripted").max_tokens * 0.01
@@ -194,7 +194,7 @@ def test_votes_agree_or_not(tmp_path: Path) -> None:
 
 
 def test_kept_runs_are_linked_from_the_page(tmp_path: Path) -> None:
-    from eval.scoring import score
+    from eval.scores.scoring import score
 
     asked(
         tmp_path, lambda *_: answer(), [question(1)], ["thumbnail", "blind"], budget=Budget(), keep_runs=True

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from core_model import open_slide
 from core_model.config import SlideEncoderConfig
 from core_model.errors import GiantError, UsageError
-from core_model.slide import Box
+from core_model.slides.slide import Box
 from eval.bench import slide_encoder, startup
 from eval.bench.measure import MIB, Meter
 from eval.bench.pyramid import write_large
@@ -85,7 +85,7 @@ def test_startup_compares_two_real_commands() -> None:
 
 
 def slide_bench(*args: str) -> str:
-    from agent.cli import build_app
+    from agent.cli.app import build_app
 
     result = CliRunner().invoke(build_app(), ["bench", "slide-encoder", "--small", "--device", "cpu", *args])
     assert result.exit_code == 0, result.output
@@ -121,8 +121,8 @@ def test_a_failed_size_says_which_and_why() -> None:
 
 
 def test_operations_of_the_slide_encoder_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from core_model import dilated_attention
-    from core_model.slide_encoder import LongNetViT
+    from core_model.encoders import dilated_attention
+    from core_model.encoders.slide_encoder import LongNetViT
 
     monkeypatch.setattr(dilated_attention, "FUSED_ON_CPU", None)  # the counter knows no fused attention
     config = slide_encoder.small_config().model_copy(update={"segment_length": (32, 64, 99, 200, 200)})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.records import Answer
-from agent.trace import read_trace
+from agent.run.records import Answer
+from agent.run.trace import read_trace
 from eval.bench.agent_steps import as_table, measure
 
 

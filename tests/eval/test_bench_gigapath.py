@@ -50,7 +50,7 @@ def test_compiling_is_asked_of_the_network(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_command_prints_figures_and_their_share() -> None:
-    from agent.cli import build_app
+    from agent.cli.app import build_app
 
     result = CliRunner().invoke(build_app(), ["bench", "gigapath", "--small", "--batch", "2"])
     assert result.exit_code == 0, result.output

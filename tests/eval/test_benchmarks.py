@@ -12,8 +12,8 @@ import pytest
 
 from core_model.errors import CohortError, UsageError
 from eval import load_benchmark
-from eval.benchmarks import read_benchmark
-from eval.multipathqa import bare, fill, parse_options
+from eval.benchmarks.multipathqa import bare, fill, parse_options
+from eval.benchmarks.registry import read_benchmark
 
 ROW = {
     "benchmark_name": "tcga_expert_vqa",

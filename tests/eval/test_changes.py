@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from core_model.errors import RunError
-from eval.changes import changes, verdict
-from eval.jsonl import write_lines
-from eval.results import RESULTS, Result
+from eval.asking.jsonl import write_lines
+from eval.asking.results import RESULTS, Result
+from eval.scores.compare import changes, verdict
 
 
 def result(number: int, said: str | None, truth: str = "a", mode: str = "agent") -> Result:

@@ -15,14 +15,14 @@ import pytest
 from chat_server import ChatServer, Served
 from langchain_core.messages import AIMessage, BaseMessage
 
-from agent.chat.client import ChatClient
-from agent.chat.prices import Price
-from agent.chat.profiles import UNKNOWN
+from agent.llm.client import ChatClient
+from agent.llm.prices import Price
+from agent.llm.profiles import UNKNOWN
 from core_model.errors import GiantError, ProviderError, UsageError
-from eval.chat_judge import MAX_CLAIMS, MAX_TEXT, SYSTEM, ChatJudge
-from eval.claims import Claim, EntityOverlap, JudgeFailed, JudgeStopped, judged
-from eval.results import Result
-from eval.text_scores import open_judge, score_texts
+from eval.asking.results import Result
+from eval.scores.chat_judge import MAX_CLAIMS, MAX_TEXT, SYSTEM, ChatJudge
+from eval.scores.judge import Claim, EntityOverlap, JudgeFailed, JudgeStopped, judged
+from eval.scores.texts import open_judge, score_texts
 
 REFERENCE = "Squamous cell carcinoma. Focal necrosis."
 SAID = "Squamous cell carcinoma. No mitoses."

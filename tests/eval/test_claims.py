@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.claims import SCORES, Claim, EntityOverlap, Judged, JudgeFailed, judged
+from eval.scores.judge import SCORES, Claim, EntityOverlap, Judged, JudgeFailed, judged
 
 REFERENCE = "The tumor is a squamous cell carcinoma. There is focal necrosis."
 

@@ -17,11 +17,11 @@ import eval_runs as runs
 import pytest
 from chat_server import ChatServer
 
-from eval.benchmarks import load_benchmark
-from eval.questions import Question
-from eval.results import RESULTS, Result, read_results
-from eval.runner import run
-from eval.scoring import SUMMARY, score
+from eval.asking.results import RESULTS, Result, read_results
+from eval.asking.runner import run
+from eval.benchmarks.questions import Question
+from eval.benchmarks.registry import load_benchmark
+from eval.scores.scoring import SUMMARY, score
 
 
 def table_of(path: Path, whole: Path, each: int | None) -> Path:

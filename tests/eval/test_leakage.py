@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core_model.checkpoint import TRAINING_SLIDES, read_config
+from core_model.checkpoints.folder import TRAINING_SLIDES, read_config
+from core_model.encoders.vit import MINI
 from core_model.errors import CheckpointError
-from core_model.tile_encoder import MINI
-from eval.leakage import leakage
+from eval.asking.leakage import leakage
 
 UUID = "0a1b2c3d-0000-4000-8000-0123456789ab"
 
@@ -70,7 +70,7 @@ def test_a_damaged_list_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_keeps_its_list_under_its_manifest(tmp_path: Path) -> None:
-    from core_model.checkpoint import load_checkpoint, save_checkpoint
+    from core_model.checkpoints.folder import load_checkpoint, save_checkpoint
 
     parts, config = load_checkpoint(MINI, only=("tile_encoder",))
     save_checkpoint(tmp_path / "m", parts, config, slides=["b", "a"])

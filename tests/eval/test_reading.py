@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.reading import read_choice, read_label
+from eval.asking.reading import read_choice, read_label
 
 ORGANS = ["Esophagus", "Lung", "Small Intestine", "Adrenal Gland"]
 GRADES = [str(grade) for grade in range(6)]

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from agent.manifest import held
-from agent.records import Answer, Cost, SlideFacts
+from agent.batch.manifest import held
+from agent.run.records import Answer, Cost, SlideFacts
 from core_model.errors import GiantError, NoTissue, RunError, UsageError
-from eval import modes
+from eval.asking import modes
+from eval.asking.runner import Plan, run
+from eval.benchmarks.questions import Question
 from eval.cli import register
-from eval.questions import Question
-from eval.runner import Plan, run
-from eval.summary import summarise
+from eval.scores.summary import summarise
 
 OPTIONS = ("low", "high")
 

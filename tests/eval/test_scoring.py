@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from core_model.errors import RunError
-from eval import scoring
-from eval.baselines import constant_results
-from eval.benchmarks import read_benchmark
+from eval.asking.baselines import constant_results
+from eval.asking.jsonl import write_lines
+from eval.asking.results import RESULTS, Result
+from eval.asking.runner import Plan
+from eval.benchmarks.registry import read_benchmark
 from eval.evaluation import evaluated
-from eval.figures import figures
-from eval.jsonl import write_lines
-from eval.results import RESULTS, Result
-from eval.runner import Plan
-from eval.scoring import ABOUT, SUMMARY, score
+from eval.scores import scoring
+from eval.scores.figures import figures
+from eval.scores.scoring import ABOUT, SUMMARY, score
 
 
 def result(number: int, mode: str, right: bool, **more: Any) -> Result:
@@ -133,9 +133,9 @@ def test_scoring_934_questions_in_six_modes_is_little_work(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two bootstraps a figure and each one vectorised: seconds for all, whatever the machine."""
+    from eval.asking.modes import MODES
     from eval.metrics import classification, paired, resampling
-    from eval.modes import MODES
-    from eval.summary import summarise
+    from eval.scores.summary import summarise
 
     questions = read_benchmark("multipathqa", shared / "data" / "qa" / "MultiPathQA.csv").questions
     modes = list(MODES)[:6]

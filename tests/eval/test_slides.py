@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core_model.errors import GiantError
-from eval.slides import SlideFolder
+from eval.asking.slides import SlideFolder
 
 UUID, OTHER = "0a1b2c3d-0000-4000-8000-0123456789ab", "ffffffff-0000-4000-8000-0123456789ab"
 TCGA = "TCGA-02-0266-01Z-00-DX1"

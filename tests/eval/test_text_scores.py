@@ -12,13 +12,13 @@ import pytest
 from chat_server import ChatServer, Served
 from typer.testing import CliRunner
 
-from agent.cli import build_app
+from agent.cli.app import build_app
 from core_model.errors import RunError
-from eval.claims import EntityOverlap, JudgeFailed, JudgeStopped
-from eval.jsonl import write_lines
+from eval.asking.jsonl import write_lines
+from eval.asking.results import RESULTS, Result, read_results
 from eval.metrics.text import text_metrics
-from eval.results import RESULTS, Result, read_results
-from eval.text_scores import JUDGEMENTS, add_texts, read_judgements, score_texts
+from eval.scores.judge import EntityOverlap, JudgeFailed, JudgeStopped
+from eval.scores.texts import JUDGEMENTS, add_texts, read_judgements, score_texts
 
 REFERENCE = "The tumor is a squamous cell carcinoma. There is focal necrosis."
 ANSWERS = [REFERENCE, "Squamous cell carcinoma.", "Benign tissue.", None]

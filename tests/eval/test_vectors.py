@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from agent.cli import build_app
+from agent.cli.app import build_app
 from core_model.errors import CohortError, GiantError, UsageError
-from core_model.features import TileFeatures
-from eval import cohort_vectors
-from eval.cohort_vectors import Wanted, evaluate_vectors, read_reports, slides_of, survival_of
-from eval.questions import Question
-from eval.vectors import TEMPLATES, Vectors, figure, measure, phrasings, probe
+from core_model.features.store import TileFeatures
+from eval.benchmarks.questions import Question
+from eval.vectors import cohort as cohort_vectors
+from eval.vectors.cohort import Wanted, evaluate_vectors, read_reports, slides_of, survival_of
+from eval.vectors.measure import TEMPLATES, Vectors, figure, measure, phrasings, probe
 
 OPTIONS = ("grey", "pink")
 

@@ -12,8 +12,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from core_model.features import TileFeatures
-from core_model.slide import Slide, open_slide
+from core_model.features.store import TileFeatures
+from core_model.slides.slide import Slide, open_slide
 
 PINK, PURPLE = (215, 120, 170), (110, 70, 150)
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from core_model.errors import SlideError
-from core_model.features import FeatureStore
-from core_model.slide import Box, Slide, open_slide
+from core_model.features.store import FeatureStore
+from core_model.slides.slide import Box, Slide, open_slide
 from tools import Observation, Toolbox
 from tools.render import MAX_PX, STRIP_PX, Frame, pixels_sha256, read_again
 

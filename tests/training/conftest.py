@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core_model.features import TileFeatures
-from training.data import ClosedQuestion, Cohort
+from core_model.features.store import TileFeatures
+from training.cohort.cohort import ClosedQuestion, Cohort
 from training.phantom.language import benchmark_questions, report
 from training.phantom.truth import BENIGN, DIAGNOSES, PhantomTruth, Zone
 
@@ -95,9 +95,9 @@ def world() -> World:
 
 def make_world() -> World:
     """24 slides with truth, their features, a tokenizer and the tiny recipe. No slide file exists."""
-    from training.corpus import truth_document
+    from training.cohort.corpus import truth_document
+    from training.language.tokenizer import train_tokenizer
     from training.recipes import tiny
-    from training.tokenizer import train_tokenizer
 
     recipe = tiny()
     truths = {truth.name: truth for truth in map(draw_truth, range(24))}

@@ -37,14 +37,14 @@ def recipe_of(job: dict[str, Any], tiny: Any) -> Any:
 
 def run(job: dict[str, Any], world: Any, out: Path) -> None:
     """Do one job. With `stuck_at` it never gets beyond that micro-batch."""
-    from core_model.parts import new_model
-    from training import ranks
-    from training.alignments import AlignmentData
-    from training.conversations import SampleBatches
-    from training.pool import make_pool
-    from training.stage1_align import align
-    from training.stage2_project import project
-    from training.stage3_instruct import instruct
+    from core_model.checkpoints.parts import new_model
+    from training.engine import ranks
+    from training.stages.align import align
+    from training.stages.alignments import AlignmentData
+    from training.stages.conversations import SampleBatches
+    from training.stages.instruct import instruct
+    from training.stages.pool import make_pool
+    from training.stages.project import project
 
     recipe = recipe_of(job, world.recipe)
 
@@ -92,7 +92,7 @@ def small_world() -> Any:
 
 
 def main(out: Path, jobs: list[dict[str, Any]]) -> None:
-    from training import ranks, zero
+    from training.engine import ranks, zero
 
     zero.SMALL = 500  # else ZeRO-3 would leave a tiny model whole
     torch.set_num_threads(1)

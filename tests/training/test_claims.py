@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.claims import Text, attributes_of, fitting, long_text, short_text, told_in_full
+from training.cohort.texts import Text, attributes_of, fitting, long_text, short_text, told_in_full
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_model.conversation import Turn
-from training.conversations import GROUPED, conversations, dealt, instruction_samples, plain_samples
-from training.pool import TokenPool
+from core_model.language.conversation import Turn
+from training.stages.conversations import GROUPED, conversations, dealt, instruction_samples, plain_samples
+from training.stages.pool import TokenPool
 
 
 @given(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core_model.conversation import EOS, answer_spans
 from core_model.errors import CohortError
-from training.corpus import (
+from core_model.language.conversation import EOS, answer_spans
+from training.cohort.corpus import (
     closed_reading,
     cohort_questions,
     cohort_readings,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core_model.errors import CohortError
-from training.data import load_cohort
+from training.cohort.cohort import load_cohort
 
 COLUMNS = ["benchmark_name", "image_path", "answer", "options", "prompt"]
 ROW = ["phantom_grade", "a.b.1.tiff", "2", "['grade 1', 'grade 2']", "grade?"]

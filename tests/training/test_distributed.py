@@ -17,7 +17,7 @@ import psutil
 import pytest
 import torch
 
-from training.fit import read_log
+from training.engine.fit import read_log
 
 SCRIPT = Path(__file__).with_name("several.py")
 ROOT = Path(__file__).resolve().parents[2]

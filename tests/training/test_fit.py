@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from core_model.errors import GiantError, RunError
-from training.fit import Trainable, fit, last_whole_checkpoint, read_log
-from training.resume import Layout
+from training.engine.fit import Trainable, fit, last_whole_checkpoint, read_log
+from training.engine.resume import Layout
+from training.engine.step_log import StepLog
+from training.engine.zero import twin
 from training.settings import Schedule
-from training.step_log import StepLog
-from training.zero import twin
 
 SCHEDULE = Schedule(steps=8, batch=4, learning_rate=0.05, save_every=3)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from training.losses import contrastive_loss, retrieval_precision
+from training.stages.losses import contrastive_loss, retrieval_precision
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.overlap import find_overlap, patient_of
-from training.wsi_rows import read_files
+from training.wsi_bench.overlap import find_overlap, patient_of
+from training.wsi_bench.rows import read_files
 
 SLIDES = st.lists(
     st.builds(

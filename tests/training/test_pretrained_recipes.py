@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
-from core_model.checkpoint import load_checkpoint
+from core_model.checkpoints.folder import load_checkpoint
 from core_model.config import SlideEncoderConfig
+from core_model.encoders.slide_encoder import LongNetViT
 from core_model.errors import CheckpointError, FeatureStoreError, RunError
-from core_model.slide_encoder import LongNetViT
+from training.pipeline import train
 from training.recipes import make_recipe
-from training.run import train
 from training.start import pretrained_language, pretrained_text
 
 from .test_stored import write_trident

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core_model.errors import RunError
-from training import ranks
+from training.engine import ranks
 
 SCRIPT = """
 import json, sys

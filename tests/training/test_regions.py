@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.regions import (
+from training.cohort.regions import (
     EXACT_LENGTH,
     batches_by_length,
     even_length,

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.shares import ALONE, Share, deal, places_of_regions
+from training.engine.shares import ALONE, Share, deal, places_of_regions
 
 worlds = st.integers(1, 5)
 micro_batches = st.none() | st.integers(1, 7)

@@ -11,18 +11,24 @@ import numpy as np
 import pytest
 import torch
 
-from core_model.conversation import Turn
-from core_model.parts import Parts, new_model
-from training.conversations import GROUPED, LlavaTask, SampleBatches, instruction_samples, plain_samples
-from training.corpus import truth_document
-from training.fit import read_log
-from training.language_model import pretrain_language_model
-from training.pool import TokenPool, make_pool
-from training.regions import Region, whole_slide
-from training.shares import Share
-from training.stage1_align import AlignmentData, AlignmentTask, align, stack_tiles
-from training.stage2_project import project
-from training.stage3_instruct import add_lora, instruct
+from core_model.checkpoints.parts import Parts, new_model
+from core_model.language.conversation import Turn
+from training.cohort.corpus import truth_document
+from training.cohort.regions import Region, whole_slide
+from training.engine.fit import read_log
+from training.engine.shares import Share
+from training.language.pretrain import pretrain_language_model
+from training.stages.align import AlignmentData, AlignmentTask, align, stack_tiles
+from training.stages.conversations import (
+    GROUPED,
+    LlavaTask,
+    SampleBatches,
+    instruction_samples,
+    plain_samples,
+)
+from training.stages.instruct import add_lora, instruct
+from training.stages.pool import TokenPool, make_pool
+from training.stages.project import project
 
 State = dict[str, torch.Tensor]
 

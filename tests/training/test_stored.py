@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from core_model.errors import GiantError, RunError
-from core_model.slide import Box
-from training.pool import TokenPool
-from training.stored import LazyRows, Memory, TokenFiles, stored_features
+from core_model.slides.slide import Box
+from training.cohort.stored import LazyRows, Memory, TokenFiles, stored_features
+from training.stages.pool import TokenPool
 
 
 def write_trident(path: Path, features: np.ndarray) -> Path:

@@ -11,25 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
+from core_model.checkpoints.parts import build_tile_encoder
 from core_model.config import TileEncoderConfig
+from core_model.encoders.vit import load_tile_encoder
 from core_model.errors import CheckpointError, CohortError, UsageError
-from core_model.parts import build_tile_encoder
-from core_model.tile_encoder import load_tile_encoder
-from training.augment import jitter_stain, orient
 from training.phantom.truth import BENIGN, DIAGNOSES, PhantomTruth, Zone
-from training.probe import probe, probe_features, probe_phantom
-from training.tile_batches import TileData, _phantom_crops
-from training.tile_heads import NO_LABEL, CellTruth, cell_tokens
-from training.tile_pretrain import TileRun, pretrain_tile_encoder
-from training.tile_settings import TileSettings
-from training.tile_vit import tokens
-from training.tiles import (
-    PhantomTiles,
-    RealTiles,
-    collect_phantom_tiles,
-    load_real_tiles,
-    split_groups,
-)
+from training.tiles.augment import jitter_stain, orient
+from training.tiles.batches import TileData, _phantom_crops
+from training.tiles.data import PhantomTiles, RealTiles, collect_phantom_tiles, load_real_tiles, split_groups
+from training.tiles.heads import NO_LABEL, CellTruth, cell_tokens
+from training.tiles.pretrain import TileRun, pretrain_tile_encoder
+from training.tiles.probe import probe, probe_features, probe_phantom
+from training.tiles.settings import TileSettings
+from training.tiles.vit import tokens
 
 TINY = TileEncoderConfig(embed_dim=16, depth=2, heads=2, ffn_dim=32, patch_px=8, tile_px=56, mpp=2.0)
 SETTINGS = TileSettings(encoder=TINY, crop_steps=2, full_steps=2, batch=8, per_slide=4, report_every=2)

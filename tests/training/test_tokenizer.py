@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core_model.conversation import IMAGE, Turn, conversation, readable
+from core_model.language.conversation import IMAGE, Turn, conversation, readable
+from training.language.tokenizer import train_tokenizer, word_list
 from training.phantom.language import questions, report
 from training.phantom.truth import BENIGN, BoxTruth
-from training.tokenizer import train_tokenizer, word_list
 
 TRUTHS = (
     BoxTruth(1.0, 0.9, 0.5, 0.1, 700.0, 30.0, "adenocarcinoma", 2),

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core_model.bundle import load_model
 from core_model.errors import RunError
-from training import run as runs
+from core_model.models.wsi_llava import load_model
+from training import pipeline as runs
 from training.phantom import cohort as phantom
 from training.phantom.spec import SlideSpec, sample_spec
+from training.pipeline import STEPS, train
 from training.recipes import make_recipe
-from training.run import STEPS, train
 
 SHORT = [f"stage{n}.schedule.steps=4" for n in (1, 2, 3)] + [
     "language.steps=4",
@@ -45,8 +45,8 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_last_folder_is_a_model_that_answers(trained: Path, folder: Path) -> None:
-    from core_model.extract import extract
-    from core_model.slide import open_slide
+    from core_model.features.extract import extract
+    from core_model.slides.slide import open_slide
 
     model = load_model(trained / "model/checkpoint", "cpu")
     with open_slide(next((folder / "slides").iterdir())) as slide:
@@ -131,7 +131,7 @@ def test_a_stage_without_the_one_before_says_so(folder: Path, tmp_path: Path) ->
 
 
 def test_the_log_of_a_stage_has_a_line_per_step(trained: Path) -> None:
-    from training.fit import read_log
+    from training.engine.fit import read_log
 
     rows = read_log(trained / "stage1")
     assert [row["step"] for row in rows] == [1, 2, 3, 4]

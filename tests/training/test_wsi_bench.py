@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from core_model.choices import split_options
-from core_model.conversation import Turn
 from core_model.errors import CohortError, FeatureStoreError, UsageError
-from training.data import load_cohort
-from training.overlap import patient_of
-from training.wsi_bench import Wanted, make_cohort
-from training.wsi_bench_cli import wsi_bench
-from training.wsi_choices import choices
-from training.wsi_rows import Row, read_files, read_rows
-from training.wsi_slides import divide
-from training.wsi_summary import Summary
+from core_model.language.conversation import Turn
+from training.cohort.cohort import load_cohort
+from training.wsi_bench.choices import choices
+from training.wsi_bench.cli import wsi_bench
+from training.wsi_bench.cohort import Wanted, make_cohort
+from training.wsi_bench.overlap import patient_of
+from training.wsi_bench.rows import Row, read_files, read_rows
+from training.wsi_bench.slides import divide
+from training.wsi_bench.summary import Summary
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [f"TCGA-AA-{i // 2:04d}-01Z-00-DX{i % 2 + 1}.8288ca92-b611" for i in range(20)]
@@ -138,7 +138,7 @@ def test_splits_share_no_slide_and_no_patient(wanted: Wanted) -> None:
 
 
 def test_the_evaluation_reads_the_questions(wanted: Wanted) -> None:
-    from eval.multipathqa import load_multipathqa
+    from eval.benchmarks.multipathqa import load_multipathqa
 
     make_cohort(wanted)
     questions = load_multipathqa(wanted.out / "questions.csv").questions
@@ -477,7 +477,7 @@ def test_a_choice_that_cannot_be_put_is_named(question: str, answer: str, reason
 
 
 def test_ids_given_twice_stay_apart(wanted: Wanted) -> None:
-    from eval.multipathqa import load_multipathqa
+    from eval.benchmarks.multipathqa import load_multipathqa
 
     row = talk(NAMES[18], ASK + OPTIONS, "C")
     write_rows(wanted.test[0], [row, row, talk(NAMES[19], ASK + OPTIONS, "A) Well")])
@@ -504,7 +504,7 @@ def test_a_writer_that_fails_leaves_nothing_behind(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.wsi_bench.flush", full)
+    monkeypatch.setattr("training.wsi_bench.cohort.flush", full)
     with pytest.raises(CohortError, match=r"cannot be written .*No space left"):
         make_cohort(wanted)
     only(wanted, tmp_path)

@@ -169,7 +169,7 @@ def _write_words(out: Path, truths: list[PhantomTruth]) -> None:
 
 def _instructions(truth: PhantomTruth, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Conversations about one slide in WSI-Bench's format, one question each."""
-    from core_model.conversation import asked
+    from core_model.language.conversation import asked
     from training.phantom.language import questions
 
     return [

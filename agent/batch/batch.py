@@ -1,0 +1,194 @@
+"""Many slides: each is reported on in a worker, and the driver keeps the pages that list them all.
+
+OUT/<slide>/        what `agent.batch_slide` leaves
+OUT/index.html, OUT/reports.jsonl, OUT/failures.csv      written by the driver alone, after each slide
+
+    slides ──> jobs ──> workers (processes, or a Ray cluster) ──> results as they come ──> pages, in order
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent.batch.manifest import held
+from agent.batch.pages import Done, Failure, write_index
+from agent.batch.plan import Plan
+from agent.batch.slide import Failed, Job, Reported, report_slide
+from agent.batch.workers import Event, Lost, Started, in_processes, in_this_process
+from agent.session.request import LOCAL_MODEL
+from core_model.errors import RunError, UsageError
+
+SUFFIXES = (
+    *(".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".dcm"),
+    *(".svslide", ".png", ".jpg", ".jpeg"),
+)
+"""Files of a folder that are taken for slides."""
+
+SLOW_PAGES = 0.1
+"""Seconds that the pages may take before they are written less often than after each slide."""
+
+
+def find_slides(given: Sequence[str]) -> list[Path]:
+    """The slides named, and those of the folders named (not of folders inside them), each once.
+
+    A path that is no folder is kept as it is: opening it will say what is wrong. Raises `UsageError` for
+    a folder without slides.
+    """
+    found: dict[Path, None] = {}
+    for item in map(Path, given):
+        if not item.is_dir():
+            found[item] = None
+            continue
+        inside = [p for p in sorted(item.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
+        inside = [p for p in inside if not p.name.startswith(".")]
+        if not inside:
+            raise UsageError("holds no slides", where=item, fix=f"Slides end in {' '.join(SUFFIXES)}")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def folder_names(slides: Sequence[Path]) -> dict[Path, str]:
+    """A folder name for each slide: its stem; where stems are equal, with a part of a hash of its path."""
+    stems = Counter(path.stem for path in slides)
+    return {
+        path: path.stem
+        if stems[path.stem] == 1
+        else f"{path.stem}-{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]}"
+        for path in slides
+    }
+
+
+class Watcher(Protocol):
+    """Told how a batch goes on."""
+
+    def started(self, name: str) -> None:
+        """A worker has taken up a slide."""
+
+    def ended(self, name: str, said: str, new: bool) -> None:
+        """A slide is done; or (not `new`) it failed, or was complete already."""
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def started(self, name: str) -> None:
+        """See `Watcher`."""
+
+    def ended(self, name: str, said: str, new: bool) -> None:
+        """See `Watcher`."""
+
+
+Events = Generator[Event[Reported | Failed], None, None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One `giant report`: what is asked, and who does the work."""
+
+    plan: Plan
+    workers: int | None = None
+    """Slides at once; by default 1, and on a cluster as many as it has CPUs."""
+    ray: str | None = None
+    """Address of a Ray cluster; without one the workers are processes of this machine."""
+    resume: bool = False
+    """Go on in a folder that holds reports on these slides."""
+
+    def run(self, slides: Sequence[Path], watch: Watcher | None = None) -> tuple[int, int]:
+        """Report on each slide; returns how many are reported and how many failed.
+
+        A slide that fails is listed and stops nothing. Raises `RunError` where the folder is in use, cannot
+        be written, or holds reports already; `UsageError`, `CheckpointError` and other `GiantError`s where
+        no slide could be asked about. A loaded model cannot be sent: with one the work is done here.
+        """
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"{self.workers} workers cannot work", fix="Give at least 1")
+        plan, names = _absolute(self.plan), folder_names(slides)
+        plan.check(here=self.ray is None)
+        out = plan.out
+        if not self.resume and any((out / name).exists() for name in names.values()):
+            raise RunError(
+                "already holds reports on these slides",
+                where=out,
+                fix="Add --resume, or choose another --out",
+            )
+        jobs = [Job(path.absolute(), name) for path, name in names.items()]
+        with held(out, wait=False):
+            ledger = _Ledger(out, jobs, watch or Nobody())
+            try:
+                with closing(self._events(plan, jobs)) as events:  # else workers would be left behind
+                    for event in events:
+                        ledger.hear(event)
+            finally:
+                ledger.write()
+        return len(ledger.done), len(ledger.failed)
+
+    def _events(self, plan: Plan, jobs: Sequence[Job]) -> Events:
+        work = partial(report_slide, plan)
+        if self.ray is not None:
+            from agent.batch.ray_workers import on_ray
+
+            return on_ray(work, jobs, self.ray, self.workers)
+        if not isinstance(plan.model, str | Path):
+            return in_this_process(work, jobs)
+        return in_processes(work, jobs, self.workers or 1)
+
+
+def _absolute(plan: Plan) -> Plan:
+    """The plan with paths that hold wherever a worker runs."""
+    changes: dict[str, Any] = {"out": plan.out.absolute()}
+    for name in ("model", "slide_model"):
+        given = getattr(plan, name)
+        if isinstance(given, str | Path) and str(given) != LOCAL_MODEL and Path(given).is_dir():
+            changes[name] = Path(given).absolute()
+    return replace(plan, **changes)
+
+
+@dataclass
+class _Ledger:
+    """What is known of each slide so far, and the pages that tell it."""
+
+    out: Path
+    jobs: Sequence[Job]
+    watch: Watcher
+    clock: Callable[[], float] = time.monotonic
+    done: dict[int, Done] = field(default_factory=dict)
+    failed: dict[int, Failure] = field(default_factory=dict)
+    _took: float = 0.0
+    _written: float = 0.0
+
+    def hear(self, event: Event[Reported | Failed]) -> None:
+        """Take in what a worker has to say."""
+        job = self.jobs[event.job]
+        if isinstance(event, Started):
+            self.watch.started(job.name)
+            return
+        result = Failed("WorkerLost", event.why) if isinstance(event, Lost) else event.value
+        if isinstance(result, Failed):
+            failure = Failure(job.name, str(job.path), result.kind, result.error)
+            self.failed[event.job], said, new = failure, result.error, False
+        else:
+            self.done[event.job], new = Done(str(job.path), result.report), result.new
+            said = "reported" if new else "complete already"
+        # With thousands of slides the pages grow long: at most a tenth of the time goes into them.
+        if self._took < SLOW_PAGES or self.clock() - self._written > 9 * self._took:
+            self.write()
+        self.watch.ended(job.name, said, new)
+
+    def write(self) -> None:
+        """The pages, in the order in which the slides were given; none where nothing is known yet."""
+        if not self.done and not self.failed:
+            return
+        started = self.clock()
+        done = [self.done[number] for number in sorted(self.done)]
+        failures = [self.failed[number] for number in sorted(self.failed)]
+        write_index(self.out, done, failures, len(self.jobs))
+        self._written = self.clock()
+        self._took = self._written - started

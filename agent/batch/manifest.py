@@ -1,0 +1,159 @@
+"""When is a slide's folder complete, and of this slide under these settings?
+
+begun.json      written first: which slide, and under which settings the runs are made
+manifest.json   written last: the same, with the sha256 of every file that the report rests on
+before-1/ …     what was there of another slide or other settings, or was changed since; never mixed in
+
+Only a folder whose manifest is whole, with every file as it says, is complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from agent.run.records import Record
+from agent.run.trace import write_json
+from core_model.errors import RunError
+
+if TYPE_CHECKING:
+    from core_model.slides.slide import Slide
+
+BEGUN, REPORT, MANIFEST = "begun.json", "report.json", "manifest.json"
+LOCK, BEFORE = ".lock", "before-"
+_WORKING = ("checkpoint.sqlite", ".")
+"""Beginnings of the names of files that a run needs while it goes on, and nobody afterwards."""
+
+
+R = TypeVar("R", bound=Record)
+
+
+class SlideFile(Record):
+    """What tells a slide from others, and from itself before it was changed."""
+
+    id: str
+    """From its content: OpenSlide's quickhash, or a hash of samples."""
+    bytes: int
+    mtime_ns: int
+
+
+class Begun(Record):
+    """What a slide's folder is about."""
+
+    version: Literal[1] = 1
+    slide: SlideFile
+    settings: dict[str, Any]
+    """Everything that decides what the report says: model, weights, questions, budget."""
+
+
+class Manifest(Record):
+    """A complete folder."""
+
+    version: Literal[1] = 1
+    giant: str
+    about: Begun
+    sha256: dict[str, str]
+    """Hex digest by path relative to the folder."""
+
+
+def slide_file(slide: Slide) -> SlideFile:
+    """The identity of an open slide."""
+    about = slide.path.stat()
+    return SlideFile(id=slide.id, bytes=about.st_size, mtime_ns=about.st_mtime_ns)
+
+
+def is_complete(folder: Path, about: Begun) -> bool:
+    """Whether the folder is whole, unchanged, and about this."""
+    found = _read(folder / MANIFEST, Manifest)
+    if found is None or found.about != about or REPORT not in found.sha256:
+        return False
+    return not _changed(folder, found)
+
+
+def prepare(folder: Path, about: Begun) -> None:
+    """Make the folder ready for the runs about this: what does not belong to them is set aside."""
+    finished = _read(folder / MANIFEST, Manifest)
+    if _read(folder / BEGUN, Begun) != about:
+        set_aside(folder, [p.name for p in folder.iterdir() if not p.name.startswith((".", BEFORE))])
+    elif finished is not None:
+        tops = {name.split("/")[0] for name in _changed(folder, finished) if "/" in name}
+        set_aside(folder, sorted(tops))
+    (folder / MANIFEST).unlink(missing_ok=True)
+    write_json(folder / BEGUN, about)
+
+
+def complete(folder: Path, about: Begun, giant: str) -> None:
+    """Write the manifest of a folder in which everything is done."""
+    hashes = {name: digest for name in _files(folder) if (digest := _sha256(folder / name)) is not None}
+    write_json(folder / MANIFEST, Manifest(giant=giant, about=about, sha256=hashes))
+
+
+def set_aside(folder: Path, names: Sequence[str]) -> None:
+    """Move entries of the folder into the next free `before-N` in it."""
+    there = [name for name in names if (folder / name).exists()]
+    if not there:
+        return
+    number = 1
+    while (folder / f"{BEFORE}{number}").exists():
+        number += 1
+    try:
+        (folder / f"{BEFORE}{number}").mkdir()
+        for name in there:
+            (folder / name).rename(folder / f"{BEFORE}{number}" / name)
+    except OSError as error:
+        raise RunError(f"cannot be changed ({error.strerror})", where=folder) from error
+
+
+@contextmanager
+def held(folder: Path, wait: bool) -> Iterator[None]:
+    """Hold a folder, made where it is missing; the system lets go of it when this process dies.
+
+    A folder that another process holds is waited for, or refused with `RunError`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a")
+    except OSError as error:
+        raise RunError(
+            f"cannot be written ({error.strerror})", where=folder, fix="Choose another --out"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise RunError("another process is working in it", where=folder, fix="Wait for it") from error
+        yield
+
+
+def _read(path: Path, kind: type[R]) -> R | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None  # missing or damaged: whoever asks does the work again
+
+
+def _changed(folder: Path, found: Manifest) -> list[str]:
+    """Files that are missing or other than the manifest says."""
+    return [name for name, digest in found.sha256.items() if _sha256(folder / name) != digest]
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Every file that the report rests on, by its path in the folder."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not path.name.startswith(_WORKING) and not name.startswith(BEFORE):
+            yield name

@@ -1,0 +1,213 @@
+"""What a person sees while a run goes on, and of its answer.
+
+Steps, bars and warnings go to stderr, answers to stdout, so that a pipe receives the answer alone. Texts
+come from users and models: none of them is read as markup.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from agent.graph.control import Control, said_before
+from agent.report.figures import human_share
+from agent.report.pages import NOTICE
+from agent.run.records import Answer, Cost, Step, Vote
+
+if TYPE_CHECKING:
+    from agent.run.records import Claim, Evidence
+    from core_model.features.extract import Progress
+
+CITED = 6
+"""Pieces of evidence listed in the terminal; the report has them all."""
+
+
+PIPED_WIDTH = 200
+"""Characters that a table may take where no terminal sets its width."""
+
+
+@contextmanager
+def tile_bar(console: Console, quiet: bool) -> Iterator[Progress | None]:
+    """A progress bar for tiles on `console`; None where the user wants none or nobody watches."""
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    from core_model.progress import TileBar
+
+    with TileBar("Reading tiles", console) as bar:
+        yield bar
+
+
+def stderr() -> Console:
+    """A console on stderr that prints texts as they are."""
+    return Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+
+def stdout() -> Console:
+    """A console on stdout that prints texts as they are; lines are not broken where it is piped."""
+    piped = not sys.stdout.isatty()
+    width = PIPED_WIDTH if piped else None
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=piped, width=width)
+
+
+def quieten_libraries(quiet: bool) -> None:
+    """Our warnings as plain lines on stderr; no chatter and no bars from libraries."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, format="%(message)s")
+
+
+def ask(
+    slide: str,
+    question: str,
+    *,
+    confirm: bool,
+    hints: Sequence[str],
+    look: Sequence[int] | None,
+    quiet: bool,
+    **options: Any,
+) -> Answer:
+    """Ask as `agent.ask` does, with the person at the terminal taking part and the steps shown to them.
+
+    Raises `RunError` where they pause, `KeyboardInterrupt` where they press Ctrl-C.
+    """
+    from agent.cli.person import Person, pausing
+    from agent.session.ask import paused, stream
+
+    quieten_libraries(quiet)
+    console, answer = stderr(), None
+    person = Person(console) if confirm else None
+    control, shown = Control(person), Shown(console, quiet)
+    for said in said_before(hints, look):
+        control.redirect(said)
+    # A bar that redraws itself would write over the line the person types.
+    with tile_bar(console, quiet or confirm) as progress, pausing(control, person, console):
+        for item in stream(slide, question, control=control, progress=progress, **options):
+            if isinstance(item, Answer):
+                answer = item
+            else:
+                shown(item)
+    if answer is None:
+        raise KeyboardInterrupt if control.paused else paused(control)
+    if control.take():
+        console.print("The run had ended before what you said could be heard.")
+    return answer
+
+
+class Shown:
+    """Shows what happens as it happens: each step once, and the words that are found for it later."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self.console, self.quiet = console, quiet
+        self._findings: dict[int, str] = {}
+        self._votes = 0
+
+    def __call__(self, item: Step | Vote) -> None:
+        """Show a step, the new words for one, or the vote that a run ended in."""
+        if self.quiet:
+            return
+        if isinstance(item, Vote):
+            self._votes += 1
+            self._findings.clear()
+            self.console.print(_vote(item, self._votes), soft_wrap=True)
+        elif item.index not in self._findings:
+            show_step(self.console, item)
+            self._findings[item.index] = item.finding
+        elif item.finding != self._findings[item.index]:
+            show_words(self.console, item)
+            self._findings[item.index] = item.finding
+
+
+def show_step(console: Console, step: Step) -> None:
+    """One step as it happens: in columns on a terminal, else on one line."""
+    style = "bold cyan" if step.observation.ok else "bold red"
+    tool = Text(f"{step.action.tool.replace('_', ' '):<10}", style=style)
+    found = Text(" ".join(step.finding.split())).append(f"  {step.seconds:.1f} s", style="dim")
+    _columns(console, Text(f"{step.index:>3}", style="dim"), tool, found)
+
+
+def show_words(console: Console, step: Step) -> None:
+    """What a model has to say of a step that was shown before."""
+    words = Text(" ".join(step.finding.split()))
+    _columns(console, Text(f"{step.index:>3}", style="dim"), Text(f"{'':<10}"), words)
+
+
+def _columns(console: Console, number: Text, tool: Text, found: Text) -> None:
+    if not console.is_terminal:
+        console.print(Text("  ").join([number, tool, found]), soft_wrap=True)
+        return
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 2))
+    row.add_row(number, tool, found)
+    console.print(row)
+
+
+def show_answer(console: Console, answer: Answer) -> None:
+    """Answer, confidence, evidence in short, where the report lies, and what it is not for."""
+    if answer.abstained:
+        console.print(Text("No answer: the model abstained.", style="bold yellow"))
+        console.print(answer.reason or answer.answer)
+    else:
+        if answer.choice is not None:
+            console.print(Text(answer.choice, style="bold green"))
+        console.print(answer.answer)
+        if answer.reason:
+            console.print(Text(answer.reason, style="yellow"))
+    console.print(f"Confidence: {answer.confidence:.2f}{_agreement(answer)}")
+    if answer.coverage:
+        seen = ", ".join(f"{human_share(share)} at {mpp} µm/px" for mpp, share in answer.coverage.items())
+        console.print(f"Tissue seen: {seen}")
+    for cited in answer.evidence[:CITED]:
+        console.print(_cited(cited))
+    if len(answer.evidence) > CITED:
+        console.print(f"  and {len(answer.evidence) - CITED} more in the report")
+    for claim in answer.claims:
+        if claim.unsupported:
+            console.print(_doubtful(claim), soft_wrap=True)
+    if answer.cost.calls:
+        console.print(_cost(answer.cost))
+    console.print(f"Report: {Path(answer.run_dir) / 'report.html'}")
+    console.print(Text(NOTICE, style="dim"))
+
+
+def _agreement(answer: Answer) -> str:
+    if answer.agreement is None:
+        return ""
+    return f"; {round(answer.agreement * len(answer.votes))} of {len(answer.votes)} votes agree"
+
+
+def _cost(cost: Cost) -> str:
+    paid = f"{cost.usd:.4f} USD" if cost.usd is not None else "price unknown"
+    return (
+        f"Cost: {cost.calls} call{'s' * (cost.calls != 1)}, {cost.tokens_in:,} tokens in,"
+        f" {cost.tokens_out:,} out, {paid}"
+    )
+
+
+def _doubtful(claim: Claim) -> Text:
+    line = Text("  unsupported: ", style="bold yellow")
+    line.append(" ".join(claim.text.split()), style="not bold")
+    return line.append(f" ({claim.unsupported})", style="not bold dim")
+
+
+def _vote(vote: Vote, number: int) -> Text:
+    said = "abstains" if vote.abstained else vote.choice or " ".join(vote.answer.split())
+    return Text(f"vote {number}: {said} ({vote.confidence:.2f})", style="bold")
+
+
+def _cited(cited: Evidence) -> Text:
+    place = f" box {', '.join(map(str, cited.box))}" if cited.box else ""
+    scale = f" at {cited.mpp:.3g} µm/px" if cited.mpp else ""
+    line = Text(f"  step {cited.step}{place}{scale}: ", style="dim")
+    return line.append(" ".join(cited.finding.split()), style="not dim")

@@ -1,0 +1,67 @@
+"""`giant verify`: what it compares, and how it prints what it found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from agent.cli.terminal import stdout
+from core_model.errors import UsageError
+
+if TYPE_CHECKING:
+    from core_model.verify.compare import Verification
+
+COLOURS = {"ok": "green", "beyond": "bold red", "broken": "bold red", "skipped": "dim"}
+
+
+def run(
+    folder: Path | None, tolerance: float, weights: Path | None, image: Path | None, expected: Path | None
+) -> Verification:
+    """Compare the goldens of a folder, and a published example of the true weights, where they are given."""
+    from core_model.verify.compare import Verification, verify_example, verify_folder
+
+    if not tolerance > 0:
+        raise UsageError(f"a tolerance of {tolerance} agrees with nothing", fix="Give one above 0")
+    checks = verify_folder(folder, tolerance) if folder is not None else []
+    if weights is not None and image is not None and expected is not None:
+        checks.append(verify_example(weights, image, expected))
+    elif weights or image or expected:
+        raise UsageError("an example takes three files", fix="Give --weights, --image and --expected")
+    elif folder is None:
+        raise UsageError("there is nothing to compare", fix="Give a folder of goldens, or an example")
+    return Verification(checks=tuple(checks))
+
+
+def show(found: Verification, as_json: bool) -> None:
+    """A table and a verdict on stdout, or one JSON object."""
+    if as_json:
+        print(f'{{"ok":{"true" if found.ok else "false"},{found.model_dump_json()[1:]}')
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (("golden", "left"), ("output", "left"), ("max |Δ|", "right"), ("", "left")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for check in found.checks:
+        delta = "" if check.delta is None else f"{check.delta:.1e}"
+        status = Text(check.status, style=COLOURS[check.status])
+        if check.message:
+            status.append(f": {check.message}", style="not bold")
+        elif check.status == "beyond":
+            status.append(f" {check.tolerance:g}")
+        table.add_row(Text(check.file), Text(check.output), delta, status)
+    console = stdout()
+    console.print(table)
+    console.print(verdict(found))
+
+
+def verdict(found: Verification) -> str:
+    """One line: how many outputs agree."""
+    if not found.compared:
+        return "Nothing was compared"
+    agree = sum(check.status == "ok" for check in found.checks)
+    broken = len({check.file for check in found.checks if check.status == "broken"})
+    files = f"; {broken} file{'s' if broken > 1 else ''} broken" if broken else ""
+    return f"{agree} of {found.compared} outputs agree with the reference{files}"

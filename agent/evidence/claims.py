@@ -1,0 +1,175 @@
+"""What a claim must rest on: steps that were taken, looks fine enough, and for an absence the tissue seen.
+
+To see that something is there takes one good look at it; to say that it is nowhere takes looks as fine as the
+thing needs, and how much of the tissue they showed stands beside the claim. Nothing depends on the order of
+claims, steps or evidence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from agent.evidence.coverage import SAME
+from agent.evidence.negation import read
+from agent.report.figures import human_share
+from agent.run.records import Claim, Step
+
+
+class Scale(NamedTuple):
+    """How fine a look must be to find some things, and why."""
+
+    mpp: float
+    """µm/px."""
+    words: re.Pattern[str]
+    why: str
+
+
+def _words(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE)
+
+
+_CELLS = (
+    r"(?<!squamous )(?<!small )(?<!basal )(?<!clear )(?<!renal )(?<!transitional )(?<!large )(?<!spindle )"
+    r"cells?(?! (?:carcinoma|adenoma|lymphoma|sarcoma|tumou?r|type|cancer|neoplasm|nevus|naevus))"
+)
+SCALES = (
+    Scale(
+        0.5,
+        _words(
+            r"mitos\w+|mitotic|nucle(?:i|us|ar|ol\w+)|chromatin|hyperchroma\w+|pleomorphi\w+|atypia|cytoplasm\w*"
+            r"|cytolog\w+|apopto\w+|eosinophils?|neutrophils?|koilocyt\w+|inclusions?|organisms?|bacteri\w+"
+            rf"|pylori|fung\w+|{_CELLS}"
+        ),
+        "a nucleus is 5 to 10 µm wide, and its chromatin and division figures are told apart at 20x",
+    ),
+    Scale(
+        2.0,
+        _words(
+            r"gland\w*|acin\w+|crypts?|follic\w+|architectur\w+|cribriform|papill\w+|lymphoc\w+|lymphoid|inflam\w+"
+            r"|infiltrat\w+|inva\w+|vessels?|vascular|lymphovascular|perineural|stroma\w*|granulom\w+|dysplasi\w+"
+            r"|in situ|metaplasia|ulcer\w*|keratin\w*"
+        ),
+        "structures of many cells, and lymphocytes as dots, are told apart at 5x",
+    ),
+    Scale(
+        8.0,
+        _words(
+            r"tumou?rs?|carcinoma\w*|adenocarcinoma\w*|sarcoma\w*|melanoma\w*|lymphoma\w*|cancer\w*|malignan\w+"
+            r"|neopla\w+|metasta\w+|benign|lesions?|necro\w+|tissues?|haemorrhag\w+|hemorrhag\w+|mass(?:es)?"
+            r"|margins?|abscess\w*|fibrosis|fat"
+        ),
+        "masses and areas of millimetres show at 1.25x",
+    ),
+)
+"""Finest first. What the words of a claim do not name needs `OTHER`."""
+OTHER = 2.0
+HIGH_POWER = 0.5
+"""Things that need this are not believed either where they are said to be there on coarse looks alone."""
+PRESENCE_FACTOR = 2.0
+"""That something is there may be seen at twice the µm/px at which its absence can be told (10x for 20x)."""
+LEAST_SEEN = 0.5
+"""An absence claimed with a smaller share of the tissue seen is marked as limited."""
+
+
+class Need(NamedTuple):
+    """What a text needs to be told: the word that asks for most, and the µm/px."""
+
+    word: str
+    mpp: float
+
+
+class Verdict(NamedTuple):
+    """What a claim is worth."""
+
+    unsupported: str | None
+    """Why it does not stand; None where it does."""
+    seen: str | None
+    """Of a claim of absence: how much of the tissue was seen finely enough, in words."""
+    limited: bool
+    """Whether that is less than `LEAST_SEEN`."""
+
+
+_STEPS = re.compile(r"\bsteps?\s+((?:\d+(?:\s*,\s*|\s+and\s+|\s*[-–]\s*)?)+)", re.IGNORECASE)
+
+
+def cited_steps(text: str) -> list[int]:
+    """Step numbers that a text refers to: "step 3", "steps 2, 5 and 7"."""
+    return sorted({int(n) for found in _STEPS.findall(text) for n in re.findall(r"\d+", found)})
+
+
+def need(text: str) -> Need:
+    """The finest look that the things named in a text ask for."""
+    for scale in SCALES:
+        if found := scale.words.search(text):
+            return Need(found.group(0), scale.mpp)
+    return Need("", OTHER)
+
+
+_WHERE = re.compile(r"\b(?:in(?! situ)|within|among|near|around|along|at|on)\b", re.IGNORECASE)
+
+
+def need_of_absence(text: str) -> Need:
+    """The same of what is said to be absent: "tumour in the glands" names tumour, and where."""
+    what = _WHERE.split(text)[0]
+    return need(what if any(scale.words.search(what) for scale in SCALES) else text)
+
+
+def judge(claim: Claim, steps: Mapping[int, Step], coverage: Mapping[str, float]) -> Verdict:
+    """The verdict on a claim, from the steps by index and the answer's coverage."""
+    if not claim.text.strip():
+        return _no("it says nothing")
+    named = {*claim.steps, *cited_steps(claim.text)}
+    missing = sorted(index for index in named if index not in steps)
+    if missing:
+        return _no(f"it cites step {missing[0]}, which does not exist")
+    if not claim.steps:
+        return _no("it cites no step")
+    finest = [mpp for index in claim.steps if (mpp := resolution(steps[index])) is not None]
+    if not finest:
+        return _no("none of the steps it cites showed pixels or a model's answer")
+    reading = read(claim.text)
+    for text in reading.present:
+        asked = need(text)
+        if asked.mpp <= HIGH_POWER and min(finest) > asked.mpp * PRESENCE_FACTOR * SAME:
+            return _no(f"“{asked.word}” cannot be told at {min(finest):.3g} µm/px, the finest look it cites")
+    if not reading.absent:
+        return Verdict(None, None, False)
+    return _absence(
+        min(map(need_of_absence, reading.absent), key=lambda item: item.mpp), min(finest), coverage
+    )
+
+
+def resolution(step: Step) -> float | None:
+    """The finest µm/px at which a step showed pixels, or a model read them; None where neither happened."""
+    seen = step.observation
+    if not seen.ok:
+        return None
+    found: list[float | None] = [seen.mpp] if seen.image is not None else []
+    if step.action.tool == "ask_region":
+        found.append(seen.data.get("read_mpp", seen.mpp))
+    return min((float(mpp) for mpp in found if mpp is not None), default=None)
+
+
+def judged(claims: Sequence[Claim], steps: Mapping[int, Step], coverage: Mapping[str, float]) -> list[Claim]:
+    """The claims with their verdicts written into them."""
+    return [claim.model_copy(update=judge(claim, steps, coverage)._asdict()) for claim in claims]
+
+
+def _absence(asked: Need, finest: float, coverage: Mapping[str, float]) -> Verdict:
+    what = f"the absence of “{asked.word}”" if asked.word else "an absence"
+    if finest > asked.mpp * SAME:
+        return _no(
+            f"{what} needs {asked.mpp:g} µm/px or finer, and the finest look it cites has {finest:.3g}"
+        )
+    known = {float(level): share for level, share in coverage.items() if float(level) <= asked.mpp}
+    if not known:
+        return _no(f"{what} is claimed without saying how much tissue was seen")
+    share = known[max(known)]
+    told = f"{human_share(share)} of the tissue was seen at ≤ {max(known):g} µm/px"
+    return Verdict(None, told, share < LEAST_SEEN)
+
+
+def _no(why: str) -> Verdict:
+    return Verdict(why, None, False)

@@ -1,0 +1,152 @@
+"""Follow the graph from the last checkpoint to the answer, and write down what happens on the way."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.graph.build import build, checkpoints, run_config
+from agent.graph.nodes import cost
+from agent.graph.state import AgentContext, AgentState
+from agent.run.folder import ANSWER, RUN
+from agent.run.records import Action, Answer, RunRecord, Step, Unreadable
+from agent.run.seal import seal
+from agent.run.trace import append_step, rebuild_trace, write_json
+from core_model.errors import RunError
+
+if TYPE_CHECKING:
+    from core_model.slides.slide import Box
+
+
+def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:
+    """Take the run from its last checkpoint to its answer, and write down both.
+
+    A step is yielded when it is made, and again where the navigator has put into words what it showed. Where
+    the run is paused by its `Control`, the steps end without an answer.
+    """
+    folder, config = context.folder, run_config(record.settings.max_steps)
+    try:
+        with checkpoints(folder) as saver:
+            graph = build(saver)
+            before = graph.get_state(config)
+            written = [Step.model_validate(step) for step in before.values.get("steps", [])]
+            rebuild_trace(folder, written)
+            context.toolbox.last_shown = last_shown(written)
+            # Nothing is next at the end, but also where the run died before its first node.
+            done = "answer" in before.values and not before.next
+            if not done:
+                start = None if before.created_at else initial_state(record)
+                known = {step.index: step for step in written}
+                for step in _steps(graph, start, config, context):
+                    _write_step(folder, step, known)
+                    yield step
+            after = graph.get_state(config)
+            if after.next:  # paused
+                return
+            state = after.values
+    except sqlite3.Error as error:
+        raise RunError(
+            f"its checkpoint cannot be used ({error})", where=folder, fix="Start anew with another --out"
+        ) from error
+    yield finish(record, state, context)
+
+
+def initial_state(record: RunRecord) -> AgentState:
+    """The state before the first node."""
+    return AgentState(
+        question=record.question,
+        options=record.options,
+        seed=record.seed,
+        max_steps=record.settings.max_steps,
+    )
+
+
+def last_shown(steps: Sequence[Step]) -> tuple[Box, float] | None:
+    """Box and resolution wished for of the last look: where a resumed run pans from."""
+    shown: tuple[Box, float] | None = None
+    for step in steps:
+        seen, wish = step.observation, step.action.args.get("mpp")
+        if step.action.tool in ("overview", "zoom", "pan") and seen.ok and seen.box and seen.mpp:
+            if step.action.tool == "pan" and shown is not None:
+                wish = shown[1]
+            shown = (seen.box, float(wish or seen.mpp))
+    return shown
+
+
+def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
+    """The answer with its cost; the folder is left as a finished one."""
+    known = state.get("familiarity") or {"tiles": None, "failed": []}
+    answer = Answer.model_validate(state["answer"]).model_copy(update={"cost": cost(state, context)})
+    record = record.model_copy(
+        update={
+            "tiles": known["tiles"],
+            "unreadable": [Unreadable(box=box, why=why) for box, why in known["failed"]],
+            "unsupported": list(state.get("problems", [])),
+        }
+    )
+    leave(context.folder, record, [Step.model_validate(step) for step in state["steps"]], answer)
+    return answer
+
+
+def leave(folder: Path, record: RunRecord, steps: Sequence[Step], answer: Answer) -> None:
+    """Write the trace, the answer, the record and the reports, and last that the run is finished."""
+    from agent.report.pages import write_reports
+
+    rebuild_trace(folder, steps)
+    write_json(folder / ANSWER, answer)
+    record = record.model_copy(update={"sealed": seal(folder)})
+    write_json(folder / RUN, record)
+    write_reports(folder)
+    write_json(folder / RUN, record.model_copy(update={"status": "finished"}))
+
+
+def _write_step(folder: Path, step: Step, known: dict[int, Step]) -> None:
+    """Add a step to the trace, or put it in the place of what it revises."""
+    revised = step.index in known
+    known[step.index] = step
+    if revised:
+        rebuild_trace(folder, [known[index] for index in sorted(known)])
+    else:
+        append_step(folder, step)
+
+
+def _steps(graph: Any, start: Any, config: Any, context: AgentContext) -> Iterator[Step]:
+    """Run the graph; each step as soon as the node that recorded it has ended, and again where revised."""
+    from langgraph.types import Command
+
+    asked: dict[str, Any] | None = None
+    while True:
+        for node, changes in _updates(graph, start, config, context):
+            if node == "__interrupt__":
+                asked = changes[0].value
+            elif not node.startswith("__"):
+                for step in (changes or {}).get("steps", []):
+                    yield Step.model_validate(step)
+        control = context.control
+        if asked is None or control is None or control.paused or control.confirm is None:
+            return
+        said = control.confirm(Action.model_validate(asked["action"]), asked["step"])
+        if said is None:
+            return
+        start, asked = Command(resume=said.model_dump(mode="json")), None
+
+
+def _updates(graph: Any, start: Any, config: Any, context: AgentContext) -> Iterator[tuple[str, Any]]:
+    """What each node changed, as it ends; LangGraph's own notes have names that begin with "__"."""
+    from langgraph.errors import GraphRecursionError
+    from langsmith import tracing_context
+
+    parts = graph.stream(start, config, context=context, stream_mode="updates", durability="sync")
+    try:
+        while True:
+            # A question about a patient's slide goes to the model and to nobody else, whatever the
+            # environment says about tracing. Entered anew for each part: a caller may go on in other threads.
+            with tracing_context(enabled=False):
+                part = next(parts, None)
+            if part is None:
+                return
+            yield from part.items()
+    except GraphRecursionError as error:
+        raise RunError("the run went in circles and was ended", where=context.folder) from error

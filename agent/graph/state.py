@@ -1,0 +1,202 @@
+"""What the graph remembers between nodes, and what it is given for one run.
+
+`AgentState` is plain data (lists, dicts, strings, numbers) so that every checkpoint is small and can be read
+back under LANGGRAPH_STRICT_MSGPACK. The slide, the model and the toolbox are not data: they travel in
+`AgentContext`, LangGraph's runtime context, and are opened anew when a run resumes.
+"""
+
+from __future__ import annotations
+
+import operator
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
+
+from agent.run.records import Action, Step
+
+if TYPE_CHECKING:
+    from agent.graph.context import Navigator
+    from agent.graph.control import Control
+    from agent.llm.client import ChatClient
+    from agent.run.journal import Journal
+    from core_model.slides.slide import Slide
+    from core_model.slides.tissue import TissueMask
+
+
+class Familiarity(TypedDict):
+    """What was known before the first decision: does the model know this slide and this question?"""
+
+    tiles: int
+    """Tiles whose features could be computed."""
+    failed: list[list[Any]]
+    """[[x, y, w, h], why] of each tile that could not be read."""
+    slide_unfamiliarity: float | None
+    """Above 1: unlike the slides the model was trained on. None where too few tiles could be read."""
+    question_unfamiliarity: float
+    """Above 1: unlike the questions the model was trained on."""
+    unknown_words: list[str]
+    """Content words of the question and options that the model never saw."""
+    option_words: list[str]
+    """Content words of the options."""
+
+
+class Weights(NamedTuple):
+    """Of the slide model's calibration, what an answer is pooled with."""
+
+    slide: float
+    """Weight of what it says of the whole slide."""
+    region: float
+    """Weight of what it says of regions, all together."""
+    abstain_below: float
+    """Least confidence of an answer."""
+
+
+class Spent(TypedDict):
+    """What the run has used so far; adds up over resumed runs."""
+
+    seconds: float
+    tokens_in: int
+    tokens_out: int
+
+
+def add_spent(left: Spent | None, right: Spent) -> Spent:
+    """Reducer of `AgentState.spent`: each node reports only what it used itself."""
+    if not left:
+        return right
+    return Spent(
+        seconds=left["seconds"] + right["seconds"],
+        tokens_in=left["tokens_in"] + right["tokens_in"],
+        tokens_out=left["tokens_out"] + right["tokens_out"],
+    )
+
+
+def merge_steps(left: list[dict[str, Any]] | None, right: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Reducer of `AgentState.steps`: new steps are added, known ones replaced."""
+    by_index = {step["index"]: step for step in left or []} | {step["index"]: step for step in right}
+    return [by_index[index] for index in sorted(by_index)]
+
+
+class AgentState(TypedDict, total=False):
+    """The state of one run. `steps` grows; everything else is replaced by the node that writes it."""
+
+    question: str
+    options: list[str] | None
+    seed: int
+    max_steps: int
+    steps: Annotated[list[dict[str, Any]], merge_steps]
+    """`Step` records as JSON values, in order. One written again with its index replaces the earlier."""
+    familiarity: Familiarity | None
+    pending: dict[str, Any] | None
+    """The `Action` decided on and not yet recorded as a step."""
+    queue: list[dict[str, Any]]
+    """`Action`s decided on together with `pending`, to be made after it, in order."""
+    turns: Annotated[list[dict[str, Any]], operator.add]
+    """What a chat model said so far, turn by turn, as the chat navigator keeps it."""
+    hints: list[str]
+    """What a person asked to consider."""
+    moments: int
+    """How often it was decided what to do: the name under which is kept what a person said then."""
+    observed: dict[str, Any] | None
+    """The observation of `pending`, with the seconds it took; None until the tool has answered."""
+    stop: str | None
+    """Why no further look is taken; None while looking."""
+    hypotheses: list[str]
+    """The answers under comparison: the options, or what the model itself said of the slide and regions."""
+    scores: dict[str, dict[str, float]]
+    """Step index (as text) to the probability of each hypothesis at that place alone."""
+    said: dict[str, float]
+    """Open questions: hypothesis to the model's mean token probability when it said it."""
+    posterior: dict[str, float] | None
+    """Pooled probability of each hypothesis."""
+    answer: dict[str, Any] | None
+    """The `Answer` drafted last."""
+    problems: list[str]
+    """What the evidence check found wrong with `answer`."""
+    revisions: int
+    """How often an answer was sent back."""
+    reviewed: bool
+    """Whether the answer was looked at with fresh eyes."""
+    spent: Annotated[Spent, add_spent]
+
+
+@dataclass
+class Meter:
+    """Measures what one node used: wall time and the model's tokens since the last reading."""
+
+    model: Any
+    started: float
+    """`time.perf_counter()` from which the first lap counts, so that loading is part of it."""
+    _last: Spent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._last = self._total() | {"seconds": self.started}
+
+    def _total(self) -> Spent:
+        usage = self.model.usage
+        return Spent(
+            seconds=time.perf_counter(), tokens_in=int(usage.tokens_in), tokens_out=int(usage.tokens_out)
+        )
+
+    def lap(self) -> Spent:
+        """What was used since the last lap, or since the meter was made."""
+        now, last = self._total(), self._last
+        self._last = now
+        return Spent(
+            seconds=now["seconds"] - last["seconds"],
+            tokens_in=now["tokens_in"] - last["tokens_in"],
+            tokens_out=now["tokens_out"] - last["tokens_out"],
+        )
+
+
+@dataclass
+class AgentContext:
+    """What the nodes work with: opened for one run, never stored."""
+
+    slide: Slide
+    model: Any
+    """A `core_model.WsiLlava`, or anything with its methods."""
+    toolbox: Any
+    """A `tools.Toolbox`, or anything with its methods."""
+    navigator: Navigator
+    folder: Path
+    mode: str
+    meter: Meter
+    journal: Journal
+    name: str
+    """The model that answers: the local one, or `provider:name`."""
+    run_id: str = ""
+    chat: ChatClient | None = None
+    """The chat model; None where the local model answers."""
+    max_cost: float | None = None
+    """Spending limit, USD."""
+    control: Control | None = None
+    """The person who takes part, if any."""
+
+    @cached_property
+    def tissue(self) -> TissueMask:
+        """Where the slide's tissue is; kept in the journal, so that a replay measures coverage without it."""
+        from agent.run.masks import packed, unpacked
+
+        return unpacked(self.journal.once("tissue", "mask", lambda: packed(self.toolbox.tissue)))
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The slide model's calibration, kept in the journal likewise."""
+
+        def read() -> list[float]:
+            found = self.model.config.calibration
+            return [float(found.slide_weight), float(found.region_weight), float(found.abstain_below)]
+
+        return Weights(*self.journal.once("calibration", "model", read))
+
+
+def steps_of(state: AgentState) -> list[Step]:
+    """The steps so far, as records."""
+    return [Step.model_validate(step) for step in state.get("steps", [])]
+
+
+def pending_of(state: AgentState) -> Action:
+    """The action decided on; asking for it when there is none is a bug."""
+    return Action.model_validate(state["pending"])

@@ -1,0 +1,215 @@
+"""Chat models opened through LangChain: keys from the environment, no retries but ours, nothing traced."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agent.llm.profiles import ModelProfile
+from core_model.errors import GiantError, UsageError
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage, BaseMessage
+
+PLACEHOLDER = "none"
+"""Sent as the key to a local server that asks for none."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a provider's models are, and what they need."""
+
+    langchain: str
+    """Its name in LangChain."""
+    package: str
+    extra: str
+    keys: tuple[str, ...]
+    """Environment variables that may hold the key."""
+    home: str | None
+    """Its own server."""
+    servers: tuple[str, ...]
+    """Environment variables that may name another."""
+
+
+PROVIDERS = {
+    "openai": Provider(
+        "openai",
+        "langchain_openai",
+        "openai",
+        ("OPENAI_API_KEY",),
+        "https://api.openai.com/v1",
+        ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+    ),
+    "anthropic": Provider(
+        "anthropic",
+        "langchain_anthropic",
+        "anthropic",
+        ("ANTHROPIC_API_KEY",),
+        "https://api.anthropic.com",
+        ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_URL"),
+    ),
+    "google": Provider(
+        "google_genai",
+        "langchain_google_genai",
+        "google",
+        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        None,
+        ("GOOGLE_GEMINI_BASE_URL",),
+    ),
+}
+PROVIDERS["google_genai"] = PROVIDERS["google"]
+
+_NEW_LIMIT = re.compile(r"(?:^|/)(?:gpt-[5-9]|o[1-9])")
+"""OpenAI's models that refuse `max_tokens`, wherever they are served; other servers know nothing else."""
+
+_RESPONSES = re.compile(r"gpt-(?:5\.[6-9]|[6-9]|\d\d)|gpt-.*(?:-pro|codex)")
+"""OpenAI's models that refuse tools in Chat Completions, and take them in its Responses only."""
+
+
+def split(name: str) -> tuple[str, str]:
+    """Provider and model of `provider:model`. Raises `UsageError` for a provider that is not supported."""
+    provider, _, model = name.partition(":")
+    if provider not in PROVIDERS or not model.strip():
+        raise UsageError(
+            f"{name!r} is no chat model",
+            fix="Name it as openai:MODEL, anthropic:MODEL or google:MODEL; any other server that speaks "
+            "OpenAI's protocol is openai:MODEL with --base-url",
+        )
+    return provider, model
+
+
+def server_of(name: str, base_url: str | None) -> str | None:
+    """The server that was asked for in place of the provider's own; None where it is its own.
+
+    Raises `UsageError` for an address that is none, or that holds a key.
+    """
+    provider = PROVIDERS[split(name)[0]]
+    url = base_url or next((os.environ[known] for known in provider.servers if os.environ.get(known)), None)
+    if url is None or url.rstrip("/") == provider.home:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError("--base-url is no http address", fix="It looks like http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query:
+        raise UsageError(
+            "--base-url holds more than an address", fix=f"Put a key in the environment ({provider.keys[0]})"
+        )
+    return url
+
+
+@dataclass(frozen=True)
+class Line:
+    """A chat model that can be asked."""
+
+    model: BaseChatModel
+    provider: str
+    own_server: bool
+    profile: ModelProfile
+
+    def send(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[dict[str, Any]],
+        force: str | None,
+        idempotency_key: str,
+    ) -> AIMessage:
+        """One request, once. Raises whatever the provider's package raises."""
+        from langsmith import tracing_context
+
+        headers = {"Idempotency-Key": idempotency_key}
+        google = self.provider == "google"
+        options: Any = {"http_options": {"headers": headers}} if google else {"extra_headers": headers}
+        asked = self._bound(tools, force) if tools else self.model
+        with tracing_context(enabled=False):  # images and questions go to the model, and to nobody else
+            reply: AIMessage = asked.invoke(list(messages), config={"callbacks": []}, **options)
+        return reply
+
+    def _bound(self, tools: Sequence[dict[str, Any]], force: str | None) -> Any:
+        if force is not None and not self.profile.tool_choice:
+            tools = [tool for tool in tools if _name(tool) == force] or tools
+        options: dict[str, Any] = {}
+        if force is not None and self.profile.tool_choice:
+            options["tool_choice"] = force
+        if not self.profile.parallel_calls and not self.own_server and self.provider != "google":
+            options["parallel_tool_calls"] = False
+        return self.model.bind_tools(list(tools), **options)
+
+
+def line_to(name: str, base_url: str | None, profile: ModelProfile, timeout: float) -> Line:
+    """Open a chat model. Nothing is sent.
+
+    Raises `UsageError` for a wrong name or address, `GiantError` where a package or key is missing or the
+    model is known to take no images.
+    """
+    provider_name, model_name = split(name)
+    provider = PROVIDERS[provider_name]
+    server = server_of(name, base_url)
+    for package in ("langchain", provider.package):
+        if importlib.util.find_spec(package) is None:
+            raise GiantError(
+                f"{name} needs the package {package.replace('_', '-')}",
+                fix=f"pip install 'giant-pathology[{provider.extra}]'",
+            )
+    from langchain.chat_models import init_chat_model
+
+    options: dict[str, Any] = {
+        "api_key": _key(name, provider, server),
+        "base_url": server or provider.home,
+        "timeout": timeout,
+        "max_retries": 1 if provider.langchain == "google_genai" else 0,  # Google's package counts attempts
+    }
+    if provider.langchain == "openai":
+        from agent.llm.http import Wire
+
+        responses = _RESPONSES.match(model_name) is not None
+        options |= {"http_client": Wire(timeout), "use_responses_api": responses}
+        options |= {"store": False} if responses else {}  # else OpenAI keeps what it is sent
+        options |= _limit(model_name, server, profile)
+    else:
+        options["max_tokens"] = profile.max_tokens
+    # At level DEBUG the library under HTTP logs the headers of answers, where a server may echo a key.
+    logging.getLogger("httpcore").setLevel(logging.INFO)
+    model = init_chat_model(model_name, model_provider=provider.langchain, **options)
+    if server is None:
+        profile = _known(name, model, profile)
+    return Line(model, provider.extra, server is not None, profile)
+
+
+def _limit(model: str, server: str | None, profile: ModelProfile) -> dict[str, Any]:
+    if server is None or _NEW_LIMIT.search(model):
+        return {"max_tokens": profile.max_tokens}  # ChatOpenAI sends it as max_completion_tokens
+    return {"extra_body": {"max_tokens": profile.max_tokens}}
+
+
+def _key(name: str, provider: Provider, server: str | None) -> str:
+    for variable in provider.keys:
+        if os.environ.get(variable, "").strip():
+            return os.environ[variable].strip()
+    if server is not None:
+        return PLACEHOLDER
+    raise GiantError(f"{name} needs a key", fix=f"Set the environment variable {' or '.join(provider.keys)}")
+
+
+def _known(name: str, model: BaseChatModel, profile: ModelProfile) -> ModelProfile:
+    """The profile with what LangChain's own list says of the model."""
+    listed = model.profile or {}
+    for what, wanted in (("image_inputs", "takes no images"), ("tool_calling", "calls no tools")):
+        if listed.get(what) is False:
+            raise GiantError(f"{name} {wanted}", fix="Choose a model that does")
+    if listed.get("tool_choice") is False:
+        profile = replace(profile, tool_choice=False)
+    longest = listed.get("max_input_tokens")
+    if longest and profile.max_input_tokens is None:
+        profile = replace(profile, max_input_tokens=longest)
+    return profile
+
+
+def _name(tool: dict[str, Any]) -> str | None:
+    return (tool.get("function") or tool).get("name") or tool.get("title")

@@ -1,0 +1,150 @@
+"""What a chat model's message amounts to: words, calls, refusals. Anything it may say is taken as data."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from agent.run.records import Record
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+MOST_TEXT = 100_000
+"""Characters of a reply; no answer needs more, and everything said is sent back with each later turn."""
+MOST_GARBLED = 500
+_DEEPEST = 20
+
+_CUT = {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"}
+_FILTERED = {
+    "content_filter",
+    "refusal",
+    "safety",
+    "blocklist",
+    "prohibited_content",
+    "recitation",
+    "spii",
+    "image_safety",
+}
+_MALFORMED = "malformed_function_call"
+_KEPT = {"model_provider", "output_version", "finish_reason", "stop_reason"}
+"""Remarks of the provider that LangChain needs to send a message back. Headers are not among them."""
+
+
+class ToolCall(Record):
+    """A call that the model asked for, as it asked for it."""
+
+    id: str
+    name: str
+    args: dict[str, Any]
+
+
+class Said(Record):
+    """What a message says."""
+
+    text: str
+    calls: list[ToolCall]
+    garbled: list[str]
+    refusal: str | None
+    cut: bool
+    message: dict[str, Any]
+
+
+def said(message: AIMessage) -> Said:
+    """The message taken apart, and written down so that it can be sent back."""
+    calls, garbled = _calls(message)
+    text = str(message.text)
+    remark = _remark(message)
+    if remark == _MALFORMED:
+        garbled.append("a call that its own provider could not read")
+    return Said(
+        text=clean(text[:MOST_TEXT]),
+        calls=calls,
+        garbled=garbled,
+        refusal=_refusal(message, remark),
+        cut=remark in _CUT or len(text) > MOST_TEXT,
+        message=clean_value(_kept(message, text, calls, garbled)),
+    )
+
+
+def object_of(text: str) -> dict[str, Any] | None:
+    """The JSON object that a call's arguments are; None where they are none that could be kept."""
+    try:
+        value = json.loads(text, strict=False) if text.strip() else {}
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and _plain(value) and len(text) <= MOST_TEXT else None
+
+
+def clean(text: str) -> str:
+    """The text without halves of characters, which no file could hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def clean_value(value: Any) -> Any:
+    """A JSON value with every text clean."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(str(key)): clean_value(one) for key, one in value.items()}
+    return [clean_value(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any, depth: int = 0) -> bool:
+    """Whether a JSON value is finite in every number and not nested beyond sense."""
+    if depth > _DEEPEST:
+        return False
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return all(_plain(one, depth + 1) for one in inner)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _calls(message: AIMessage) -> tuple[list[ToolCall], list[str]]:
+    calls: list[ToolCall] = []
+    garbled = [f"{call.get('name')} {call.get('args')}" for call in message.invalid_tool_calls]
+    for number, call in enumerate(message.tool_calls, 1):
+        if call["name"] and _plain(call["args"]):
+            ident = call["id"] or f"call-{number}"
+            calls.append(ToolCall(id=clean(ident), name=clean(call["name"]), args=clean_value(call["args"])))
+        else:
+            garbled.append(f"{call['name']} {call['args']!r}")
+    return calls, [clean(one[:MOST_GARBLED]) for one in garbled]
+
+
+def _remark(message: AIMessage) -> str:
+    about = message.response_metadata
+    incomplete = (about.get("incomplete_details") or {}).get("reason")
+    return str(about.get("finish_reason") or about.get("stop_reason") or incomplete or "").casefold()
+
+
+def _refusal(message: AIMessage, remark: str) -> str | None:
+    words = message.additional_kwargs.get("refusal")
+    if isinstance(words, str) and words.strip():
+        return clean(words[:MOST_GARBLED])
+    if remark in _FILTERED:
+        return f"the provider ended the reply ({remark})"
+    blocked = (message.response_metadata.get("prompt_feedback") or {}).get("block_reason")
+    return f"the provider blocked the request ({getattr(blocked, 'value', blocked)})" if blocked else None
+
+
+def _kept(message: AIMessage, text: str, calls: list[ToolCall], garbled: list[str]) -> dict[str, Any]:
+    """The message as it will be sent back: without garbled calls, which nobody can answer, and remarks."""
+    from langchain_core.messages import AIMessage, message_to_dict
+
+    about = {name: value for name, value in message.response_metadata.items() if name in _KEPT}
+    extras = {
+        k: v for k, v in message.additional_kwargs.items() if v is not None and k not in ("refusal", "parsed")
+    }
+    content: Any = message.content
+    if about.get("model_provider") == "openai" or len(text) > MOST_TEXT:
+        content = text[:MOST_TEXT]
+    if garbled and not calls and not text.strip():
+        content = f"(a call that could not be read: {garbled[0]})"
+    made = [{"type": "tool_call", "id": call.id, "name": call.name, "args": call.args} for call in calls]
+    kept = AIMessage(content=content, tool_calls=made, additional_kwargs=extras, response_metadata=about)
+    written = message_to_dict(kept)
+    written["data"] = {name: value for name, value in written["data"].items() if value not in (None, [], {})}
+    json.dumps(written)  # what cannot be written down is found here, not when the run is over
+    return written

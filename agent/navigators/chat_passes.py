@@ -1,0 +1,218 @@
+"""One pass without navigation: what a chat model makes of looks that were chosen before it saw anything.
+
+    thumbnail   the whole slide in one image
+    joint       the whole slide and patches of tissue at low power, all in one call
+    patches     patches of tissue, each in a call of its own; the majority answers
+    blind       no image at all
+
+These are the baselines that navigation must beat. They end in the same form of answer, by the same reading
+and the same money, as every other run; none of them repairs an answer for the evidence check.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from agent.chat import prompts
+from agent.chat.conclude import ABSTAINED, DECLINED, LIMIT, UNUSABLE
+from agent.chat.final import Final, checked
+from agent.chat.offers import answer_tool
+from agent.chat.reading import read
+from agent.chat.regions import image_block, profile_of, region_told, tool_words
+from agent.chat.talk import ask
+from agent.graph.context import Decided, Draft, Stop, Weighed
+from agent.graph.state import steps_of
+from agent.llm.client import OverBudget
+from agent.navigators.compose import cite
+from agent.navigators.weigh import same_words
+from agent.run.records import Action, Answer, Step
+
+if TYPE_CHECKING:
+    from agent.graph.state import AgentContext, AgentState
+    from agent.run.records import Settings
+    from tools.records import Observation
+
+SINGLE, NO_PATCH = "a single pass was asked for", "no patch gave an answer"
+LEAST_TISSUE = 0.5
+"""Share of a patch that is tissue; where the slide has no such place, the best there is."""
+TRIES = 50
+"""Places drawn for each patch that is wanted."""
+
+
+class Patches(NamedTuple):
+    """How many patches a mode looks at, how large and at which resolution."""
+
+    number: int
+    px: int
+    mpp: float
+
+
+DEFAULTS: dict[str, Patches | None] = {
+    "thumbnail": None,
+    "joint": Patches(16, 512, 2.0),
+    "patches": Patches(30, 224, 0.5),
+    "blind": None,
+}
+"""The patches of each mode; `patches` is as published with GIANT, at 20x."""
+
+
+def patches_of(settings: Settings) -> Patches | None:
+    """The patches of a run: those asked for, else the mode's own."""
+    own = DEFAULTS.get(settings.mode)
+    if own is None:
+        return None
+    return Patches(settings.patches or own.number, settings.patch_px or own.px, settings.patch_mpp or own.mpp)
+
+
+class PassNavigator:
+    """Looks at what was planned, then asks once, or once for each patch."""
+
+    name = "chat"
+    reads_features = False
+
+    def __init__(self, mode: str, patches: Patches | None) -> None:
+        self.mode, self.patches = mode, patches
+        self.starts_wide = mode == "joint"
+
+    def decide(self, state: AgentState, context: AgentContext) -> Decided:
+        """The next look of the plan; then stop."""
+        if self.mode == "thumbnail" and not state.get("steps"):
+            return Decided(Action(tool="overview", reason="The only look of this mode."))
+        if self.patches is None:
+            return Decided(Stop(SINGLE))
+        made = sum(step.action.tool == "zoom" for step in steps_of(state))
+        plan = context.journal.once("plan", self.mode, lambda: self._plan(state, context))
+        if made >= len(plan):
+            return Decided(Stop(SINGLE))
+        args = {"box": plan[made], "mpp": self.patches.mpp}
+        reason = f"Patch {made + 1} of {len(plan)}, drawn at random from the tissue."
+        return Decided(Action(tool="zoom", args=args, reason=reason))
+
+    def weigh(
+        self, state: AgentState, context: AgentContext, action: Action, observation: Observation
+    ) -> Weighed:
+        """What the tool said: the model has not seen it yet."""
+        return Weighed(tool_words(observation), {})
+
+    def compose(self, state: AgentState, context: AgentContext, problems: list[str]) -> Draft:
+        """The answer of the one call, or of the majority of calls. A draft is not put right: it stands."""
+        shown = [s for s in steps_of(state) if s.observation.ok and s.observation.image is not None]
+        try:
+            if self.mode == "patches":
+                return _majority(self._each(state, context, shown), state)
+            return _single(self._ask(state, context, shown, "answer"), shown, state)
+        except OverBudget:
+            return _abstained(f"{LIMIT.format(limit=context.max_cost or 0)}", shown)
+
+    def review(self, state: AgentState, context: AgentContext, answer: Answer) -> Answer:
+        """The answer as it is."""
+        return answer
+
+    def _plan(self, state: AgentState, context: AgentContext) -> list[list[int]]:
+        """Boxes of patches drawn at random from the tissue; found once and kept."""
+        assert self.patches is not None
+        slide = context.slide
+        side = max(1, round(self.patches.px * max(self.patches.mpp, slide.mpp) / slide.mpp))
+        w, h = min(side, slide.width), min(side, slide.height)
+        dice = random.Random(f"{state['seed']}:{self.mode}")
+        count = TRIES * self.patches.number
+        drawn = np.array(
+            [(dice.randint(0, slide.width - w), dice.randint(0, slide.height - h)) for _ in range(count)]
+        )  # (T, 2)
+        shares = context.tissue.shares(drawn, w, h)  # (T,)
+        good = np.flatnonzero(shares >= LEAST_TISSUE)
+        order = good if len(good) >= self.patches.number else np.argsort(-shares, kind="stable")
+        room = profile_of(context).max_images - 1 if self.mode == "joint" else self.patches.number
+        return [[int(x), int(y), w, h] for x, y in drawn[order[: min(self.patches.number, room)]]]
+
+    def _each(
+        self, state: AgentState, context: AgentContext, shown: list[Step]
+    ) -> list[tuple[Step, Final | None]]:
+        return [(step, self._ask(state, context, [step], f"patch{step.index:03d}")[0]) for step in shown]
+
+    def _ask(
+        self, state: AgentState, context: AgentContext, shown: list[Step], name: str
+    ) -> tuple[Final | None, list[str]]:
+        """One conversation: the question with these images, and once more where the answer is unusable."""
+        from langchain_core.messages import HumanMessage
+
+        messages = _messages(state, context, shown)
+        options = state.get("options")
+        wrong: list[str] = []
+        for kind in (name, f"{name}-repair"):
+            reply = ask(
+                context, f"pass-{kind}", messages, [answer_tool(options, True)], force="answer", last=True
+            )
+            reading = read(reply)
+            if reading.refusal is not None:
+                return None, [f"{DECLINED}: “{reading.refusal[:200]}”"]
+            final, wrong = checked(reading.final, options)
+            if final is not None:
+                return final, []
+            listed = "\n".join(f"- {problem}" for problem in wrong)
+            messages = [*messages, HumanMessage(prompts.REPAIR_ANSWER.format(problems=listed))]
+        return None, [f"{UNUSABLE}: {' '.join(wrong)}"]
+
+
+def _messages(state: AgentState, context: AgentContext, shown: list[Step]) -> list[Any]:
+    from langchain_core.messages import HumanMessage, SystemMessage
+
+    task = prompts.PASS_TASK.format(
+        question=state["question"],
+        options=prompts.options_told(state.get("options")),
+        shown=prompts.PASS_SHOWN if shown else prompts.PASS_BLIND,
+    )
+    blocks: list[str | dict[str, Any]] = [{"type": "text", "text": task}]
+    for step in shown:
+        blocks.append({"type": "text", "text": region_told(step)})
+        blocks.append(image_block(context.folder / str(step.observation.image)))
+    content = blocks if shown else task
+    return [SystemMessage(prompts.PASS_SYSTEM.format(data=prompts.DATA)), HumanMessage(content)]
+
+
+def _single(found: tuple[Final | None, list[str]], shown: list[Step], state: AgentState) -> Draft:
+    final, wrong = found
+    if final is None:
+        return _abstained(wrong[0], shown)
+    cited = {index for claim in final.claims for index in claim.steps}
+    evidence = [cite(step) for step in shown if step.index in cited]
+    if final.abstain:
+        return _abstained(final.reason or final.text or "the model gave no reason", shown)
+    choice = final.choice if state.get("options") else None
+    reason = final.reason or None
+    return Draft(final.text, choice, final.confidence, evidence, reason=reason, claims=final.claims)
+
+
+def _majority(found: list[tuple[Step, Final | None]], state: AgentState) -> Draft:
+    """The answer of most patches; of equals the one with more confidence. It is as sure as its share."""
+    said = [(step, final) for step, final in found if final is not None and not final.abstain]
+    if not said:
+        return _abstained(NO_PATCH, [step for step, _ in found])
+    names: list[str] = []
+    for _, final in said:
+        if not any(same_words(final.choice, name) for name in names):
+            names.append(final.choice)
+    votes = Counter(_named(final.choice, names) for _, final in said)
+    sure = {name: sum(f.confidence for _, f in said if _named(f.choice, names) == name) for name in names}
+    winner = max(names, key=lambda name: (votes[name], sure[name], -names.index(name)))
+    evidence = [
+        cite(step, f"{'Supports' if _named(f.choice, names) == winner else 'Speaks against'} it: {f.choice}.")
+        for step, f in said
+    ]
+    share = votes[winner] / len(found)
+    text = f"{winner[:1].upper()}{winner[1:].rstrip('.')}. {votes[winner]} of {len(found)} patches say so."
+    return Draft(text, winner if state.get("options") else None, share, evidence)
+
+
+def _named(choice: str, names: list[str]) -> str:
+    return next(name for name in names if same_words(choice, name))
+
+
+def _abstained(why: str, shown: list[Step]) -> Draft:
+    reason = f"{why[:1].upper()}{why[1:].rstrip('.')}."
+    cited = [cite(step) for step in shown]
+    return Draft(f"{ABSTAINED} {reason}", None, 0.0, cited, abstained=True, reason=reason)

@@ -1,0 +1,70 @@
+"""What a replay found, as a record, and how it is printed."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from rich.text import Text
+
+from agent.cli.terminal import stdout
+from agent.run.records import Record
+
+
+class Compared(Record):
+    """One file, as it is and as it was built again."""
+
+    file: str
+    differs: str | None = None
+    """Where; None where both are the same, byte for byte."""
+
+
+class Replayed(Record):
+    """A replay of one run."""
+
+    run: str
+    """The run folder; of a vote, its folder within that of the whole."""
+    files: list[Compared] = Field(default_factory=list)
+    problems: list[str] = Field(default_factory=list)
+    """What was changed in the folder, and why the run could not be followed again, one clause each."""
+    regions: int | None = None
+    """Regions shown; None where no slide was given to read them from again."""
+    equal: int | None = None
+    """Of these, how many have the same pixels on the slide."""
+    changed: list[str] = Field(default_factory=list)
+    """The others, one clause each: step, box, what differs."""
+    votes: list[Replayed] = Field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as recorded."""
+        same = not self.problems and bool(self.files) and not any(file.differs for file in self.files)
+        return same and not self.changed and all(vote.ok for vote in self.votes)
+
+    @property
+    def first_fault(self) -> str:
+        """The first thing that is not as recorded, in one clause."""
+        for vote in self.votes:
+            if not vote.ok:
+                return f"{vote.run}: {vote.first_fault}"
+        told = [*self.problems, *(f"{file.file}: {file.differs}" for file in self.files if file.differs)]
+        return next(iter([*told, *self.changed]), "nothing was built again")
+
+
+def as_json(found: Replayed) -> str:
+    """One JSON object on one line."""
+    return f'{{"ok":{"true" if found.ok else "false"},{found.model_dump_json()[1:]}'
+
+
+def show(found: Replayed) -> None:
+    """Each file with its verdict, each region that differs, and what it comes to."""
+    console = stdout()
+    for part in (*found.votes, found):
+        if found.votes:
+            console.print(Text(part.run, style="bold"))
+        for file in part.files:
+            verdict = Text(f"differs: {file.differs}", style="bold red") if file.differs else Text("same")
+            console.print(Text(f"{file.file:<18}").append(verdict))
+        for problem in (*part.problems, *part.changed):
+            console.print(Text(problem, style="bold red"))
+        if part.regions is not None:
+            told = f"{part.equal} of {part.regions} regions have the pixels of the slide"
+            console.print(Text(told, style="" if part.equal == part.regions else "bold red"))

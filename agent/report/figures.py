@@ -1,0 +1,186 @@
+"""Where things stand on a report's pictures: boxes and their numbers on the overview, sizes in µm.
+
+Places on the overview are in px of its image, whose top left part shows the slide and whose foot is the
+caption with the scale bar. Slide boxes are level-0 px.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agent.run.records import Step
+from core_model.slides.slide import Box
+from tools.render import scale_bar_um
+
+TAG = 1 / 38
+"""Height of a number tag as a share of the overview's long side."""
+
+
+@dataclass(frozen=True)
+class MapBox:
+    """One box on the overview with the numbers of its steps: x, y, w, h and the tag, all in overview px."""
+
+    numbers: str
+    x: float
+    y: float
+    w: float
+    h: float
+    tag_x: float
+    tag_y: float
+    tag_w: float
+    cited: bool
+    finding: str
+    """What the last of its steps found."""
+    field: tuple[float, float]
+    """Width and height of the box in µm."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The part of an image that shows the slide: what is left without the caption at its foot."""
+
+    size: tuple[int, int]
+    """Px of the whole image."""
+    width: int
+    height: int
+    bar_um: float
+    """A round length of at most a quarter of the width, for a scale bar."""
+    bar_share: float
+    """That length as a share of the width."""
+
+
+def drawn_part(size: tuple[int, int], box: Box, mpp: float, slide_mpp: float) -> Drawn:
+    """How much of an image of `size` px is `box` at `mpp`; the rest is caption and margin."""
+    width = max(1, min(size[0], round(box.w * slide_mpp / mpp)))
+    height = max(1, min(size[1], round(box.h * slide_mpp / mpp)))
+    um = scale_bar_um(box.w * slide_mpp)
+    return Drawn(size, width, height, um, round(um / (box.w * slide_mpp), 4))
+
+
+@dataclass(frozen=True)
+class OverviewMap:
+    """The overview image and the boxes on it."""
+
+    image: str
+    """Path relative to the run folder."""
+    drawn: Drawn
+    tag_h: float
+    boxes: tuple[MapBox, ...]
+
+    @staticmethod
+    def of(
+        steps: Sequence[Step], overview: Step, size: tuple[int, int], slide_mpp: float, cited: frozenset[int]
+    ) -> OverviewMap:
+        """Place every box that was looked at on the image of the step `overview`, which is `size` px."""
+        shown, mpp, image = overview.observation.box, overview.observation.mpp, overview.observation.image
+        if shown is None or mpp is None or image is None:
+            raise ValueError(f"step {overview.index} shows nothing to place boxes on")
+        drawn, scale = drawn_part(size, shown, mpp, slide_mpp), slide_mpp / mpp
+        tag_h = max(12.0, max(drawn.width, drawn.height) * TAG)
+        placed: list[MapBox] = []
+        for box, about in _looked_at(steps, shown).items():
+            numbers = ", ".join(str(step.index) for step in about)
+            on_map = ((box.x - shown.x) * scale, (box.y - shown.y) * scale, box.w * scale, box.h * scale)
+            tag = (tag_h * (0.5 + 0.55 * len(numbers)), tag_h)
+            corner = _free_corner(on_map, tag, (drawn.width, drawn.height), placed)
+            x, y, w, h, tag_x, tag_y, tag_w = (round(v, 1) for v in (*on_map, *corner, tag[0]))
+            is_cited = any(step.index in cited for step in about)
+            field = (box.w * slide_mpp, box.h * slide_mpp)
+            found = about[-1].finding
+            placed.append(MapBox(numbers, x, y, w, h, tag_x, tag_y, tag_w, is_cited, found, field))
+        return OverviewMap(image, drawn, round(tag_h, 1), tuple(placed))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One step as it stands in a report."""
+
+    step: Step
+    cited: bool
+    drawn: Drawn | None
+    """The image; None where the step shows none."""
+    field: tuple[float, float] | None
+    """Width and height shown, µm."""
+    leading: tuple[str, float] | None
+    """The most probable hypothesis after this step."""
+
+    @property
+    def alt(self) -> str:
+        """What the image shows, for those who cannot see it."""
+        box, mpp = self.step.observation.box, self.step.observation.mpp
+        where = f", box x {box.x}, y {box.y}, {box.w} by {box.h} px" if box else ""
+        scale = f" at {mpp:.3g} µm per pixel" if mpp else ""
+        return f"Step {self.step.index}, {self.step.action.tool}{where}{scale}. {self.step.finding}"
+
+
+def step_figure(
+    step: Step, cited: bool, slide_mpp: float, image_size: Callable[[str], tuple[int, int]]
+) -> Figure:
+    """The figure of one step; `image_size` gives (width, height) of an image of the run."""
+    seen, drawn = step.observation, None
+    if seen.image and seen.box and seen.mpp:
+        drawn = drawn_part(image_size(seen.image), seen.box, seen.mpp, slide_mpp)
+    return Figure(
+        step=step,
+        cited=cited,
+        drawn=drawn,
+        field=(seen.box.w * slide_mpp, seen.box.h * slide_mpp) if seen.box else None,
+        leading=max(step.posterior.items(), key=lambda item: item[1]) if step.posterior else None,
+    )
+
+
+def human_share(share: float) -> str:
+    """A share in whole per cent that says 0 and 100 only where it is exactly that."""
+    if 0 < share < 0.005:
+        return "under 1 %"
+    if 0.995 <= share < 1:
+        return "over 99 %"
+    return f"{share * 100:.0f} %"
+
+
+def human_money(usd: float) -> str:
+    """US dollars to the cent, below ten cents to a hundredth of one."""
+    return f"${usd:.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
+
+
+def human_length(um: float) -> str:
+    """Micrometres below a millimetre, else millimetres."""
+    return f"{um:.3g} µm" if um < 1000 else f"{um / 1000:.3g} mm"
+
+
+def _free_corner(
+    box: tuple[float, float, float, float],
+    tag: tuple[float, float],
+    size: tuple[int, int],
+    placed: Sequence[MapBox],
+) -> tuple[float, float]:
+    """Top left corner of a number tag: outside the box at a corner, on the image, off other tags.
+
+    Where no corner is free, the first is taken: numbers may then overlap, as their boxes do.
+    """
+    x, y, w, h = box
+    tw, th = tag
+    corners = [
+        (x, y - th),
+        (x + w - tw, y - th),
+        (x, y + h),
+        (x + w - tw, y + h),
+        (x, y),
+        (x + w - tw, y + h - th),
+    ]
+    on_image = [(min(max(a, 0), size[0] - tw), min(max(b, 0), size[1] - th)) for a, b in corners]
+    for a, b in on_image:
+        if not any(abs(a - p.tag_x) < max(tw, p.tag_w) and abs(b - p.tag_y) < th for p in placed):
+            return a, b
+    return on_image[0]
+
+
+def _looked_at(steps: Sequence[Step], whole: Box) -> dict[Box, list[Step]]:
+    """Boxes smaller than the whole, each with the steps that were about it."""
+    found: dict[Box, list[Step]] = {}
+    for step in steps:
+        box = step.observation.box
+        if box is not None and box != whole and step.observation.ok:
+            found.setdefault(box, []).append(step)
+    return found

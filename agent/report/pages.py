@@ -1,0 +1,206 @@
+"""A finished run folder as pages a person can read: `report.html`, `report.md`, `evidence.geojson`.
+
+    run.json, trace.jsonl, answer.json, regions/*.jpg  ──>  RunView  ──>  templates/  ──>  three files
+
+Nothing but the run folder is read: no slide, no model, no network. The same folder gives the same bytes.
+Every text comes from users or models, so the HTML template escapes all of it and its page may load nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from agent.evidence.check import unsupported_note
+from agent.report.figures import Figure, OverviewMap, human_length, human_money, human_share, step_figure
+from agent.report.geojson import evidence_geojson
+from agent.run.folder import read_answer, read_run
+from agent.run.records import Answer, Claim, RunRecord, SlideRecord, Step, TokensRecord
+from agent.run.trace import read_trace, write_text
+from core_model.errors import RunError
+from core_model.slides.slide import magnification
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+NOTICE = "For research and demonstration. Not for diagnosis."
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What the templates see of one run."""
+
+    folder: Path
+    run: RunRecord
+    answer: Answer
+    steps: tuple[Step, ...]
+
+    @property
+    def notice(self) -> str:
+        """The sentence that every page carries."""
+        return NOTICE
+
+    @property
+    def tokens(self) -> TokensRecord | None:
+        """What was asked about in place of a slide; None where there was a slide."""
+        return self.run.slide if isinstance(self.run.slide, TokensRecord) else None
+
+    @property
+    def slide(self) -> SlideRecord:
+        """The slide. Only where there was one."""
+        if not isinstance(self.run.slide, SlideRecord):
+            raise RunError("shows steps, but was about no slide", where=self.folder)
+        return self.run.slide
+
+    @property
+    def mpp_source(self) -> str:
+        """Where the µm per pixel come from, in words."""
+        sources = {"property": "the file", "tiff-resolution": "the TIFF resolution", "user": "the user"}
+        return sources.get(self.slide.mpp_source, self.slide.mpp_source)
+
+    @cached_property
+    def cited(self) -> frozenset[int]:
+        """Indices of the steps that the answer rests on."""
+        cited = {e.step for e in self.answer.evidence}
+        return frozenset(cited.union(*(claim.steps for claim in self.answer.claims)))
+
+    @property
+    def text(self) -> str:
+        """The answer in words, without what the check added to it: the page shows that in its own place."""
+        return self.answer.answer.removesuffix(unsupported_note(self.run.unsupported))
+
+    @property
+    def claims(self) -> list[tuple[str, list[tuple[int, Claim]]]]:
+        """Claims with their numbers, under the headings that they stand below; empty ones are left out."""
+        numbered = list(enumerate(self.answer.claims, 1))
+        headings = ("Speaks for the answer", "Speaks against it")
+        sides = [(title, [c for c in numbered if c[1].against == i]) for i, title in enumerate(headings)]
+        return [(title, claims) for title, claims in sides if claims]
+
+    @cached_property
+    def known(self) -> frozenset[int]:
+        """Indices of the steps that there are."""
+        return frozenset(step.index for step in self.steps)
+
+    @property
+    def marked(self) -> int:
+        """Claims that are not supported."""
+        return sum(claim.unsupported is not None for claim in self.answer.claims)
+
+    @property
+    def other_faults(self) -> list[str]:
+        """What the check found wrong beside the claims."""
+        return [fault for fault in self.run.unsupported if not fault.startswith("Claim ")]
+
+    @cached_property
+    def overview(self) -> OverviewMap | None:
+        """The whole slide with the boxes looked at; None where the run never showed it."""
+        for step in self.steps:
+            seen = step.observation
+            if step.action.tool == "overview" and seen.image and seen.box and seen.mpp:
+                size = self.image_size(seen.image)
+                return OverviewMap.of(self.steps, step, size, self.slide.mpp, self.cited)
+        return None
+
+    @cached_property
+    def figures(self) -> tuple[Figure, ...]:
+        """One figure for each step, in order."""
+        return tuple(
+            step_figure(step, step.index in self.cited, self.slide.mpp, self.image_size)
+            for step in self.steps
+        )
+
+    @cached_property
+    def leaning(self) -> list[tuple[str, float]]:
+        """Hypotheses after the last step that weighed them, most probable first."""
+        weighed = [step.posterior for step in self.steps if step.posterior]
+        return sorted(weighed[-1].items(), key=lambda item: (-item[1], item[0])) if weighed else []
+
+    def image_path(self, name: str) -> Path:
+        """Path of an image of this run; a name that leads out of the run folder is refused."""
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
+            raise RunError(f"image {name!r} of the trace is not in the run folder", where=self.folder)
+        return path
+
+    def image_size(self, name: str) -> tuple[int, int]:
+        """(width, height) in px of an image of this run."""
+        path = self.image_path(name)
+        try:
+            with Image.open(path) as image:
+                return image.size
+        except OSError as error:
+            raise RunError(f"image {name!r} does not decode", where=self.folder) from error
+
+    def data_uri(self, name: str) -> str:
+        """An image of this run, inlined."""
+        path = self.image_path(name)
+        kind = "png" if path.suffix == ".png" else "jpeg"
+        return f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def read_view(folder: Path) -> RunView:
+    """The records of a finished run. Raises `RunError` where one is missing, incomplete or malformed."""
+    return RunView(folder, read_run(folder), read_answer(folder), tuple(read_trace(folder)))
+
+
+def write_reports(run_folder: Path) -> None:
+    """Write `report.html`, `report.md` and `evidence.geojson` into a finished run folder.
+
+    Raises `RunError` where a record or an image is missing or malformed; then nothing is written.
+    """
+    view = read_view(Path(run_folder))
+    pages = {
+        "report.html": environment(html=True).get_template("report.html.j2").render(v=view),
+        "report.md": environment(html=False).get_template("report.md.j2").render(v=view),
+        "evidence.geojson": json.dumps(
+            evidence_geojson(view.run, view.answer, view.steps), indent=1, ensure_ascii=False
+        )
+        + "\n",
+    }
+    for name, text in pages.items():
+        write_text(view.folder / name, text)
+
+
+@cache
+def environment(*, html: bool) -> Environment:
+    """Jinja set up with our filters; HTML escapes everything, Markdown through the `md` filter.
+
+    Made once, because compiling the templates takes longer than filling them in.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "percent": lambda share: human_share(share).replace(" %", "\u00a0%"),
+        "count": lambda number: f"{number:,}",
+        "mpp": lambda value: f"{value:.3g} µm/px",
+        "times": lambda value: f"{magnification(value):.3g}×",
+        "length_um": human_length,
+        "usd": human_money,
+        "md": markdown_text,
+    }
+    made.filters.update(filters)
+    return made
+
+
+def markdown_text(text: object) -> str:
+    """Text on one line in which no character starts Markdown or HTML."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", line)

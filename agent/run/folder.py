@@ -1,0 +1,174 @@
+"""The run folder: where it is, whose it is, and what makes a resumed run the same run.
+
+run.json            what was asked of which slide and model, and how the run stands
+trace.jsonl         one step per line
+regions/*.jpg       what was shown
+checkpoint.sqlite   what a killed run resumes from
+journal/*.json      what chat models and people said, each thing as it was heard
+votes/1, 2, …       run folders of the votes, where the answer is their majority
+answer.json         the answer, once there is one
+report.html, report.md, evidence.geojson
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from agent.run.records import Answer, RunRecord, SlideRecord
+from agent.run.trace import write_json
+from core_model.errors import RunError, SlideError, UsageError
+
+RUNS, RUN, ANSWER, LOCK = "giant-runs", "run.json", "answer.json", ".lock"
+
+
+def default_folder(record: RunRecord, resume: bool) -> Path:
+    """`giant-runs/<slide>-<8 hex>` in the working folder; a number is added where that is taken.
+
+    With `resume`, the last of these that exists; where none does, the run starts from its beginning.
+    """
+    settings = record.settings
+    asked = [record.question, record.options, record.model.fingerprint, record.seed, settings.mpp]
+    # Only where they are set: runs made before they existed keep their names.
+    asked += [settings.profile] * (settings.profile is not None) + [settings.votes] * (settings.votes > 1)
+    digest = hashlib.sha256(json.dumps([*asked, record.slide.id]).encode()).hexdigest()[:8]
+    base = Path.cwd() / RUNS / f"{record.slide.name}-{digest}"
+    number, folder, before = 1, base, base
+    while folder.exists():
+        number, before = number + 1, folder
+        folder = base.with_name(f"{base.name}-{number}")
+    return before if resume else folder
+
+
+def choose_folder(record: RunRecord, out: Path | None, resume: bool) -> Path:
+    """The folder of this run, absolute, not yet made. Raises `RunError` where it must not be used."""
+    if out is None:
+        return default_folder(record, resume)
+    folder = out.expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise RunError("is a file", where=folder, fix="Give a folder as --out")
+    if (folder / RUN).exists() and not resume:
+        raise RunError("already holds a run", where=folder, fix="Add --resume, or choose another --out")
+    return folder
+
+
+@contextmanager
+def open_run(folder: Path, record: RunRecord, resume: bool) -> Iterator[RunRecord]:
+    """Make or reopen the folder, for this process alone. Yields the record that stands in `run.json`.
+
+    Raises `RunError` where the folder holds another run or another process works in it. A new folder is
+    removed again where the slide or the question turns out to be unusable: nothing is worth resuming then.
+    """
+    new = not folder.exists()
+    if new and not resume:
+        _make(folder, exist_ok=False)
+    else:
+        _make(folder, exist_ok=True)
+    with _locked(folder):
+        try:
+            yield _started(folder, record)
+        except (SlideError, UsageError):
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # giant-runs/ goes too where nothing else is in it
+                    if folder.parent.name == RUNS:
+                        folder.parent.rmdir()
+            raise
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The record of a run folder. Raises `RunError` where there is none or it is damaged."""
+    try:
+        return RunRecord.model_validate_json((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"has no readable {RUN} ({error})", where=folder) from error
+    except ValidationError as error:
+        raise RunError(f"{RUN} is damaged ({error.error_count()} faults)", where=folder) from error
+
+
+def read_answer(folder: Path) -> Answer:
+    """The answer of a finished run. Raises `RunError` where there is none or it is damaged."""
+    try:
+        return Answer.model_validate_json((folder / ANSWER).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        fix = "Finish the run first: repeat its command with --resume"
+        raise RunError("holds no answer yet", where=folder, fix=fix) from error
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise RunError(f"{ANSWER} is no answer of this version", where=folder) from error
+
+
+def differences(before: RunRecord, now: RunRecord) -> list[str]:
+    """What keeps `now` from being a continuation of `before`, one clause each."""
+
+    def facts(record: RunRecord) -> dict[str, object]:
+        slide, beside = record.slide, record.slide_model
+        size, mpp = None, None
+        if isinstance(slide, SlideRecord):
+            size, mpp = (slide.width, slide.height), slide.mpp
+        return {
+            "the slide": slide.id,
+            "the slide's size": size,
+            "the slide's µm/px": mpp,
+            "the question": record.question,
+            "the options": record.options,
+            "the model": (record.model.name, record.model.fingerprint),
+            "the slide model": beside and (beside.name, beside.fingerprint),
+            "the seed": record.seed,
+            **{f"--{name.replace('_', '-')}": value for name, value in record.settings},
+        }
+
+    then = facts(before)
+    return [
+        f"{name} was {then[name]!r} and is {value!r}"
+        for name, value in facts(now).items()
+        if then[name] != value
+    ]
+
+
+def _started(folder: Path, record: RunRecord) -> RunRecord:
+    if not (folder / RUN).exists():
+        write_json(folder / RUN, record)
+        return record
+    before = read_run(folder)
+    changed = differences(before, record)
+    if changed:
+        raise RunError(
+            f"holds another run: {'; '.join(changed)}",
+            where=folder,
+            fix="Ask the same, or choose another --out",
+        )
+    return before
+
+
+def _make(folder: Path, exist_ok: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        raise RunError(
+            f"cannot be made ({error.strerror})", where=folder, fix="Choose another --out"
+        ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the system lets go of it when the process dies, however it dies."""
+    try:
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise RunError(
+            f"cannot be written ({error.strerror})", where=folder, fix="Choose another --out"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError("another process is working in it", where=folder, fix="Wait for it") from error
+        yield
+        (folder / LOCK).unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""What a run heard from models and people, each thing kept as soon as it is known.
+
+    journal/<kind>-<key>.json
+
+A run that is killed and resumed finds here what was heard already, so no paid call is repeated and no person
+is asked twice. A replay reads nothing else: with the journal and the recorded observations every decision
+is taken again by the same code, without model, network or slide.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.run.trace import write_text
+from core_model.errors import RunError
+
+FOLDER = "journal"
+_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,150}")
+
+
+class Journal:
+    """The journal of one run folder. Values are JSON values."""
+
+    def __init__(self, run: Path, *, replaying: bool = False) -> None:
+        self.folder, self.replaying = run / FOLDER, replaying
+
+    def once(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
+        """The value kept under this name, else that of `make`, kept before it is returned.
+
+        A value is returned as JSON gives it back, so that the first time is like every other. Raises
+        `RunError` while replaying where nothing is kept under this name.
+        """
+        path = self._path(kind, key)
+        if not path.exists():
+            if self.replaying:
+                raise RunError(
+                    f"its journal has no {path.name}: the run as recorded took another way",
+                    where=self.folder.parent,
+                )
+            self.put(kind, key, make())
+        return self._read(path)
+
+    def get(self, kind: str, key: str) -> Any | None:
+        """The value kept under this name, or None."""
+        path = self._path(kind, key)
+        return self._read(path) if path.exists() else None
+
+    def put(self, kind: str, key: str, value: Any) -> None:
+        """Keep a value, in place of any before it. Raises `RunError` where it cannot be written."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot be made ({error.strerror})", where=self.folder) from error
+        text = json.dumps({"version": 1, "value": value}, ensure_ascii=False, allow_nan=False)
+        write_text(self._path(kind, key), text + "\n")
+
+    def has(self, kind: str) -> bool:
+        """Whether anything of this kind is kept."""
+        return any(self.folder.glob(f"{kind}-*.json"))
+
+    def keys(self, kind: str) -> list[str]:
+        """The keys of a kind, in order."""
+        return sorted(path.stem.removeprefix(f"{kind}-") for path in self.folder.glob(f"{kind}-*.json"))
+
+    def values(self, kind: str) -> Iterator[Any]:
+        """Every value of a kind, in the order of their names."""
+        for path in sorted(self.folder.glob(f"{kind}-*.json")):
+            yield self._read(path)
+
+    def _path(self, kind: str, key: str) -> Path:
+        if not _KEY.fullmatch(f"{kind}-{key}"):
+            raise ValueError(f"{kind}-{key} is no name for a file")
+        return self.folder / f"{kind}-{key}.json"
+
+    def _read(self, path: Path) -> Any:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["value"]
+        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"is no readable entry of a journal ({error})", where=path) from error

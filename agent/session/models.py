@@ -1,0 +1,146 @@
+"""Open what a request names: slide, chat model, local model. Each says what tells it from others."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.run.records import ModelRecord
+
+if TYPE_CHECKING:
+    from agent.llm.client import ChatClient
+    from agent.session.request import Request
+    from core_model.slides.slide import Slide
+    from tools.render import Frame
+
+
+THUMBNAIL_PX = 1024
+"""Long side of the one image of mode thumbnail, as published with GIANT."""
+
+
+@dataclass
+class Usage:
+    """Tokens of a model that is never asked."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class NoSlideModel:
+    """Stands where no local model takes part: it has a name and used nothing."""
+
+    name, version, fingerprint = "none", "", ""
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+
+
+def opened(request: Request, stack: ExitStack) -> Request:
+    """The request with everything open: the chat model first, because it costs least to find it missing."""
+    if request.chats:
+        chat = open_chat_model(request)
+        slide = _open_slide(request, stack)
+        return replace(request, model=chat, slide=slide, slide_model=open_slide_model(request))
+    slide = _open_slide(request, stack)
+    return replace(request, slide=slide, model=open_local(request.model, request))
+
+
+def open_chat_model(request: Request) -> ChatClient:
+    """The chat model with its spending limit; one that is open already keeps everything else."""
+    from agent.llm.client import ChatClient, open_chat
+
+    limit = request.settings.max_cost
+    if isinstance(request.model, ChatClient):
+        return replace(request.model, max_cost=limit)
+    return open_chat(request.model, base_url=request.settings.base_url, max_cost=limit, prices=request.prices)
+
+
+def chat_of(request: Request) -> ChatClient | None:
+    """The chat model of a request that is open, with the limit of its run."""
+    return replace(request.model, max_cost=request.settings.max_cost) if request.chats else None
+
+
+def open_slide_model(request: Request) -> Any:
+    """The local model behind `retrieve` and `ask_region`; none where neither is offered."""
+    if request.settings.profile == "giant" or request.settings.mode != "agent":
+        return NoSlideModel()
+    return open_local(request.slide_model, request)
+
+
+def open_local(model: Any, request: Request) -> Any:
+    """A local model, with every part that this run needs."""
+    if isinstance(model, str | Path):
+        from core_model import load_model
+
+        model = load_model(model, bits=request.settings.bits)
+    needed = ["llava"] if request.tokens else ["tile_encoder", "slide_encoder", "llava"]
+    if request.settings.mode == "agent":
+        needed.append("alignment")
+    if hasattr(model, "need"):  # anything with the methods of a run is a model; ours may lack parts
+        for part in needed:
+            model.need(part)
+    return model
+
+
+def frame_for(request: Request) -> Frame:
+    """How regions are drawn: with guides in the unit a chat model names places in, or with none."""
+    from agent.chat.regions import frame_px
+    from tools.render import MAX_PX, Frame
+
+    if not request.chats:
+        return Frame()
+    if request.settings.mode != "agent":
+        return Frame(max_px=THUMBNAIL_PX if request.settings.mode == "thumbnail" else MAX_PX)
+    about, survey = request.model.profile, request.settings.profile != "giant"
+    px = frame_px(about, survey)
+    if not survey:
+        return Frame(max_px=px, guides="lines", unit="level0")
+    return Frame(max_px=px, guides="ticks", unit=about.boxes, multiple=about.image_multiple)
+
+
+def model_records(request: Request) -> tuple[ModelRecord, ModelRecord | None]:
+    """Who answers, and the local model beside a chat model."""
+    if not request.chats:
+        return local_record(request.model), None
+    chat = request.model
+    answering = ModelRecord(name=chat.name, version="", fingerprint=chat_fingerprint(request))
+    beside = None if isinstance(request.slide_model, NoSlideModel) else local_record(request.slide_model)
+    return answering, beside
+
+
+def local_record(model: Any) -> ModelRecord:
+    """A local model as `run.json` names it."""
+    return ModelRecord(name=model.name, version=model.version, fingerprint=fingerprint(model))
+
+
+def chat_fingerprint(request: Request) -> str:
+    """What tells this chat model from others: its name, server and profile, and what we say to it."""
+    from agent.chat import prompts
+
+    about = dataclasses.asdict(request.model.profile)
+    known = [request.model.name, request.settings.base_url, about, inspect.getsource(prompts)]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprint(model: Any) -> str:
+    """What tells these weights from others: a digest of the checkpoint's manifest, which lists all files'.
+
+    A model that comes from no checkpoint folder says its own `fingerprint`.
+    """
+    if hasattr(model, "fingerprint"):
+        return str(model.fingerprint)
+    return hashlib.sha256((Path(model.folder) / "manifest.json").read_bytes()).hexdigest()[:16]
+
+
+def _open_slide(request: Request, stack: ExitStack) -> Slide:
+    from core_model.slides.slide import open_slide
+
+    if isinstance(request.slide, str | Path):
+        return stack.enter_context(open_slide(request.slide, request.settings.mpp))
+    return request.slide

@@ -1,0 +1,122 @@
+"""An answer from stored slide tokens: no slide is opened, so nothing is looked at and nothing can be cited.
+
+The model is asked once, as in mode "slide"; what it does not know of the question makes it abstain here too.
+The run folder holds the same files as any other, with no steps in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.evidence.familiarity import limits, question_doubts
+from agent.graph.follow import leave
+from agent.graph.state import Familiarity
+from agent.navigators.posterior import ranked
+from agent.run.folder import read_answer
+from agent.run.journal import Journal
+from agent.run.records import Answer, Cost, RunRecord, SlideFacts
+from core_model.words import content_words
+
+if TYPE_CHECKING:
+    from agent.graph.state import Meter
+    from core_model.features.slide_tokens import SlideTokens
+
+LIMIT = (
+    "Only stored slide tokens were read: no slide was opened, so no place was looked at, none can be cited,"
+    " and no share of tissue is known."
+)
+
+
+class _Said(NamedTuple):
+    """What the model said."""
+
+    leading: str
+    confidence: float
+    text: str
+
+
+def answer_from_tokens(
+    record: RunRecord, folder: Path, seen: SlideTokens, model: Any, meter: Meter
+) -> Answer:
+    """Ask about `seen` and write the run folder; a finished run gives its answer again."""
+    if record.status == "finished":
+        return read_answer(folder)
+    answer = _conclude(record, str(folder), seen, model, Journal(folder))
+    spent = meter.lap()
+    used = Cost(
+        seconds=round(spent["seconds"], 3), tokens_in=spent["tokens_in"], tokens_out=spent["tokens_out"]
+    )
+    answer = answer.model_copy(update={"cost": used})
+    leave(folder, record, [], answer)
+    return answer
+
+
+def answer_from_journal(
+    record: RunRecord, folder: Path, journal: Journal, model: Any, recorded: Answer
+) -> None:
+    """Come to the answer again from what the journal has, and write the run folder; for a replay."""
+    answer = _conclude(record, recorded.run_dir, None, model, journal)
+    leave(folder, record, [], answer.model_copy(update={"cost": recorded.cost}))
+
+
+def _conclude(
+    record: RunRecord, run_dir: str, seen: SlideTokens | None, model: Any, journal: Journal
+) -> Answer:
+    """The answer, from what the model says or has said: `seen` is needed only where it was not asked yet."""
+    known = journal.once("familiarity", "question", lambda: _known(model, record))
+    least = journal.once("calibration", "model", lambda: float(model.config.calibration.abstain_below))
+    why, said = question_doubts(known, model.name), None
+    if not why:
+        said = _Said(*journal.once("tokens", "said", lambda: list(_ask(model, seen, record))))
+    if said is not None and said.confidence < least:
+        why = [
+            f"the answer '{said.leading}' has confidence {said.confidence:.2f}, below {least:.2f} required"
+        ]
+    return _answer(record, run_dir, model, said, why, limits(known))
+
+
+def _known(model: Any, record: RunRecord) -> Familiarity:
+    """How well the model knows the question; of the slide there are no tiles to compare."""
+    value, words = model.question_unfamiliarity(record.question, record.options)
+    return Familiarity(
+        tiles=0,
+        failed=[],
+        slide_unfamiliarity=None,
+        question_unfamiliarity=float(value),
+        unknown_words=[str(word) for word in words],
+        option_words=content_words(" ".join(record.options or [])),
+    )
+
+
+def _ask(model: Any, seen: SlideTokens | None, record: RunRecord) -> _Said:
+    if record.options is None:
+        text, p = model.generate(seen, record.question)
+        return _Said(text, float(p), f"{text} Confidence {p:.2f}: the certainty of its words.")
+    scores = model.score_options(seen, record.question, record.options)  # (O,)
+    first, second = ranked(dict(zip(record.options, map(float, scores), strict=True)))[:2]
+    name = first.name[:1].upper() + first.name[1:]
+    text = f"{name}. Probability {first.p:.2f} over the whole slide; next is {second.name} ({second.p:.2f})."
+    return _Said(first.name, first.p, text)
+
+
+def _answer(
+    record: RunRecord, run_dir: str, model: Any, said: _Said | None, why: list[str], limit: str | None
+) -> Answer:
+    reason = "; ".join(why)
+    reason = f"{reason[:1].upper()}{reason[1:]}." if reason else ""
+    abstained = bool(why)
+    text = f"No answer is given (abstained). {reason}" if abstained or said is None else said.text
+    return Answer(
+        question=record.question,
+        answer=text,
+        choice=said.leading if said and record.options and not abstained else None,
+        options=record.options,
+        confidence=said.confidence if said else 0.0,
+        abstained=abstained,
+        reason=" ".join(part for part in (reason, LIMIT, limit) if part),
+        model=model.name,
+        mode=record.settings.mode,
+        slide=SlideFacts(id=record.slide.id),
+        run_dir=run_dir,
+    )

@@ -1,0 +1,246 @@
+"""Several independent runs of one question, and the answer of their majority.
+
+    OUT/votes/1, 2, …    a whole run folder each
+    OUT/run.json, trace.jsonl, answer.json, reports
+                         of the whole: the steps are those of the winning vote that was most confident
+
+Runs differ in their seed and, after the first, in the order in which the options are read, so that an answer
+that hangs on the order shows itself. Everything here follows from the votes' folders alone, so a killed run
+goes on with the vote it was at, and a replay comes to the same answer.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.graph.follow import leave
+from agent.navigators.weigh import first_sentences, same_words
+from agent.run.folder import read_answer, read_run
+from agent.run.journal import Journal
+from agent.run.records import Answer, Cost, RunRecord, Step, Vote
+from agent.run.trace import read_trace
+
+if TYPE_CHECKING:
+    from agent.session.request import Request
+
+VOTES = "votes"
+OVERBUDGET = "overbudget"
+"""Kind of a journal's entries on calls that were not made because of the spending limit."""
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One vote that was cast."""
+
+    run: str
+    """Its folder, relative to that of the whole."""
+    seed: int
+    answer: Answer
+    cut: bool
+    """Whether the spending limit kept it from a call."""
+
+    @property
+    def counts(self) -> bool:
+        """A vote that had no money to answer has no opinion."""
+        return not (self.cut and self.answer.abstained)
+
+    @property
+    def vote(self) -> Vote:
+        """The ballot as the answer of the whole lists it."""
+        said = self.answer
+        return Vote(
+            run=self.run,
+            seed=self.seed,
+            choice=said.choice,
+            answer=said.choice or first_sentences(said.answer, 1),
+            confidence=said.confidence,
+            abstained=said.abstained,
+        )
+
+
+def cast(
+    request: Request, record: RunRecord, folder: Path, run: Callable[[Request], Iterator[Any]]
+) -> Iterator[Step | Vote | Answer]:
+    """Make the votes that are not made yet by `run`, then write the whole. Ends early where a run is paused.
+
+    The spending limit is that of all votes together: each may spend what those before it left.
+    """
+    for number in range(1, record.settings.votes + 1):
+        left = _left(request, folder, number)
+        if left is not None and left <= 0 and number > 1:
+            break
+        ballot = read_ballot(folder, number)
+        if ballot is None:
+            one = _single(request, record, folder, number, left)
+            yield from (item for item in run(one) if isinstance(item, Step))
+            ballot = read_ballot(folder, number)
+        if ballot is None:  # paused
+            return
+        yield ballot.vote
+        if ballot.cut:
+            break
+    yield write_whole(record, folder)
+
+
+def write_whole(record: RunRecord, folder: Path, *, run_dir: str | None = None) -> Answer:
+    """Write everything about the whole that follows from the votes' folders; returns its answer.
+
+    `run_dir` is what the answer calls its folder, where that is another than this one.
+    """
+    ballots = read_ballots(folder, record.settings.votes)
+    answer, leading = whole(record, run_dir or str(folder), ballots)
+    led = read_run(folder / leading.run)
+    record = record.model_copy(
+        update={name: getattr(led, name) for name in ("tiles", "unreadable", "unsupported")}
+    )
+    leave(folder, record, steps_of_vote(folder, leading.run), answer)
+    return answer
+
+
+def read_ballots(folder: Path, votes: int) -> list[Ballot]:
+    """The votes that were cast, in order."""
+    read = (read_ballot(folder, number) for number in range(1, votes + 1))
+    return [ballot for ballot in read if ballot is not None]
+
+
+def read_ballot(folder: Path, number: int) -> Ballot | None:
+    """A vote, once its run is finished."""
+    name = f"{VOTES}/{number}"
+    if not (folder / name / "run.json").exists():
+        return None
+    record = read_run(folder / name)
+    if record.status != "finished":
+        return None
+    cut = Journal(folder / name).has(OVERBUDGET)
+    return Ballot(run=name, seed=record.seed, answer=read_answer(folder / name), cut=cut)
+
+
+def steps_of_vote(folder: Path, run: str) -> list[Step]:
+    """The steps of a vote, with images as the whole's folder names them."""
+    return [_step_elsewhere(step, run) for step in read_trace(folder / run)]
+
+
+def whole(record: RunRecord, run_dir: str, ballots: Sequence[Ballot]) -> tuple[Answer, Ballot]:
+    """The majority's answer, and the vote whose words and evidence it takes. Reads and writes nothing.
+
+    The majority is among the votes that gave an answer, by the larger sum of confidences where equal numbers
+    did, then by the given order; where more than half abstained, so does the whole. Open answers are the same
+    where their first sentences differ only in case and punctuation.
+
+    The confidence is the winners' mean times their share of the votes. Either alone claims too much: a run
+    does not know that others came to another answer, and votes that agree may each be unsure.
+    """
+    counted = [ballot for ballot in ballots if ballot.counts] or list(ballots[:1])
+    winners = _winners(counted, record.options)
+    leading = max(winners, key=lambda ballot: ballot.answer.confidence)
+    agreement = len(winners) / len(counted)
+    mean = math.fsum(ballot.answer.confidence for ballot in winners) / len(winners)
+    said = leading.answer
+    answer = said.model_copy(
+        update={
+            "options": record.options,
+            "confidence": mean * agreement,
+            "reason": _reason(record, counted, winners, said),
+            "evidence": [
+                cited.model_copy(update={"image": _elsewhere(cited.image, leading.run)})
+                for cited in said.evidence
+            ],
+            "agreement": agreement,
+            "votes": [ballot.vote for ballot in counted],
+            "cost": _cost([ballot.answer.cost for ballot in ballots]),
+            "run_dir": run_dir,
+        }
+    )
+    return answer, leading
+
+
+def options_of_vote(options: list[str] | None, seed: int, number: int) -> list[str] | None:
+    """The order in which a vote reads the options: as given for the first, else by its seed."""
+    if options is None or number == 1:
+        return options
+    return random.Random(f"options:{seed}").sample(options, len(options))
+
+
+def _single(request: Request, record: RunRecord, folder: Path, number: int, left: float | None) -> Request:
+    """The request of one vote."""
+    seed = record.seed + number - 1
+    return replace(
+        request,
+        options=options_of_vote(record.options, seed, number),
+        settings=record.settings.model_copy(update={"votes": 1, "max_cost": left}),
+        seed=seed,
+        out=folder / VOTES / str(number),
+        resume=True,
+    )
+
+
+def _left(request: Request, folder: Path, number: int) -> float | None:
+    """What the votes before this one left of the limit; None where there is none. Never below 0."""
+    limit = request.settings.max_cost
+    if limit is None or not request.chats:
+        return limit
+    runs = (Journal(folder / VOTES / str(earlier)) for earlier in range(1, number))
+    spent = [request.model.spent(journal) for journal in runs]
+    return max(0.0, limit - math.fsum((one.usd or 0.0) + one.lost_usd for one in spent))
+
+
+def _winners(ballots: Sequence[Ballot], options: list[str] | None) -> list[Ballot]:
+    """The ballots of the majority."""
+    silent = [ballot for ballot in ballots if ballot.answer.abstained]
+    spoken = [ballot for ballot in ballots if not ballot.answer.abstained]
+    if 2 * len(silent) > len(ballots):
+        return silent
+    groups: list[list[Ballot]] = []
+    same = operator.eq if options else same_words
+    for ballot in spoken:
+        group = next((group for group in groups if same(group[0].vote.answer, ballot.vote.answer)), None)
+        if group is None:
+            groups.append([ballot])
+        else:
+            group.append(ballot)
+
+    def rank(group: list[Ballot]) -> tuple[int, float, int]:
+        order = options.index(group[0].answer.choice or "") if options else groups.index(group)
+        return len(group), math.fsum(ballot.answer.confidence for ballot in group), -order
+
+    return max(groups, key=rank)
+
+
+def _reason(
+    record: RunRecord, counted: Sequence[Ballot], winners: Sequence[Ballot], said: Answer
+) -> str | None:
+    parts = []
+    if said.abstained:
+        parts.append(f"{len(winners)} of {len(counted)} votes abstained.")
+    if len(counted) < record.settings.votes:
+        n = len(counted)
+        parts.append(f"The spending limit left {n} of {record.settings.votes} votes.")
+    if said.reason:
+        parts.append(said.reason)
+    return " ".join(parts) or None
+
+
+def _cost(costs: Sequence[Cost]) -> Cost:
+    """The sum; its dollars are unknown where those of a vote that asked a chat model are."""
+    fields = ("seconds", "regions", "pixels", "tokens_in", "tokens_out", "calls")
+    total = {name: sum(getattr(cost, name) for cost in costs) for name in fields}
+    paid = [cost.usd for cost in costs if cost.calls]
+    known = [usd for usd in paid if usd is not None]
+    usd = math.fsum(known) if known and len(known) == len(paid) else None
+    return Cost(**{**total, "seconds": round(total["seconds"], 3)}, usd=usd)
+
+
+def _step_elsewhere(step: Step, run: str) -> Step:
+    seen = step.observation
+    moved = seen.model_copy(update={"image": _elsewhere(seen.image, run)})
+    return step.model_copy(update={"observation": moved})
+
+
+def _elsewhere(image: str | None, run: str) -> str | None:
+    return None if image is None else f"{run}/{image}"

@@ -1,0 +1,151 @@
+"""From a slide to tile features: find tissue, lay the grid, read and encode, keep the result.
+
+Threads read ahead while the encoder computes. A tile that does not decode is listed with its reason and
+never reaches the encoder.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from core_model.errors import NoTissue, RegionUnreadable, SlideError
+from core_model.features.store import EncoderIdentity, FeatureStore, TileFeatures
+from core_model.slides.slide import Box, Slide
+from core_model.slides.tiling import TileGrid, tile_grid
+from core_model.slides.tissue import TissueMask, find_tissue, tissue_mask
+
+MIN_TISSUE = 0.25
+"""Least share of a tile that is tissue."""
+
+READERS = 4
+"""Reading threads; OpenSlide decodes outside Python's lock."""
+
+
+class Encoder(EncoderIdentity, Protocol):
+    """A tile encoder."""
+
+    def encode(self, images: list[Image.Image]) -> np.ndarray:
+        """(N, D) float32 of N images."""
+
+
+class Progress(Protocol):
+    """Told how far the work is: called with 0 first, then after each batch."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` tiles are read and encoded, or failed."""
+
+
+def extract(
+    slide: Slide,
+    encoder: Encoder,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+    batch_size: int = 32,
+    tissue: TissueMask | None = None,
+) -> TileFeatures:
+    """Features of the slide's tissue: from the store where they are, else computed and stored.
+
+    `tissue` saves finding it again. Raises `NoTissue`, and `SlideError` where no tile can be read.
+    """
+    if store is None:
+        return encode_slide(slide, encoder, progress, batch_size, tissue)
+    found = store.load(slide, encoder)
+    if found is not None:
+        return found
+    with store.lock(slide, encoder.name):
+        found = store.load(slide, encoder)  # another process may have written it meanwhile
+        if found is None:
+            found = encode_slide(slide, encoder, progress, batch_size, tissue)
+            store.save(slide, encoder, found)
+    return found
+
+
+def encode_slide(
+    slide: Slide,
+    encoder: Encoder,
+    progress: Progress | None = None,
+    batch_size: int = 32,
+    tissue: TissueMask | None = None,
+) -> TileFeatures:
+    """Compute the features, whatever a store may hold."""
+    grid = tile_grid(slide, tissue or find_tissue(slide), encoder.tile_um, MIN_TISSUE)
+    report = progress or (lambda done, total: None)
+    report(0, len(grid))
+    rows: list[np.ndarray] = []
+    kept: list[int] = []
+    failed: list[tuple[Box, str]] = []
+    batch: list[tuple[int, Image.Image]] = []
+    for i, result in enumerate(_read_ahead(slide, grid, encoder.mpp, ahead=3 * batch_size)):
+        if isinstance(result, RegionUnreadable):
+            failed.append((grid.box(i), result.what))
+        elif result is not None:
+            batch.append((i, result))
+        if len(batch) == batch_size or (batch and i == len(grid) - 1):
+            kept += [index for index, _ in batch]
+            rows.append(_encode(encoder, [image for _, image in batch]))
+            batch = []
+            report(i + 1, len(grid))
+    report(len(grid), len(grid))
+    _require_some(slide, kept, failed)
+    return TileFeatures(
+        features=np.concatenate(rows),
+        coords=grid.coords[kept],
+        size=grid.size,
+        tile_um=grid.tile_um,
+        slide_mpp=slide.mpp,
+        encoder=encoder.name,
+        failed=tuple(failed),
+    )
+
+
+def _read_ahead(
+    slide: Slide, grid: TileGrid, mpp: float, ahead: int
+) -> Iterator[Image.Image | RegionUnreadable | None]:
+    """Tiles in order, read by threads at most `ahead` in front: an image, why not, or None for no tissue."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="tiles") as pool:
+        waiting: deque[Future[Image.Image | RegionUnreadable | None]] = deque()
+        try:
+            for i in range(len(grid)):
+                waiting.append(pool.submit(_read_tile, slide, grid.box(i), mpp, bool(grid.unsure[i])))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_tile(slide: Slide, box: Box, mpp: float, unsure: bool) -> Image.Image | RegionUnreadable | None:
+    """One tile. Where the overview could not tell whether it has tissue, its own pixels decide."""
+    try:
+        image = slide.read(box, mpp)
+        if unsure and tissue_mask(np.asarray(slide.read(box, 8.0))).mean() < MIN_TISSUE:
+            return None
+    except RegionUnreadable as error:
+        return error
+    return image
+
+
+def _encode(encoder: Encoder, images: list[Image.Image]) -> np.ndarray:
+    rows = np.asarray(encoder.encode(images), dtype=np.float32)
+    if rows.shape != (len(images), encoder.dim):
+        raise ValueError(f"encoder {encoder.name} returned {rows.shape} for {len(images)} images")
+    return rows
+
+
+def _require_some(slide: Slide, kept: list[int], failed: list[tuple[Box, str]]) -> None:
+    if kept:
+        return
+    if failed:
+        raise SlideError(
+            f"none of its {len(failed)} tiles can be read",
+            where=slide.path,
+            fix="Copy the file again from its source",
+        )
+    raise NoTissue("no tissue found in the readable part of the slide", where=slide.name)

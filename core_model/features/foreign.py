@@ -1,0 +1,147 @@
+"""Tile features that other tools have computed: TRIDENT's and CLAM's H5 files, of any encoder.
+
+Both hold `features` (N, D) and `coords` (N, 2), level-0 px, and say in the attributes of `coords` how large a
+tile is. TRIDENT adds the magnification, from which µm per pixel follow; CLAM says nothing of the scale.
+Letters: N tiles, D channels of a tile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from core_model.errors import FeatureStoreError
+from core_model.features.file import digest
+from core_model.features.store import TileFeatures
+from core_model.slides.mpp import COARSEST, FINEST
+from core_model.slides.slide import Box
+
+FOLDER = "features_"
+"""TRIDENT's folder of one encoder is called this and the encoder's name."""
+UM_AT_1X = 10.0
+"""µm per px times magnification: a 20x scan has 0.5 µm/px, a 40x scan 0.25."""
+
+
+def read_slide_features(
+    path: str | Path, *, mpp: float | None = None, size: int | None = None, values: bool = True
+) -> TileFeatures:
+    """The tile features of one slide from a TRIDENT, CLAM or giant file, checked whole.
+
+    Without `values` the features themselves stay unread and unchecked: they are (N, D) of nan, in no memory.
+
+    `features` may be (N, D) or (1, N, D), of any floating type, and come back as float32; `coords` are whole
+    numbers.
+
+    µm per level-0 px are `mpp` where given, else what giant wrote, else 10 / `level0_magnification`
+    (TRIDENT): the nominal scale, a few per cent off for some scanners. CLAM's files do not say it.
+    The side of a tile in level-0 px is `size` where given, else `patch_size_level0` (TRIDENT), else
+    `patch_size` × `downsample` (CLAM). The encoder's name is giant's attribute, else the folder's name.
+
+    Raises `FeatureStoreError`, one line, where the file is missing, damaged or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FeatureStoreError("tile features are not there", where=path)
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(file, path, mpp, size, values)
+    except ValueError as error:  # what is wrong with the content, in our words
+        raise FeatureStoreError(f"tile features cannot be used: {error}", where=path) from error
+    except (OSError, KeyError, TypeError, RuntimeError) as error:
+        raise FeatureStoreError(f"is no whole H5 file of tile features ({error})", where=path) from error
+
+
+def _read(file: h5py.File, path: Path, mpp: float | None, size: int | None, values: bool) -> TileFeatures:
+    """Everything checked; `ValueError` says what is wrong."""
+    features, coords = _matrix(file, "features", "f", values), _matrix(file, "coords", "iu")
+    says = dict(file["coords"].attrs)
+    if len(features) != len(coords):
+        raise ValueError(f"{len(features)} features for {len(coords)} places")
+    if len(features) == 0:
+        raise ValueError("it holds no tile")
+    if coords.shape[1] != 2:
+        raise ValueError(f"coords have shape {coords.shape}, not (N, 2)")
+    if values and (bad := int((~np.isfinite(features).all(axis=1)).sum())):
+        raise ValueError(f"{bad} of {len(features)} tiles have a feature that is not finite")
+    if values and "giant_digest" in says and says["giant_digest"] != digest(features, coords):
+        raise ValueError("its content does not match its digest")
+    _check_places(coords, says)
+    side = size if size is not None else _side(says)
+    scale = mpp if mpp is not None else _scale(says)
+    if side < 1 or not FINEST <= scale <= COARSEST:
+        raise ValueError(f"tiles of {side} px at {scale:.4g} µm/px are none ({FINEST:g}-{COARSEST:g} µm/px)")
+    exact = "giant_tile_um" in says and mpp is None and size is None  # `side` is rounded to whole px
+    return TileFeatures(
+        features=features,
+        coords=coords,
+        size=side,
+        tile_um=_number(says, "giant_tile_um") if exact else side * scale,
+        slide_mpp=scale,
+        encoder=str(says.get("giant_encoder", path.parent.name.removeprefix(FOLDER))),
+        failed=_failed(file),
+    )
+
+
+def _matrix(file: h5py.File, name: str, kinds: str, values: bool = True) -> np.ndarray:
+    """A dataset with two dimensions, a leading 1 left out: float32 or int64; nan without `values`."""
+    if not isinstance(file.get(name), h5py.Dataset):
+        raise ValueError(f"it has no dataset '{name}', only {', '.join(file) or 'nothing'}")
+    found = file[name]
+    shape = found.shape[1:] if len(found.shape) == 3 and found.shape[0] == 1 else found.shape
+    if len(shape) != 2 or found.dtype.kind not in kinds:
+        raise ValueError(f"{name} have shape {found.shape} and type {found.dtype}")
+    if not values:
+        return np.broadcast_to(np.float32(np.nan), shape)
+    return np.ascontiguousarray(found[()].reshape(shape), np.float32 if kinds == "f" else np.int64)
+
+
+def _check_places(coords: np.ndarray, says: Mapping[str, Any]) -> None:
+    """Corners lie on the slide, as far as the file says how large that is."""
+    if (coords < 0).any():
+        raise ValueError("a tile lies left of or above the slide")
+    for axis, name in enumerate(("level0_width", "level0_height")):
+        if name in says and coords[:, axis].max() >= _number(says, name):
+            raise ValueError(f"a tile lies at {coords[:, axis].max()}, where {name} is {says[name]}")
+
+
+def _side(says: Mapping[str, Any]) -> int:
+    """Side of a tile in level-0 px."""
+    if "patch_size_level0" in says:
+        return max(1, round(_number(says, "patch_size_level0")))
+    if "patch_size" in says and "downsample" in says:
+        return max(1, round(_number(says, "patch_size") * _number(says, "downsample")))
+    raise ValueError("it does not say how large a tile is: give size, the side of a tile in level-0 px")
+
+
+def _scale(says: Mapping[str, Any]) -> float:
+    """µm per level-0 px."""
+    if "giant_slide_mpp" in says:
+        return _number(says, "giant_slide_mpp")
+    if "level0_magnification" in says:
+        return UM_AT_1X / _number(says, "level0_magnification")
+    raise ValueError("it says nothing of the scale (CLAM's files do not): give mpp, the slide's µm per px")
+
+
+def _number(says: Mapping[str, Any], name: str) -> float:
+    """A positive attribute. CLAM writes the downsample of x and of y: the first of equal ones."""
+    try:
+        values = np.asarray(says[name], dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        values = np.array([math.nan])
+    ok = len(values) > 0 and np.isfinite(values).all() and (values > 0).all()
+    if not ok or not np.allclose(values, values[0], rtol=0.01):
+        raise ValueError(f"its {name} is {says[name]!r}")
+    return float(values[0])
+
+
+def _failed(file: h5py.File) -> tuple[tuple[Box, str], ...]:
+    """Tiles that giant could not read; other tools do not tell."""
+    if "failed" not in file:
+        return ()
+    boxes = (Box(*(int(v) for v in row)) for row in file["failed"][()])
+    return tuple(zip(boxes, (str(reason) for reason in file["failed_reason"].asstr()[()]), strict=True))

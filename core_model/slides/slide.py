@@ -1,0 +1,217 @@
+"""Whole-slide images: open, micrometres per pixel, read a box at a resolution.
+
+Coordinates are level-0 pixels everywhere; resolutions are µm per pixel (mpp) of the image returned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from core_model.errors import BoxError, RegionUnreadable, SlideError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from core_model.slides.mpp import MppSource
+    from core_model.slides.resample import Window
+    from core_model.slides.sources import PixelSource
+    from core_model.slides.survey import Survey
+
+MAX_PIXELS = 1 << 26
+"""Largest image `read` returns: 67 Mpx, 200 MB as RGB."""
+
+
+class Box(NamedTuple):
+    """A rectangle in level-0 pixels, half-open: it covers x … x+w-1 and y … y+h-1."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+    @property
+    def right(self) -> int:
+        """First column right of the box."""
+        return self.x + self.w
+
+    @property
+    def bottom(self) -> int:
+        """First row below the box."""
+        return self.y + self.h
+
+    @property
+    def area(self) -> int:
+        """Area in level-0 px²."""
+        return self.w * self.h
+
+    def intersect(self, other: Box) -> Box | None:
+        """The common rectangle, or None where the two share no pixel."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        w, h = min(self.right, other.right) - x, min(self.bottom, other.bottom) - y
+        return Box(x, y, w, h) if w > 0 and h > 0 else None
+
+    def overlap(self, other: Box) -> float:
+        """Share of this box that `other` covers, in [0, 1]."""
+        common = self.intersect(other)
+        return common.area / self.area if common is not None else 0.0
+
+    def contains(self, x: float, y: float) -> bool:
+        """Whether the level-0 point lies inside."""
+        return self.x <= x < self.right and self.y <= y < self.bottom
+
+
+def magnification(mpp: float) -> float:
+    """Objective magnification that pathologists would call this resolution: 20 at 0.5 µm/px."""
+    return 10.0 / mpp
+
+
+def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+    """Open a whole-slide image, or a plain TIFF, PNG or JPEG.
+
+    `mpp` overrides what the file says about µm/px at level 0. Raises `SlideError` where the file cannot
+    be used, `MppError` where its scale is missing or absurd.
+    """
+    from core_model.slides.mpp import find_mpp
+    from core_model.slides.sources import content_id, open_source
+
+    path = Path(path)
+    source = open_source(path)
+    try:
+        value, origin = find_mpp(source.properties, mpp, path)
+        identity = source.properties.get("openslide.quickhash-1") or content_id(path)
+    except BaseException:
+        source.close()
+        raise
+    return Slide(path, source, identity, value, origin)
+
+
+class Slide:
+    """An open slide. Reading is thread-safe; use it as a context manager to free the file."""
+
+    def __init__(self, path: Path, source: PixelSource, identity: str, mpp: float, origin: MppSource) -> None:
+        self.path, self.id, self.name = path, identity, path.stem
+        """Identity is taken from the content, never from the path."""
+        self.mpp, self.mpp_source = mpp, origin
+        self.vendor = source.vendor
+        self.level_dimensions = source.level_dimensions
+        self.width, self.height = self.level_dimensions[0]
+        self.level_downsamples = tuple(
+            _downsample(self.level_dimensions[0], d) for d in self.level_dimensions
+        )
+        self.box = Box(0, 0, self.width, self.height)
+        self.bounds = _bounds(source.properties, self.box)
+        """The scanned part where the file says it (MRXS), else the whole."""
+        self._source = source
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Slide({str(self.path)!r}, {self.width}x{self.height} px, {self.mpp:.4g} µm/px)"
+
+    def close(self) -> None:
+        """Free the file; reading afterwards raises `SlideError`."""
+        self._source.close()
+
+    def effective_mpp(self, mpp: float) -> float:
+        """The resolution that `read` gives when asked for `mpp`: never finer than the slide's own."""
+        return max(mpp, self.mpp)
+
+    def check(self, box: Box) -> None:
+        """Raise `BoxError` with the valid range where `box` leaves the slide or has no area."""
+        inside = box.x >= 0 and box.y >= 0 and box.right <= self.width and box.bottom <= self.height
+        if inside and box.w > 0 and box.h > 0:
+            return
+        what = "leaves the slide" if box.w > 0 and box.h > 0 else "has no area"
+        raise BoxError(
+            f"box ({box.x}, {box.y}, {box.w}, {box.h}) {what}",
+            where=self.name,
+            fix=f"Boxes are x, y, width, height in level-0 pixels within 0 ≤ x < x+w ≤ {self.width}"
+            f" and 0 ≤ y < y+h ≤ {self.height}",
+        )
+
+    def read(self, box: Box, mpp: float) -> Image.Image:
+        """RGB image of `box` at `effective_mpp(mpp)`, each pixel the average over its area.
+
+        Its size is round(box.w · self.mpp / m) by round(box.h · self.mpp / m), at least 1 px. Raises
+        `BoxError` for a box off the slide and `RegionUnreadable` where any part does not decode.
+        """
+        from core_model.slides.resample import read_window
+        from core_model.slides.sources import DecodeError
+
+        try:
+            return read_window(self._source, self._window(box, mpp))
+        except DecodeError as error:
+            raise RegionUnreadable(f"box {tuple(box)} does not decode ({error})", where=self.name) from error
+
+    def survey(self, box: Box | None = None, mpp: float = 8.0) -> Survey:
+        """As `read`, but for finding one's way: parts that do not decode are marked unknown, not fatal.
+
+        Raises `SlideError` where nothing decodes.
+        """
+        from core_model.slides.resample import survey_window
+        from core_model.slides.survey import Survey
+
+        box = box or self.box
+        image, unknown = survey_window(self._source, self._window(box, mpp))
+        if unknown.all():
+            raise SlideError(
+                "no part of it decodes", where=self.path, fix="Copy the file again from its source"
+            )
+        return Survey(image, unknown, box, self.effective_mpp(mpp))
+
+    def overview(self, max_px: int = 1024) -> tuple[Image.Image, float]:
+        """The whole slide with its long side at most `max_px`, and its mpp; unknown parts are hatched."""
+        seen = self.survey(mpp=self.overview_mpp(max_px))
+        return seen.shown(), seen.mpp
+
+    def overview_mpp(self, max_px: int) -> float:
+        """The finest resolution at which the whole slide's long side is at most `max_px`."""
+        return self.effective_mpp(self.mpp * max(self.width, self.height) / max_px)
+
+    def _window(self, box: Box, mpp: float) -> Window:
+        from core_model.slides.resample import Window
+
+        if not (math.isfinite(mpp) and mpp > 0):
+            raise BoxError(f"{mpp} µm/px is no resolution", where=self.name)
+        self.check(box)
+        factor = self.effective_mpp(mpp) / self.mpp
+        out_w, out_h = max(1, round(box.w / factor)), max(1, round(box.h / factor))
+        if out_w * out_h > MAX_PIXELS:
+            raise BoxError(
+                f"box {tuple(box)} would be {out_w} x {out_h} px at {self.effective_mpp(mpp):.4g} µm/px",
+                where=self.name,
+                fix="Ask for a smaller box or a coarser mpp",
+            )
+        step = min(box.w / out_w, box.h / out_h)  # below `factor` where the box is smaller than a pixel
+        near = [i for i, d in enumerate(self.level_downsamples) if i == 0 or d <= step * 1.005]
+        level = max(near, key=self.level_downsamples.__getitem__)
+        d = self.level_downsamples[level]
+        return Window(level, box.x / d, box.y / d, box.right / d, box.bottom / d, out_w, out_h)
+
+
+def _downsample(base: tuple[int, int], level: tuple[int, int]) -> float:
+    """How many level-0 px one pixel of a level spans.
+
+    Levels are made by whole factors and cropped; the plain ratio of sizes would let places drift by up
+    to a level pixel across the slide, so a whole factor that explains the size is taken.
+    """
+    ratio = (base[0] / level[0] + base[1] / level[1]) / 2
+    whole = round(ratio)
+    explained = all(abs(b / whole - size) < 1 for b, size in zip(base, level, strict=True))
+    return float(whole) if explained else ratio
+
+
+def _bounds(properties: Mapping[str, str], whole: Box) -> Box:
+    values = [properties.get(f"openslide.bounds-{k}") for k in ("x", "y", "width", "height")]
+    try:
+        stated = Box(*(int(v) for v in values if v is not None))
+    except (TypeError, ValueError):
+        return whole
+    return stated.intersect(whole) or whole

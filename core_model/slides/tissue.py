@@ -1,0 +1,234 @@
+"""Where the tissue is: a mask from colour alone, without pen marks, borders and glass.
+
+Works on optical density, the logarithm of how much light each channel lost against the glass (Beer–
+Lambert): haematoxylin and eosin absorb most in green; what absorbs most in red is green or blue ink,
+what absorbs green and blue alike and nearly all of it is red ink, and what absorbs all alike is black
+ink, shadow or the slide's border. DAB absorbs most in blue and stays tissue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage
+
+from core_model.errors import NoTissue
+from core_model.slides.slide import Box, Slide
+
+METHOD = "od-1"
+"""Name of this detector; stored with features, so that a change of it makes them stale."""
+
+MIN_CHROMA = 0.03
+"""Least difference in optical density between channels that is a stain: pale tissue has 0.04."""
+
+MIN_RELATIVE_CHROMA = 0.2
+"""Least chroma as a share of the mean density; grey and black, however dark, stay below."""
+
+STRIP = 512
+"""Rows classified at once, so that memory stays bounded."""
+
+HALO = 8
+"""Rows of overlap, more than the smoothing reaches."""
+
+SPECK_PX = 12
+"""Pieces below this many mask pixels are dust (0.0008 mm² at 8 µm/px)."""
+
+HOLE_PX = 100
+"""Holes up to this size belong to the tissue around them (fat, lumina)."""
+
+INK_REACH = 8
+"""How far faint ink is followed from certain ink, in mask pixels."""
+
+
+def tissue_mask(rgb: np.ndarray) -> np.ndarray:
+    """Bool (H, W): which pixels of an overview, uint8 (H, W, 3) at about 8 µm/px, show tissue."""
+    glass = _glass_colour(rgb)
+    stain = np.zeros(rgb.shape[:2], dtype=bool)
+    faint_ink, sure_ink = stain.copy(), stain.copy()
+    for top in range(0, rgb.shape[0], STRIP):
+        start, stop = max(0, top - HALO), min(rgb.shape[0], top + STRIP + HALO)
+        keep = slice(top - start, min(top + STRIP, rgb.shape[0]) - start)
+        parts = _classify(rgb[start:stop], glass)
+        for whole, part in zip((stain, faint_ink, sure_ink), parts, strict=True):
+            whole[top : top + STRIP] = part[keep]
+    ink = _grow(ndimage.binary_opening(sure_ink, np.ones((2, 2))), faint_ink)
+    closed = ndimage.binary_closing(np.pad(stain & ~ink, 2), ndimage.generate_binary_structure(2, 1))
+    tissue = _fill_small_holes(closed[2:-2, 2:-2]) & ~ink
+    return _without_specks(tissue)
+
+
+@dataclass(frozen=True)
+class TissueMask:
+    """Tissue of a whole slide on a coarse raster."""
+
+    mask: np.ndarray
+    """Bool (H, W)."""
+    unknown: np.ndarray
+    """Bool (H, W): what could not be read. Neither tissue nor glass."""
+    mpp: float
+    """µm/px of the raster."""
+    slide_box: Box
+    """The slide that the raster spans, in level-0 px."""
+    slide_mpp: float
+
+    @property
+    def downsample(self) -> float:
+        """Level-0 px per mask px."""
+        return self.mpp / self.slide_mpp
+
+    @property
+    def area_mm2(self) -> float:
+        """Area of the tissue."""
+        whole = self.slide_box.area * (self.slide_mpp / 1000) ** 2
+        return float(self.mask.mean() * whole)
+
+    def share(self, box: Box) -> float:
+        """Share of `box` that is tissue, in [0, 1]; the part of a box off the slide counts as none."""
+        return float(self.shares(np.array([[box.x, box.y]]), box.w, box.h)[0])
+
+    def shares(self, coords: np.ndarray, w: int, h: int) -> np.ndarray:
+        """Tissue share of N boxes of one size at `coords` (N, 2) x, y in level-0 px: (N,) float."""
+        return self._area(self._tissue_sums, coords, w, h)
+
+    def unknown_shares(self, coords: np.ndarray, w: int, h: int) -> np.ndarray:
+        """Unknown share of N boxes of one size: (N,) float."""
+        return self._area(self._unknown_sums, coords, w, h)
+
+    def covered(self, boxes: Iterable[Box]) -> float:
+        """Share of the tissue's area that lies under any of `boxes`, in [0, 1], to the raster's pixel."""
+        seen = np.zeros_like(self.mask)
+        sx, sy = self._scale
+        for box in boxes:
+            left, top = round(box.x / sx), round(box.y / sy)
+            rows = slice(top, max(top + 1, round(box.bottom / sy)))
+            seen[rows, left : max(left + 1, round(box.right / sx))] = True
+        total = np.count_nonzero(self.mask)
+        return np.count_nonzero(seen & self.mask) / total if total else 0.0
+
+    def boxes(self) -> list[Box]:
+        """Bounding boxes of the connected pieces, in level-0 px, largest piece first."""
+        labels, count = ndimage.label(self.mask, structure=np.ones((3, 3)))
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        places = ndimage.find_objects(labels)
+        return [self._box(*places[i]) for i in np.argsort(-sizes, kind="stable")]
+
+    def _box(self, rows: slice, columns: slice) -> Box:
+        sx, sy = self._scale
+        x, y = int(columns.start * sx), int(rows.start * sy)
+        right = min(int(np.ceil(columns.stop * sx)), self.slide_box.w)
+        return Box(x, y, right - x, min(int(np.ceil(rows.stop * sy)), self.slide_box.h) - y)
+
+    @property
+    def _scale(self) -> tuple[float, float]:
+        height, width = self.mask.shape
+        return self.slide_box.w / width, self.slide_box.h / height
+
+    @cached_property
+    def _tissue_sums(self) -> np.ndarray:
+        return _integral(self.mask)
+
+    @cached_property
+    def _unknown_sums(self) -> np.ndarray:
+        return _integral(self.unknown)
+
+    def _area(self, sums: np.ndarray, coords: np.ndarray, w: int, h: int) -> np.ndarray:
+        """Share of boxes under a mask: its integral is bilinear between pixel corners, so this is exact."""
+        sx, sy = self._scale
+        x0, y0 = coords[:, 0] / sx, coords[:, 1] / sy
+        x1, y1 = x0 + w / sx, y0 + h / sy
+        corners = [_at(sums, y, x) for y in (y0, y1) for x in (x0, x1)]
+        area = corners[3] - corners[2] - corners[1] + corners[0]
+        return np.clip(area * sx * sy / (w * h), 0.0, 1.0)
+
+
+def find_tissue(slide: Slide, mpp: float = 8.0) -> TissueMask:
+    """Tissue of the whole slide at about `mpp` µm/px.
+
+    Raises `NoTissue` where there is none and nothing is unknown, `SlideError` where nothing decodes.
+    """
+    seen = slide.survey(mpp=mpp)
+    rgb = np.array(seen.image)
+    rgb[seen.unknown] = 255  # colourless, so that it cannot sway the glass colour or spill over its edge
+    mask = tissue_mask(rgb) & ~seen.unknown
+    if not mask.any() and not seen.unknown.any():
+        raise NoTissue(
+            "no tissue found on the slide", where=slide.name, fix="Look at its overview; it may be blank"
+        )
+    return TissueMask(mask, seen.unknown, seen.mpp, slide.box, slide.mpp)
+
+
+def _glass_colour(rgb: np.ndarray) -> np.ndarray:
+    """Median colour (3,) of the brightest colourless pixels; near white where an image has no glass."""
+    step = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
+    pixels = rgb[::step, ::step].reshape(-1, 3).astype(np.int16)
+    low, high = pixels.min(axis=1), pixels.max(axis=1)
+    bright = pixels[(low > 200) & (high - low < 30)]
+    if len(bright) < 0.002 * len(pixels) or len(bright) == 0:
+        return np.full(3, 245.0, dtype=np.float32)
+    level = bright.sum(axis=1)
+    return np.median(bright[level >= np.quantile(level, 0.7)], axis=0).astype(np.float32)
+
+
+def _classify(rgb: np.ndarray, glass: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three bool masks (H, W) of a strip: stained, perhaps ink, certainly ink."""
+    density = _density(ndimage.gaussian_filter(rgb.astype(np.float32), sigma=(0.7, 0.7, 0)), glass)
+    red, green, blue = density[..., 0], density[..., 1], density[..., 2]
+    chroma, mean = np.ptp(density, axis=2), density.mean(axis=2)
+    stain = (chroma > MIN_CHROMA) & (chroma > MIN_RELATIVE_CHROMA * mean)
+    stain &= np.ptp(_density(rgb, glass), axis=2) > MIN_CHROMA / 2  # smoothing spreads dark edges
+    stain &= red - green < 0.03 + 0.2 * green  # what absorbs red above green is no stain of tissue
+    sure = red - green > 0.05 + 0.2 * green
+    sure |= (blue > 0.85 * green) & (red < 0.3 * green) & (green > 0.8)
+    sure |= (mean > 0.5) & (chroma < MIN_RELATIVE_CHROMA * mean)
+    faint = red - green > 0.02 + 0.1 * green
+    faint |= (blue > 0.75 * green) & (red < 0.35 * green) & (green > 0.05)
+    faint |= (mean > 0.12) & ~stain
+    return stain, faint, sure
+
+
+def _density(rgb: np.ndarray, glass: np.ndarray) -> np.ndarray:
+    """Optical density (H, W, 3) float32 against the glass; brighter than glass is zero."""
+    return np.maximum(np.log10(glass / np.maximum(rgb, np.float32(1))), 0.0).astype(np.float32)
+
+
+def _grow(seed: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """`seed`, followed through `limit` for a short way, and one pixel more for blurred edges."""
+    if not seed.any():
+        return seed
+    grown = ndimage.binary_dilation(seed, iterations=INK_REACH, mask=limit | seed)
+    closed = ndimage.binary_closing(np.pad(grown, 3), iterations=3)[3:-3, 3:-3]
+    return ndimage.binary_dilation(closed, iterations=1)
+
+
+def _fill_small_holes(mask: np.ndarray) -> np.ndarray:
+    labels, count = ndimage.label(~mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    small = sizes <= HOLE_PX
+    small[0] = False
+    return mask | small[labels]
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    large = np.bincount(labels.ravel(), minlength=count + 1) >= SPECK_PX
+    large[0] = False
+    return large[labels]
+
+
+def _integral(mask: np.ndarray) -> np.ndarray:
+    """Sums over all pixels above and left of each pixel corner: int64 (H+1, W+1)."""
+    return np.pad(mask, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+
+
+def _at(sums: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Bilinear reading of an integral at fractional corners, held at its edges."""
+    rows, columns = sums.shape[0] - 1, sums.shape[1] - 1
+    y, x = np.clip(y, 0, rows), np.clip(x, 0, columns)
+    top, left = np.minimum(y.astype(int), rows - 1), np.minimum(x.astype(int), columns - 1)
+    dy, dx = y - top, x - left
+    upper = sums[top, left] * (1 - dx) + sums[top, left + 1] * dx
+    lower = sums[top + 1, left] * (1 - dx) + sums[top + 1, left + 1] * dx
+    return upper * (1 - dy) + lower * dy

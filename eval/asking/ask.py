@@ -1,0 +1,316 @@
+"""One question in one mode: put to the model, its answer read, its run folder kept resumable until then.
+
+A run that was interrupted goes on where it stopped. One that was cut short for lack of money begins anew over
+its journal, in which every reply that was paid for is found again; only the refusals are gone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.chat.conclude import DECLINED, UNUSABLE
+from agent.llm.redact import Redactor
+from agent.llm.spending import CHAT, FAULTS
+from agent.navigators.chat_passes import NO_PATCH, PassNavigator
+from agent.run.folder import RUN, read_run
+from agent.run.journal import FOLDER, Journal
+from agent.run.trace import write_json
+from agent.session.votes import OVERBUDGET, VOTES
+from core_model.errors import GiantError, RunError
+from eval.asking.modes import BLIND, Budget, choices
+from eval.asking.reading import read_choice, read_label
+from eval.asking.results import Result, common, failure
+from eval.asking.spending import paid
+from eval.benchmarks.questions import Question
+
+if TYPE_CHECKING:
+    from core_model.slides.slide import Slide
+
+MAX_REPLY = 2000
+"""Characters of a reply that had to be read which a result keeps."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """Who is asked, open."""
+
+    model: Any
+    """A local model, or a `ChatClient`."""
+    slide_model: Any = None
+    """The local model beside a chat model that looks around; None where it consults none."""
+
+    @property
+    def chats(self) -> bool:
+        """Whether a chat model answers."""
+        from agent.session.request import names_chat_model
+
+        return names_chat_model(self.model)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came of a question, before its words are read."""
+
+    choice: str | None
+    answer: str
+    confidence: float
+    abstained: bool
+    reason: str
+    agreement: float | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    """What it took, as a result names it."""
+
+
+def answered(
+    question: Question,
+    mode: str,
+    slide: Slide | None,
+    models: Models,
+    budget: Budget,
+    folder: Path,
+    limit: float | None = None,
+) -> Result | None:
+    """The result of a question, with its run in `folder`; None where `limit` (USD) kept it from a call.
+
+    Raises nothing but bugs of its own: what fails is a result.
+    """
+    from eval.asking.runner import log
+
+    try:
+        heard = _heard(question, mode, slide, models, budget, folder, limit)
+    except GiantError as error:
+        return _failed(question, mode, models, folder, Redactor().text(str(error)))
+    except Exception as error:  # a bug must not cost a night's results: it is counted and shown
+        log.exception("%s %s in mode %s", question.benchmark, question.id, mode)
+        text = Redactor().text(f"bug: {type(error).__name__}: {error}")
+        return _failed(question, mode, models, folder, text)
+    if models.chats and was_cut(folder):
+        return None
+    said, reply, unread = _read(heard, question, folder)
+    return Result(
+        **common(question, mode),
+        said=said,
+        confidence=None if unread else heard.confidence,
+        abstained=heard.abstained and said is None and not unread,
+        reply=reply,
+        unread=unread,
+        agreement=heard.agreement,
+        **heard.fields | _paid(models, folder),
+    )
+
+
+def was_cut(folder: Path) -> bool:
+    """Whether the spending limit kept a run, or one of its votes, from a call."""
+    return any(Journal(place).has(OVERBUDGET) for place in _places(folder))
+
+
+def reopen(folder: Path, limit: float | None) -> None:
+    """Make a run folder ready to go on under this limit. Raises `RunError`."""
+    for place in _places(folder):
+        if Journal(place).has(OVERBUDGET):
+            _strip(place, keep_run=place == folder)
+    if not (folder / RUN).exists():
+        return
+    record = read_run(folder)
+    if record.settings.max_cost != limit:
+        settings = record.settings.model_copy(update={"max_cost": limit})
+        write_json(folder / RUN, record.model_copy(update={"settings": settings}))
+        for vote in _places(folder)[1:]:  # what is left for it is another sum now
+            if not _finished(vote):
+                _strip(vote)
+
+
+def _heard(
+    question: Question,
+    mode: str,
+    slide: Slide | None,
+    models: Models,
+    budget: Budget,
+    folder: Path,
+    limit: float | None,
+) -> Heard:
+    def put() -> Heard:
+        if mode == BLIND:
+            return _blind(question, models, budget, folder, limit)
+        return _put(question, mode, slide, models, budget, folder, limit)
+
+    begun = folder.exists()
+    try:
+        if models.chats:
+            reopen(folder, limit)
+        return put()
+    except RunError:
+        if not begun:
+            raise
+    for place in _places(folder):  # of another slide or version, or damaged: asked anew, paid calls kept
+        _strip(place)
+    return put()
+
+
+def _put(
+    question: Question,
+    mode: str,
+    slide: Any,
+    models: Models,
+    budget: Budget,
+    folder: Path,
+    limit: float | None,
+) -> Heard:
+    from agent import ask
+
+    beside = {"slide_model": models.slide_model} if models.slide_model is not None else {}
+    answer = ask(
+        slide,
+        question.question,
+        options=choices(question),
+        model=models.model,
+        max_cost=limit,
+        out=folder,
+        resume=True,
+        **beside,
+        **budget.options(mode),
+    )
+    cost = answer.cost
+    taken = {
+        "seconds": cost.seconds,
+        "steps": answer.steps,
+        "regions": cost.regions,
+        "pixels": cost.pixels,
+        "tokens_in": cost.tokens_in,
+        "tokens_out": cost.tokens_out,
+    }
+    return Heard(
+        answer.choice, answer.answer, answer.confidence, answer.abstained, answer.reason or "",
+        answer.agreement, taken,
+    )  # fmt: skip
+
+
+def _blind(question: Question, models: Models, budget: Budget, folder: Path, limit: float | None) -> Heard:
+    """Ask as every single pass does, but for the slide: none is opened, so none has to be there."""
+    from agent.graph.state import AgentContext, AgentState, Meter
+    from agent.session.models import NoSlideModel
+
+    started = time.perf_counter()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot be made ({error.strerror})", where=folder) from error
+    journal, nothing = Journal(folder), NoSlideModel()
+    none: Any = None
+    context = AgentContext(
+        slide=none,
+        model=nothing,
+        toolbox=none,
+        navigator=PassNavigator(BLIND, None),
+        folder=folder,
+        mode=BLIND,
+        meter=Meter(nothing, started),
+        journal=journal,
+        name=models.model.name,
+        run_id=journal.once("run", "id", _new_id),
+        chat=replace(models.model, max_cost=limit),
+        max_cost=limit,
+    )
+    state = AgentState(
+        question=question.question, options=choices(question), seed=budget.seed, max_steps=1, steps=[]
+    )
+    draft = context.navigator.compose(state, context, [])
+    taken = {"seconds": round(time.perf_counter() - started, 3)}
+    return Heard(
+        draft.choice, draft.text, draft.confidence, draft.abstained, draft.reason or "", None, taken
+    )  # fmt: skip
+
+
+def _read(heard: Heard, question: Question, folder: Path) -> tuple[str | None, str | None, bool]:
+    """What was said, the words in which, where these had to be read, and whether nothing could be read."""
+    if not heard.abstained:
+        return (heard.choice if choices(question) else heard.answer), None, False
+    if DECLINED in heard.reason.lower():
+        return None, heard.reason[:MAX_REPLY], True
+    if UNUSABLE not in heard.reason.lower() and NO_PATCH not in heard.reason.lower():
+        return None, None, False
+    replies = list(_replies(folder, all_calls=NO_PATCH in heard.reason.lower()))
+    if not replies:
+        return None, None, False  # every patch abstained
+    read = [said for said in (_from_words(reply, question) for reply in replies) if said is not None]
+    said = Counter(read).most_common(1)[0][0] if read else None
+    return said, replies[-1][:MAX_REPLY], said is None
+
+
+def _replies(folder: Path, all_calls: bool) -> Iterator[str]:
+    """The replies that gave no answer, in words: of a run and of each vote the last, of patches every one."""
+    from agent.chat.final import checked
+    from agent.chat.reading import read
+    from agent.llm.client import Reply
+
+    for place in _places(folder):
+        calls = [Reply.model_validate(kept["reply"]) for kept in Journal(place).values(CHAT)]
+        for reply in calls if all_calls else calls[-1:]:
+            final = read(reply).final or {}
+            usable, _ = checked(final, None)
+            if not (all_calls and usable is not None and usable.abstain):
+                words = (reply.text, final.get("choice"), final.get("text"))
+                yield next((str(text).strip() for text in words if text and str(text).strip()), "")
+
+
+def _from_words(reply: str, question: Question) -> str | None:
+    if question.options:
+        return read_choice(reply, question.options)
+    if question.labels:
+        return read_label(reply, question.labels, question.answer_key)
+    return reply or None
+
+
+def _failed(question: Question, mode: str, models: Models, folder: Path, error: str) -> Result:
+    return failure(question, mode, error).model_copy(update=_paid(models, folder))
+
+
+def _paid(models: Models, folder: Path) -> dict[str, Any]:
+    """What the calls of a chat model cost; nothing is added to what a local model used."""
+    if not models.chats:
+        return {}
+    spent = paid(folder)
+    return {
+        "calls": spent.calls,
+        "tokens_in": spent.tokens_in,
+        "tokens_out": spent.tokens_out,
+        "usd": spent.usd,
+        "usd_lost": spent.lost_usd,
+    }
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folder of a run and those of its votes."""
+    return [folder, *sorted((folder / VOTES).glob("*"))]
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / RUN).exists() and read_run(folder).status == "finished"
+
+
+def _strip(folder: Path, *, keep_run: bool = False) -> None:
+    """Leave of a run only the replies that were paid for, its votes, and with `keep_run` its name."""
+    kept = (FOLDER, VOTES, RUN) if keep_run else (FOLDER, VOTES)
+    try:
+        for path in folder.iterdir():
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path)
+            elif path.is_file() and path.name not in kept:
+                path.unlink()
+        for path in (folder / FOLDER).glob("*.json"):
+            if not path.name.startswith((f"{CHAT}-", f"{FAULTS}-", "run-")):
+                path.unlink()
+    except OSError as error:
+        raise RunError(f"cannot be changed ({error.strerror})", where=folder) from error
+
+
+def _new_id() -> str:
+    import uuid
+
+    return uuid.uuid4().hex

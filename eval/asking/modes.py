@@ -1,0 +1,140 @@
+"""How a question can be put: every mode has the same question, the same reading of the answer, one purse.
+
+A question without options but with a scale of labels (an ISUP grade from 0 to 5) has its labels as options,
+in every mode; the answer then is a label. A question without either is open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core_model.errors import UsageError
+from eval.asking.baselines import CONSTANT
+from eval.benchmarks.questions import Question
+
+BLIND = "blind"
+MODES = {
+    "agent": "looks around the slide before it answers",
+    "thumbnail": "a chat model sees the whole slide in one image",
+    "patches": "patches of tissue drawn at random, a call each; the majority answers",
+    "joint": "a chat model sees the whole slide and patches of tissue in one call",
+    "slide": "the local model reads the whole slide at once",
+    BLIND: "a chat model is asked without any image",
+    CONSTANT: "the best answer that is the same throughout a task, chosen with the right answers known",
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is the same for every question of an evaluation. None: what the mode has by itself."""
+
+    max_steps: int | None = None
+    """Of the modes agent and slide."""
+    votes: int = 1
+    """Runs of mode agent whose majority answers."""
+    seed: int = 0
+    profile: str | None = None
+    patches: int | None = None
+    patch_px: int | None = None
+    patch_mpp: float | None = None
+    base_url: str | None = None
+
+    def options(self, mode: str) -> dict[str, Any]:
+        """What of it `agent.ask` is told in a mode."""
+        found: dict[str, Any] = {"mode": mode, "seed": self.seed}
+        if mode in ("agent", "slide"):
+            found["max_steps"] = self.max_steps
+        if mode == "agent":
+            found |= {"votes": self.votes, "profile": self.profile}
+        if mode in ("patches", "joint"):
+            found |= {"patches": self.patches, "patch_px": self.patch_px, "patch_mpp": self.patch_mpp}
+        return found
+
+
+def check_modes(text: str) -> list[str]:
+    """Mode names from a comma-separated list. Raises `UsageError`."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in MODES:
+            raise UsageError(f"there is no mode '{name}'", fix=f"There are {', '.join(MODES)}")
+    return list(dict.fromkeys(names))
+
+
+def check(
+    modes: Sequence[str],
+    model: Any,
+    slide_model: Any,
+    budget: Budget,
+    max_cost: float | None,
+    prices: Path | None,
+) -> None:
+    """Raise `UsageError`, or another `GiantError`, where a mode could not be asked of this model at all."""
+    from agent.session.request import LOCAL_MODEL, checked, names_chat_model
+
+    asked = [mode for mode in modes if mode != CONSTANT]
+    chats = names_chat_model(model)
+    _check_budget(asked, budget, chats, max_cost)
+    for mode in asked:
+        given: dict[str, Any] = {"profile": None, "votes": 1, "max_steps": None}
+        given |= {"patches": None, "patch_px": None, "patch_mpp": None} | budget.options(mode)
+        open_already = chats and not isinstance(model, str)
+        checked(
+            "", "?", options=None, model=model, slide_model=slide_model if mode == "agent" else LOCAL_MODEL,
+            mpp=None, navigator=None, max_cost=max_cost, prices=None if open_already else prices, out=None,
+            resume=True, base_url=None if open_already else budget.base_url, bits=None, **given,
+        )  # fmt: skip
+    if asked and chats and isinstance(model, str):
+        from agent.llm.client import open_chat
+
+        open_chat(model, base_url=budget.base_url, max_cost=max_cost, prices=prices)
+
+
+def choices(question: Question) -> list[str] | None:
+    """What a question lets choose from: its options, else its scale of labels."""
+    return list(question.options or question.labels or ()) or None
+
+
+def identity(model: Any) -> str:
+    """What tells one model from another without loading it: a checkpoint's manifest, a chat model's name."""
+    import hashlib
+
+    from agent.session.request import names_chat_model
+    from core_model.encoders.vit import MINI
+
+    if not isinstance(model, str | Path) or names_chat_model(model):
+        return str(getattr(model, "name", model))
+    manifest = (MINI if str(model) == "mini" else Path(model)) / "manifest.json"
+    return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.is_file() else str(model)
+
+
+def conditions(modes: Sequence[str], model: Any, slide_model: Any, budget: Budget) -> dict[str, Any]:
+    """What the answers depend on: the best constant answer on nothing; a server's address may change."""
+    if set(modes) <= {CONSTANT}:
+        return {}
+    from agent.session.request import names_chat_model
+
+    found = {"weights": identity(model), **asdict(budget)}
+    del found["base_url"]
+    if names_chat_model(model):
+        found["slide_weights"] = identity(slide_model)
+    return found
+
+
+def _check_budget(asked: Sequence[str], budget: Budget, chats: bool, max_cost: float | None) -> None:
+    if budget.votes != 1 and "agent" not in asked:
+        raise UsageError("only mode agent is voted on", fix="Add agent to --mode, or leave out --votes")
+    if budget.profile is not None and "agent" not in asked:
+        raise UsageError("only mode agent has a profile", fix="Add agent to --mode, or leave out --profile")
+    patched = (budget.patches, budget.patch_px, budget.patch_mpp)
+    if any(value is not None for value in patched) and not {"patches", "joint"} & {*asked}:
+        raise UsageError("no mode asked for has patches to choose", fix="Add patches or joint to --mode")
+    if budget.max_steps is not None and not {"agent", "slide"} & {*asked}:
+        raise UsageError("no mode asked for takes a number of looks", fix="Leave out --max-steps")
+    if max_cost is not None and not (chats and asked):
+        raise UsageError("a spending limit is for chat models", fix="Leave out --max-cost")
+    if max_cost is not None and not (math.isfinite(max_cost) and max_cost >= 0):
+        raise UsageError(f"a spending limit of {max_cost} means nothing", fix="Give 0 or more")

@@ -1,0 +1,351 @@
+"""Puts the questions of a benchmark, slide by slide, and keeps every result as it comes.
+
+    results.jsonl      one line for each question and mode, appended as answers come
+    runs/<mode>/<task>/<question>     a run folder until its result stands, and afterwards where it is kept
+    about.json         what was evaluated, and what of it could not be
+
+A slide is opened once for all its questions, the models once in each worker. What fails is a result too: it
+is counted, listed, and tried again by --resume. Results are written by the driver alone; a run that was
+killed before its result was written is found finished in its folder and costs nothing again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from agent.batch.manifest import held
+from agent.batch.workers import Ended, Lost, in_processes, in_this_process
+from core_model.errors import GiantError, RunError, UsageError
+from eval.asking.ask import Models, answered
+from eval.asking.baselines import CONSTANT, constant_results
+from eval.asking.jsonl import append_line, write_lines
+from eval.asking.modes import BLIND, Budget, check, conditions
+from eval.asking.results import RESULTS, Result, failure, read_results
+from eval.asking.slides import Missing, SlideFolder
+from eval.asking.spending import PURSE, Purse, paid, total
+from eval.benchmarks.questions import Question
+
+log = logging.getLogger(__name__)
+
+CONDITIONS, RUNS, BUSY = "conditions.json", "runs", ".busy"
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One evaluation."""
+
+    questions: Sequence[Question]
+    slides: Path | None
+    """Folder that holds the slides; None where no mode looks at any."""
+    modes: Sequence[str]
+    out: Path
+    model: Any = "mini"
+    """A name, a folder or `provider:name`; with one worker also a loaded model."""
+    slide_model: Any = "mini"
+    """Beside a chat model: the local one that it may consult."""
+    budget: Budget = field(default_factory=Budget)
+    prices: Path | None = None
+    max_cost: float | None = None
+    """USD for the whole evaluation, what was paid before it was resumed included."""
+    workers: int = 1
+    keep_runs: bool = False
+    """Keep each question's run folder; else only its result."""
+
+    @property
+    def looks(self) -> bool:
+        """Whether any mode looks at slides."""
+        return any(mode not in (BLIND, CONSTANT) for mode in self.modes)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The questions about one slide that are still open, as (question, mode)."""
+
+    slide: str
+    path: Path | None
+    """None where it was not found, or where no open question looks at it."""
+    asked: tuple[tuple[Question, str], ...]
+    why: str = ""
+    """Why it was not found."""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """What a worker needs beside its tasks."""
+
+    out: Path
+    model: Any
+    slide_model: Any
+    budget: Budget
+    prices: Path | None
+    looks_around: bool
+    """Whether mode agent is asked, so that a chat model may consult the local one."""
+    keep_runs: bool
+    purse: Purse | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far an evaluation came."""
+
+    results: list[Result]
+    """All, those of an earlier part of the run included, in the benchmark's order."""
+    left: int
+    """Questions, counted for each mode, that the spending limit left unasked."""
+    missing: list[Missing]
+
+
+def run(
+    plan: Plan,
+    resume: bool = False,
+    say: Callable[[Result], None] | None = None,
+    note: Callable[[int, list[Missing]], None] | None = None,
+) -> Outcome:
+    """Ask what is not answered yet; `say` hears each new result.
+
+    `note` hears before anything is asked how many results there will be, and which slides are not there.
+
+    Raises `UsageError` where a mode or a number means nothing, and `RunError` where `out` holds results and
+    `resume` is not given, holds those of another model or budget, is in use, or cannot be written.
+    """
+    if plan.workers < 1:
+        raise UsageError(f"{plan.workers} workers cannot work", fix="Give at least 1")
+    check(plan.modes, plan.model, plan.slide_model, plan.budget, plan.max_cost, plan.prices)
+    if plan.looks and plan.slides is None:
+        raise UsageError("the slides are not given", fix="Add --slides DIR")
+    folder = SlideFolder(plan.slides) if plan.looks and plan.slides is not None else None
+    found, missing = folder.find_all(q.slide for q in plan.questions) if folder else ({}, [])
+    path = plan.out / RESULTS
+    if path.exists() and not resume:
+        raise RunError("already holds results", where=plan.out, fix="Add --resume or change --out")
+    with held(plan.out, wait=False):
+        _same_conditions(plan)
+        results = _kept(plan, read_results(path))
+        if CONSTANT in plan.modes:
+            results |= {result.key: result for result in constant_results(plan.questions)}
+        write_lines(path, results.values())
+        if note:
+            note(len(results.keys() | _wanted(plan)), missing)
+        for result in _asked(plan, results, found, missing):
+            append_line(path, result)
+            results[result.key] = result
+            _clear(plan, result)
+            if say:
+                say(result)
+        ordered = _ordered(plan, results)
+        write_lines(path, ordered)
+        left = len(_wanted(plan) - results.keys())
+        (plan.out / PURSE).unlink(missing_ok=True)
+        shutil.rmtree(plan.out / RUNS / BUSY, ignore_errors=True)
+        if not any((plan.out / RUNS).glob("*/*/*")):
+            shutil.rmtree(plan.out / RUNS, ignore_errors=True)
+    return Outcome(ordered, left, missing)
+
+
+def tasks(
+    plan: Plan, done: Mapping[Key, Any], found: Mapping[str, Path], missing: Sequence[Missing] = ()
+) -> list[Task]:
+    """What is left to ask, slide by slide in the benchmark's order."""
+    why = {one.slide: one.why for one in missing}
+    by_slide: dict[str, list[tuple[Question, str]]] = {}
+    for question in plan.questions:
+        for mode in plan.modes:
+            if mode != CONSTANT and (*question.key, mode) not in done:
+                by_slide.setdefault(question.slide, []).append((question, mode))
+    return [
+        Task(slide, found.get(slide), tuple(asked), why.get(slide, "")) for slide, asked in by_slide.items()
+    ]
+
+
+def ask_slide(asker: Asker, task: Task) -> list[Result]:
+    """The results of one slide's questions, without those that the spending limit left unasked.
+
+    Raises nothing but bugs of its own: what fails is a result.
+    """
+    from agent.cli.terminal import quieten_libraries
+
+    quieten_libraries(quiet=False)
+    # A worker of a driver that was killed may still be at this slide, for an instant.
+    with held(asker.out / RUNS / BUSY / _safe(task.slide), wait=True):
+        return list(_ask_slide(asker, task))
+
+
+def run_folder(out: Path, question: Question | Result, mode: str) -> Path:
+    """Where a question's run is."""
+    return out / RUNS / mode / _safe(question.benchmark) / _safe(question.id)
+
+
+def _ask_slide(asker: Asker, task: Task) -> Iterator[Result]:
+    from core_model.slides.slide import open_slide
+
+    models = opened(asker)
+    blind = [(q, mode) for q, mode in task.asked if mode == BLIND]
+    yield from _ask(asker, models, blind, None)
+    looking = [(q, mode) for q, mode in task.asked if mode != BLIND]
+    if not looking:
+        return
+    try:
+        if task.path is None:
+            raise GiantError(f"there is no slide {task.slide}: {task.why}")
+        slide = open_slide(task.path)
+    except GiantError as error:
+        yield from (failure(question, mode, str(error)) for question, mode in looking)
+        return
+    with slide:
+        yield from _ask(asker, models, looking, slide)
+
+
+def _ask(asker: Asker, models: Models, asked: Sequence[tuple[Question, str]], slide: Any) -> Iterator[Result]:
+    for question, mode in asked:
+        folder, limit = run_folder(asker.out, question, mode), None
+        key = folder.relative_to(asker.out).as_posix()
+        if asker.purse is not None and (limit := asker.purse.take(key)) is None:
+            return
+        result = answered(question, mode, slide, models, asker.budget, folder, limit)
+        if asker.purse is not None:
+            asker.purse.settle(key, total(paid(folder)), cut=result is None)
+        if result is not None:
+            kept = asker.keep_runs and folder.exists()
+            yield result.model_copy(update={"run": key}) if kept else result
+
+
+def opened(asker: Asker) -> Models:
+    """The models of this process, each opened once. Raises `CheckpointError` and others."""
+    from agent.session.request import names_chat_model
+
+    if not names_chat_model(asker.model):
+        return Models(_local(asker.model))
+    consults = asker.looks_around and asker.budget.profile != "giant"
+    beside = _local(asker.slide_model) if consults else None
+    chat = asker.model
+    if isinstance(chat, str):
+        chat = _chat(chat, asker.budget.base_url, asker.prices)
+    return Models(chat, beside)
+
+
+def _local(model: Any) -> Any:
+    return _from_disk(str(model)) if isinstance(model, str | Path) else model
+
+
+@cache
+def _from_disk(model: str) -> Any:
+    from core_model import load_model
+
+    return load_model(model)
+
+
+@cache
+def _chat(name: str, base_url: str | None, prices: Path | None) -> Any:
+    from agent.llm.client import open_chat
+
+    return open_chat(name, base_url=base_url, prices=prices)
+
+
+def _asked(
+    plan: Plan, results: Mapping[Key, Result], found: Mapping[str, Path], missing: Sequence[Missing]
+) -> Iterator[Result]:
+    """New results as they come. Where the limit ends it for several workers, one goes on with the rest."""
+    purse = _purse(plan, results)
+    for workers in dict.fromkeys((plan.workers, 1)):
+        todo = tasks(plan, results, found, missing)
+        if not todo:
+            return
+        if purse is not None and workers != purse.workers:
+            purse = purse.alone()
+        asker = Asker(
+            plan.out.absolute(), _absolute(plan.model), _absolute(plan.slide_model), plan.budget, plan.prices,
+            "agent" in plan.modes, plan.keep_runs, purse,
+        )  # fmt: skip
+        yield from _round(asker, todo, workers)
+        if purse is None or not purse.closed:
+            return
+
+
+def _round(asker: Asker, todo: list[Task], workers: int) -> Iterator[Result]:
+    work, count = partial(ask_slide, asker), min(workers, len(todo))
+    here = count == 1 or not isinstance(asker.model, str | Path)
+    if here:
+        opened(asker)  # a model that cannot be loaded ends everything, not each question by itself
+    with closing(in_this_process(work, todo) if here else in_processes(work, todo, count)) as events:
+        for event in events:
+            if isinstance(event, Ended):
+                yield from event.value
+            elif isinstance(event, Lost):
+                yield from (failure(question, mode, event.why) for question, mode in todo[event.job].asked)
+
+
+def _purse(plan: Plan, results: Mapping[Key, Result]) -> Purse | None:
+    """The purse with what was spent before: on results, and on questions that have none yet."""
+    if plan.max_cost is None:
+        return None
+    spent = sum((r.usd or 0.0) + r.usd_lost for r in results.values())
+    kept = {run_folder(plan.out, result, result.mode) for result in results.values()}
+    begun = [folder for folder in (plan.out / RUNS).glob("*/*/*") if folder.is_dir() and folder not in kept]
+    before = {folder.relative_to(plan.out).as_posix(): total(paid(folder)) for folder in begun}
+    return Purse.opened(plan.out, plan.max_cost, spent, before, plan.workers)
+
+
+def _kept(plan: Plan, before: Sequence[Result]) -> dict[Key, Result]:
+    """Earlier results by their key: all but the failures of questions that are asked now."""
+    asked = _wanted(plan)
+    constant = {key for key in asked if key[-1] == CONSTANT}
+    kept = {r.key: r for r in before if r.key not in constant and (r.error is None or r.key not in asked)}
+    for result in kept.values():
+        _clear(plan, result)
+    return kept
+
+
+def _wanted(plan: Plan) -> set[Key]:
+    return {(*question.key, mode) for question in plan.questions for mode in plan.modes}
+
+
+def _clear(plan: Plan, result: Result) -> None:
+    """A result that stands needs no run folder, unless it is kept; a failure is gone on with there."""
+    if result.run is None and result.error is None and result.mode != CONSTANT:
+        shutil.rmtree(run_folder(plan.out, result, result.mode), ignore_errors=True)
+
+
+def _ordered(plan: Plan, results: Mapping[Key, Result]) -> list[Result]:
+    """In the benchmark's order, whatever came first: resampling depends on it."""
+    wanted = [(*question.key, mode) for question in plan.questions for mode in plan.modes]
+    place = {key: number for number, key in enumerate(wanted)}
+    return sorted(results.values(), key=lambda result: place.get(result.key, -1))
+
+
+def _same_conditions(plan: Plan) -> None:
+    """Note what the answers depend on; a run goes on only under the same. Raises `RunError`."""
+    from agent.run.trace import write_text
+
+    now = conditions(plan.modes, plan.model, plan.slide_model, plan.budget)
+    path = plan.out / CONDITIONS
+    then = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    changed = [name for name in then if now and then[name] != now.get(name)]
+    if changed:
+        told = "; ".join(f"{name} was {then[name]} and is {now.get(name)}" for name in changed)
+        raise RunError(f"holds answers under other conditions: {told}", where=plan.out, fix="Change --out")
+    if now:
+        write_text(path, json.dumps(now) + "\n")
+
+
+def _absolute(model: Any) -> Any:
+    """A folder by its whole path: workers may start elsewhere."""
+    return str(Path(model).absolute()) if isinstance(model, str | Path) and Path(model).is_dir() else model
+
+
+def _safe(name: str) -> str:
+    """A file name; where it has to differ from the name, a part of a hash keeps it apart from others."""
+    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name).strip(".")[:100] or "_"
+    if safe == name:
+        return safe
+    import hashlib
+
+    return f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,120 @@
+"""Where a benchmark's slides lie on disk: as named, under another suffix, in a sub-folder, or as DICOM.
+
+Benchmarks name a slide `TCGA-02-0266-01Z-00-DX1.svs`; downloaded it is `TCGA-02-0266-01Z-00-DX1.<uuid>.svs`,
+converted `….tiff`, and as DICOM a folder of `.dcm` files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.batch.batch import SUFFIXES
+from core_model.errors import GiantError
+
+DICOM = ".dcm"
+STORED = (".pt", ".h5")
+"""Suffixes under which benchmarks name the features of a slide in place of the slide."""
+
+
+class Missing(NamedTuple):
+    """A slide that is not there."""
+
+    slide: str
+    why: str
+    """What was looked for."""
+
+
+class SlideFolder:
+    """The slides of a folder and of the folders in it, looked through once."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise GiantError("is no folder", where=folder, fix="Check --slides")
+        self.folder = folder
+        self._names: dict[str, list[Path]] = {}
+        self._stems: dict[str, list[Path]] = {}
+        self._barcodes: dict[str, list[Path]] = {}
+        for place, folders, files in os.walk(folder):
+            folders.sort()
+            self._add(Path(place), sorted(name for name in files if not name.startswith(".")))
+
+    def find(self, name: str) -> Path:
+        """The file of a slide; of a DICOM folder its largest. Raises `GiantError` naming what was sought."""
+        if (self.folder / name).is_file():
+            return self.folder / name
+        stem = stem_of(name)
+        for known, key in (
+            (self._names, Path(name).name),
+            (self._stems, stem.casefold()),
+            (self._barcodes, barcode(stem)),
+        ):
+            found = [path for path in known.get(key, ()) if _may_be(stem, path)] if key else []
+            if found:
+                return self._one(found, name)
+        raise GiantError(f"holds none of {sought(name)}", where=self.folder, fix="Check --slides")
+
+    def find_all(self, names: Iterable[str]) -> tuple[dict[str, Path], list[Missing]]:
+        """The file of each slide that is there, and the others."""
+        found: dict[str, Path] = {}
+        missing = []
+        for name in dict.fromkeys(names):
+            try:
+                found[name] = self.find(name)
+            except GiantError as error:
+                missing.append(Missing(name, error.what))
+        return found, missing
+
+    def _add(self, place: Path, files: list[str]) -> None:
+        parts = [name for name in files if name.lower().endswith(DICOM)]
+        if parts and place != self.folder:
+            largest = max((place / name for name in parts), key=lambda path: path.stat().st_size)
+            self._enter(place.name, place.name, largest)
+        for name in files:
+            if Path(name).suffix.lower() in SUFFIXES:
+                self._enter(name, stem_of(name), place / name)
+
+    def _enter(self, name: str, stem: str, path: Path) -> None:
+        self._names.setdefault(name, []).append(path)
+        self._stems.setdefault(stem.casefold(), []).append(path)
+        if key := barcode(stem):
+            self._barcodes.setdefault(key, []).append(path)
+
+    def _one(self, found: list[Path], name: str) -> Path:
+        """Of several in one folder the one whose suffix comes first; in several folders nobody can tell."""
+        if len({path.parent for path in found}) == 1 and len({_whole(path) for path in found}) == 1:
+            return min(found, key=lambda path: SUFFIXES.index(path.suffix.lower()))
+        places = ", ".join(path.relative_to(self.folder).as_posix() for path in found[:3])
+        raise GiantError(f"holds {name} more than once: {places}", where=self.folder)
+
+
+def sought(name: str) -> str:
+    """The names under which a slide is looked for, in words."""
+    stem = stem_of(name)
+    more = f", {barcode(stem)}.<uuid> with any of these" if barcode(stem) == stem.upper() else ""
+    return f"{Path(name).name}, {stem} with another suffix of a slide, {stem}/*{DICOM}{more}"
+
+
+def stem_of(name: str) -> str:
+    """The file name without the suffix of a slide."""
+    name = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return Path(name).stem if Path(name).suffix.lower() in (*SUFFIXES, *STORED) else name
+
+
+def barcode(stem: str) -> str:
+    """TCGA's barcode of a slide, without the UUID that downloads carry; empty for other slides."""
+    return stem.split(".")[0].upper() if stem.upper().startswith("TCGA-") else ""
+
+
+def _may_be(stem: str, path: Path) -> bool:
+    """Two different UUIDs are two slides."""
+    there = _whole(path)
+    return "." not in stem or "." not in there or not barcode(stem) or there.casefold() == stem.casefold()
+
+
+def _whole(path: Path) -> str:
+    """The name that stands for a path: of a part of a DICOM slide that of its folder."""
+    name = stem_of(path.name)
+    return path.parent.name if path.suffix.lower() == DICOM and not barcode(name) else name

@@ -1,0 +1,110 @@
+"""The money of an evaluation: one limit over all its questions, however many workers ask them.
+
+A worker takes a grant before it asks and says afterwards what was spent. What is granted to others counts as
+spent meanwhile, so the sum never passes the limit. Which answers are paid already is known from the results
+and the journals; the file of the purse holds only while an evaluation runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.llm.spending import Ledger, Spent
+from agent.run.journal import Journal
+from agent.session.votes import VOTES
+from core_model.errors import RunError
+
+PURSE = "spending.json"
+
+
+@dataclass(frozen=True)
+class Purse:
+    """What is left of a limit in USD, in a file that processes share."""
+
+    path: Path
+    workers: int
+
+    @classmethod
+    def opened(
+        cls, folder: Path, limit: float, spent: float, held: Mapping[str, float], workers: int
+    ) -> Purse:
+        """A new purse. `held` is what questions without a result have cost already."""
+        purse = cls(folder / PURSE, workers)
+        state = {"limit": limit, "spent": spent, "held": dict(held), "asking": [], "closed": False}
+        try:
+            purse.path.write_text(json.dumps(state), encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"cannot be written ({error.strerror})", where=purse.path) from error
+        return purse
+
+    def take(self, key: str) -> float | None:
+        """What a question may cost in all, with what it has cost already; None where nothing is left.
+
+        Workers that may still come get equal shares of what is left.
+        """
+        with self._state() as state:
+            held, before = state["held"], state["held"].get(key, 0.0)
+            free = state["limit"] - state["spent"] - math.fsum(held.values())
+            if state["closed"] or free < 0:
+                state["closed"] = True
+                return None
+            others = len([one for one in state["asking"] if one != key])
+            grant = before + free / max(1, self.workers - others)
+            held[key], state["asking"] = grant, sorted({*state["asking"], key})
+            return float(grant)
+
+    def settle(self, key: str, usd: float, *, cut: bool = False) -> None:
+        """A question has cost so much in all. `cut`: it needed more, and nothing further is asked."""
+        with self._state() as state:
+            state["held"][key] = usd
+            state["asking"] = [one for one in state["asking"] if one != key]
+            state["closed"] = state["closed"] or cut
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing further is asked."""
+        with self._state() as state:
+            return bool(state["closed"])
+
+    def alone(self) -> Purse:
+        """The purse for one worker, which may take all that is left."""
+        with self._state() as state:
+            state["closed"], state["asking"] = False, []
+        return Purse(self.path, 1)
+
+    @contextmanager
+    def _state(self) -> Iterator[dict[str, Any]]:
+        with self.path.open("r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            state = json.load(file)
+            yield state
+            file.seek(0)
+            file.truncate()
+            json.dump(state, file)
+
+
+def paid(folder: Path) -> Spent:
+    """What the calls of a question cost so far, those of its votes included."""
+    places = [folder, *sorted((folder / VOTES).glob("*"))]
+    parts = [Ledger().spent(Journal(place)) for place in places]
+    known = [part.usd for part in parts if part.calls]
+    dollars = [usd for usd in known if usd is not None]
+    return Spent(
+        calls=sum(part.calls for part in parts),
+        tokens_in=sum(part.tokens_in for part in parts),
+        tokens_out=sum(part.tokens_out for part in parts),
+        usd=math.fsum(dollars) if known and len(dollars) == len(known) else None,
+        lost_usd=math.fsum(part.lost_usd for part in parts),
+    )
+
+
+def total(spent: Spent) -> float:
+    """What the limit counts of it."""
+    return (spent.usd or 0.0) + spent.lost_usd

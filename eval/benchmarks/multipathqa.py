@@ -1,0 +1,117 @@
+"""MultiPathQA, the benchmark of GIANT: five tasks in one CSV file.
+
+Its answers come in three forms: the 1-based place of an option, the option itself, or, where there are no
+options, a grade. `{options}` in a prompt stands for the numbered options, doubled braces for single ones.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from eval.benchmarks.questions import Benchmark, Metric, Question, Unusable
+from eval.benchmarks.tables import csv_rows
+
+COLUMNS = ("benchmark_name", "benchmark_id", "image_path", "answer", "options", "metric_type", "prompt")
+METRICS: dict[str, Metric] = {"accuracy": "accuracy", "balanced_accuracy": "balanced_accuracy"}
+GRADES, GRADE_KEY = tuple("012345"), "isup_grade"
+ORGANS = {"panda": "prostate"}
+"""Tasks about a single organ."""
+NULL_GRADE = "0"
+"""A case without a grade has no cancer: ISUP 0."""
+_FORM = re.compile(
+    r"\s*(Select from the following options:|Please choose the number|At the end of your report|```json).*",
+    re.DOTALL,
+)
+
+
+def load_multipathqa(path: Path) -> Benchmark:
+    """All questions of the file, in its order, and the rows that are none.
+
+    Raises `CohortError` where the file is not this benchmark's.
+    """
+    questions: dict[tuple[str, str], Question] = {}
+    unusable: list[Unusable] = []
+    for line, row in csv_rows(path, COLUMNS):
+        try:
+            question = _question(row)
+            if question.key in questions:
+                raise ValueError(f"{question.benchmark} {question.id} stands in it twice")
+            questions[question.key] = question
+        except ValueError as error:
+            unusable.append(Unusable(f"{path.name} line {line}", str(error)))
+    return Benchmark(list(questions.values()), unusable)
+
+
+def parse_options(text: str) -> tuple[str, ...] | None:
+    """The options of a Python list literal; None for an empty field. Raises `ValueError`."""
+    if not text.strip():
+        return None
+    try:
+        found = ast.literal_eval(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ValueError("the options are no list") from error
+    if not isinstance(found, list) or len(found) < 2:
+        raise ValueError("the options are no list of at least two")
+    options = tuple(str(option).strip() for option in found)
+    if len(set(options)) < len(options) or not all(options):
+        raise ValueError("an option is empty or given twice")
+    return options
+
+
+def right_answer(text: str, options: tuple[str, ...] | None) -> str:
+    """The answer as an option, or as a label where there are none. Raises `ValueError`."""
+    text = text.strip()
+    if options is None:
+        return NULL_GRADE if text.lower() in ("", "null", "none", "nan") else text
+    if re.fullmatch(r"\d+", text):
+        if not 1 <= int(text) <= len(options):
+            raise ValueError(f"the answer {text} is none of {len(options)} options")
+        return options[int(text) - 1]
+    if text not in options:
+        raise ValueError(f"the answer '{text}' is none of the options")
+    return text
+
+
+def fill(prompt: str, options: tuple[str, ...] | None) -> str:
+    """The prompt with numbered options and single braces; a bare question stays as it is."""
+    if "{{" not in prompt and "{options}" not in prompt:
+        return prompt
+    listed = "\n".join(f"{i}. {option}" for i, option in enumerate(options or (), 1))
+    # replaced in one pass, so that braces in an option are not read as a field of the prompt
+    parts = {"{options}": listed, "{{": "{", "}}": "}"}
+    return re.sub(r"\{options\}|\{\{|\}\}", lambda found: parts[found.group()], prompt)
+
+
+def bare(prompt: str) -> str:
+    """The question of a prompt, without the options and the form of the answer."""
+    return " ".join(_FORM.sub("", prompt).split())
+
+
+def _question(row: Mapping[str, str]) -> Question:
+    if row.get("is_valid", "").strip().lower() == "false":
+        raise ValueError("the benchmark itself calls it invalid")
+    options = parse_options(row["options"])
+    metric = METRICS.get(row["metric_type"])
+    if metric is None:
+        raise ValueError(f"the metric '{row['metric_type']}' is not known")
+    answer = right_answer(row["answer"], options)
+    graded = GRADE_KEY in row["prompt"]
+    if graded and answer not in GRADES:
+        raise ValueError(f"the answer '{answer}' is no ISUP grade")
+    prompt = fill(row["prompt"], options)
+    return Question(
+        benchmark=row["benchmark_name"],
+        id=row["benchmark_id"],
+        slide=row["image_path"],
+        question=bare(prompt),
+        prompt=prompt,
+        options=options,
+        labels=GRADES if graded else None,
+        answer_key=GRADE_KEY if graded else "answer",
+        answer=answer,
+        metric=metric,
+        organ=ORGANS.get(row["benchmark_name"]),
+    )

@@ -1,0 +1,51 @@
+"""WSI-VQA's file: `Id` of a TCGA-BRCA case, `Question`, `Answer`, and `Choice` where there are options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core_model.choices import one_line
+from eval.benchmarks.questions import Benchmark, Question, Unusable, numbered_prompt
+from eval.benchmarks.tables import json_rows
+
+
+def load_wsi_vqa(path: Path) -> Benchmark:
+    """Its questions, closed and open as two tasks; they have no ids but their places in the file."""
+    questions: list[Question] = []
+    unusable: list[Unusable] = []
+    for number, row in json_rows(path):
+        try:
+            questions.append(_question(row, number))
+        except ValueError as error:
+            unusable.append(Unusable(f"{path.name} row {number}", str(error)))
+    return Benchmark(questions, unusable)
+
+
+def _question(row: Any, number: int) -> Question:
+    if not isinstance(row, dict):
+        raise ValueError("it is no record")
+    slide, text, answer = (one_line(str(row.get(key) or "")) for key in ("Id", "Question", "Answer"))
+    if not slide or not text or not answer:
+        raise ValueError("it has no Id, no Question or no Answer")
+    known: dict[str, Any] = {"id": str(number), "slide": slide, "question": text, "organ": "BRCA"}
+    choice = row.get("Choice")
+    if not choice:
+        return Question(benchmark="wsi_vqa_open", prompt=text, answer=answer, metric="text", **known)
+    if not isinstance(choice, list) or len(choice) < 2:
+        raise ValueError("its Choice is no list of at least two")
+    options = tuple(one_line(str(option)) for option in choice)
+    if len(set(options)) < len(options) or not all(options):
+        raise ValueError("an option is empty or given twice")
+    same = [option for option in options if _bare(option) == _bare(answer)]
+    if len(same) != 1:
+        raise ValueError(f"the answer '{answer}' is none of its options")
+    prompt = numbered_prompt(text, options)
+    return Question(
+        benchmark="wsi_vqa_closed", prompt=prompt, options=options, answer=same[0], metric="accuracy", **known
+    )
+
+
+def _bare(text: str) -> str:
+    """Published answers differ from their option by case and a full stop."""
+    return text.casefold().rstrip(". ")

@@ -1,0 +1,105 @@
+"""Two result folders against each other: what changed, and whether that is more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core_model.errors import RunError
+from eval.asking.results import RESULTS, Result, label, read_results
+from eval.metrics.classification import accuracy, balanced_accuracy, class_codes
+from eval.metrics.paired import compare, holm
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def changes(before: Path, after: Path) -> dict[str, Any]:
+    """What changed between two folders with results, per task and mode that both have.
+
+    Questions that only one of them was asked are counted and not compared. Raises `RunError` where a folder
+    has no results or the two share no question, or disagree on a right answer.
+    """
+    old, new = _read(before), _read(after)
+    shared = [key for key in old if key in new]
+    if not shared:
+        raise RunError("shares no question and mode with the other", where=after)
+    other = [key for key in shared if old[key].truth != new[key].truth]
+    if other:
+        raise RunError(f"has another right answer to {' '.join(other[0])}", where=after)
+    rows = []
+    for task, mode in dict.fromkeys((key[0], key[2]) for key in shared):
+        keys = [key for key in shared if (key[0], key[2]) == (task, mode) and old[key].metric != "text"]
+        if keys:
+            rows.append(_row(task, mode, [old[k] for k in keys], [new[k] for k in keys]))
+    for name in ("p_mcnemar", "p_bootstrap"):
+        for row, p in zip(rows, holm([row[name] for row in rows]), strict=True):
+            row[f"{name}_holm"] = p
+    return {
+        "before": str(before),
+        "after": str(after),
+        "only_before": len(old.keys() - new.keys()),
+        "only_after": len(new.keys() - old.keys()),
+        "rows": rows,
+    }
+
+
+def changes_table(found: dict[str, Any]) -> Table:
+    """The changes for a terminal."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("task", "mode", "n", "before %", "after %", "difference", "95 %", "p", "verdict"):
+        table.add_column(title, justify="left" if title in ("task", "mode", "verdict") else "right")
+    for row in found["rows"]:
+        table.add_row(
+            row["task"],
+            row["mode"],
+            str(row["n"]),
+            f"{100 * row['value_before']:.1f}",
+            f"{100 * row['value_after']:.1f}",
+            f"{100 * row['difference']:+.1f}",
+            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
+            f"{row['p_mcnemar_holm']:.3f}",
+            verdict(row),
+        )
+    return table
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """In words, at 5 % after Holm's correction: by the exact McNemar test."""
+    if row["p_mcnemar_holm"] >= 0.05:
+        return "no difference shown"
+    return "better" if row["difference"] > 0 else "worse"
+
+
+def _row(task: str, mode: str, old: Sequence[Result], new: Sequence[Result]) -> dict[str, Any]:
+    hits = [np.array([label(r) == r.truth for r in side]) for side in (old, new)]
+    result = compare(old[0].metric, class_codes([r.truth for r in old]), hits[0], hits[1])
+    value = _value(old[0].metric, old)
+    moved = list(zip(old, hits[0], hits[1], strict=True))
+    return {
+        "task": task,
+        "mode": mode,
+        **vars(result),
+        "value_before": value,
+        "value_after": value + result.difference,
+        "lost": [r.id for r, was, is_now in moved if was and not is_now],
+        "gained": [r.id for r, was, is_now in moved if is_now and not was],
+        "otherwise": sum(label(a) != label(b) for a, b in zip(old, new, strict=True)),
+    }
+
+
+def _value(metric: str, results: Sequence[Result]) -> float:
+    score = accuracy if metric == "accuracy" else balanced_accuracy
+    return score([r.truth for r in results], [label(r) for r in results])
+
+
+def _read(folder: Path) -> dict[tuple[str, str, str], Result]:
+    found = {result.key: result for result in read_results(folder / RESULTS)}
+    if not found:
+        raise RunError("holds no results", where=folder, fix="Give a folder that giant eval wrote")
+    return found

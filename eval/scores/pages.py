@@ -1,0 +1,174 @@
+"""What a person reads of an evaluation: `summary.md` and `index.html`, from results and summary alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from agent.run.trace import write_text
+from eval.asking.results import Result, label
+from eval.scores.figures import modes_of
+from eval.scores.summary import remarks
+
+ENDS = ("_sd", "_low", "_high", "_n")
+"""Figures that stand behind the one that they belong to."""
+
+ABOUT = (
+    *("data", "weights", "slide_model", "profile", "votes", "max_steps", "patches", "patch_px", "patch_mpp"),
+    *("base_url", "max_cost", "seed", "workers", "giant", "commit", "hardware", "python", "torch"),
+)
+"""Conditions named at the head of the page, where they are known."""
+
+
+def write_pages(
+    folder: Path, results: Sequence[Result], summary: Mapping[str, Any], plots: Sequence[Path]
+) -> None:
+    """Both files. Raises `RunError` where one cannot be written."""
+    write_text(folder / "summary.md", markdown(summary))
+    write_text(folder / "index.html", page(folder, results, summary, plots))
+
+
+def page(folder: Path, results: Sequence[Result], summary: Mapping[str, Any], plots: Sequence[Path]) -> str:
+    """The page: figures, comparisons, plots, and every question with a link to its run where it was kept."""
+    about = summary["about"]
+    texts = [
+        (task, mode, {name: _text(f["text"], name) for name in f["text"] if not name.endswith(ENDS)})
+        for task, modes in summary["tasks"].items()
+        for mode, f in modes.items()
+        if f.get("text")
+    ]
+    return _environment().get_template("page.html.j2").render(
+        title=title(about),
+        notes=about.get("modes", {}),
+        facts=[(name.replace("_", " "), about[name]) for name in ABOUT if about.get(name) is not None],
+        count=len(results),
+        leaked=bool((summary.get("leakage") or {}).get("patients")),
+        remarks=remarks(summary),
+        tasks=summary["tasks"],
+        pairs={task: rows for task, rows in summary["pairs"].items() if rows},
+        texts=texts,
+        text_names=list(dict.fromkeys(name for *_, values in texts for name in values)),
+        plots=[path.relative_to(folder).as_posix() for path in plots],
+        parts=summary["parts"],
+        modes=modes_of(results),
+        missing=summary.get("missing", []),
+        unusable=summary.get("unusable", []),
+        trace=lambda result: trace(folder, result),
+        results=results,
+        verdict=verdict,
+    )  # fmt: skip
+
+
+def trace(folder: Path, result: Result) -> str | None:
+    """Link to a question's run where that was kept: its report, else what was said."""
+    if result.run is None:
+        return None
+    report = f"{result.run}/report.html"
+    return quote(report if (folder / report).is_file() else f"{result.run}/")
+
+
+def verdict(result: Result) -> str:
+    """How a result is coloured: right, wrong, or none."""
+    if result.metric == "text":
+        return ""
+    said = label(result)
+    return "none" if said is None else "right" if said == result.truth else "wrong"
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The figures as Markdown tables, shares in per cent."""
+    about = summary["about"]
+    lines = [f"# {_md(title(about))}", ""]
+    known = [f"{name.replace('_', ' ')} {about[name]}" for name in ABOUT if about.get(name) is not None]
+    lines += [_md("; ".join(known)) + ".", ""] if known else []
+    for remark in remarks(summary):
+        lines += [_md(remark), ""]
+    lines += _table(
+        ("task", "mode", "n", "% ± sd", "95 %", "best constant", "chance", "abstained", "unread", "failed",
+         "steps", "regions", "s", "USD"),
+        (_row(task, mode, f) for task, modes in summary["tasks"].items() for mode, f in modes.items()),
+    )  # fmt: skip
+    lines += [""]
+    for mode, words in about.get("modes", {}).items():
+        lines.append(f"- {_md(mode)}: {_md(words)}")
+    lines += [""] * bool(about.get("modes"))
+    texts = [
+        (t, m, f["text"]) for t, modes in summary["tasks"].items() for m, f in modes.items() if f.get("text")
+    ]
+    if texts:
+        names = list(dict.fromkeys(n for *_, found in texts for n in found if not n.endswith(ENDS)))
+        rows = ((t, m, *(_text(found, n) if n in found else "" for n in names)) for t, m, found in texts)
+        lines += [*_table(("task", "mode", *(n.replace("_", " ") for n in names)), rows), ""]
+    pairs = [(task, pair) for task, rows in summary["pairs"].items() for pair in rows]
+    if pairs:
+        lines += _table(
+            ("task", "first", "second", "n", "second - first, %", "95 %", "p McNemar", "p bootstrap"),
+            (
+                (task, p["first"], p["second"], p["n"], f"{100 * p['difference']:+.1f}",
+                 f"{100 * p['low']:+.1f} to {100 * p['high']:+.1f}", f"{p['p_mcnemar_holm']:.4f}",
+                 f"{p['p_bootstrap_holm']:.4f}")
+                for task, p in pairs
+            ),
+        )  # fmt: skip
+        lines += ["", "p-values are corrected by Holm's method for the pairs of a task.", ""]
+    if missing := summary.get("missing"):
+        lines += ["## Slides not found", ""]
+        lines += _table(
+            ("slide", "questions", "looked for"),
+            ((m["slide"], m["questions"], m["looked_for"]) for m in missing),
+        )
+        lines += [""]
+    if unusable := summary.get("unusable"):
+        lines += ["## Rows that cannot be used", "", *_table(("row", "why"), unusable), ""]
+    return "\n".join(lines) + "\n"
+
+
+def title(about: Mapping[str, Any]) -> str:
+    """Benchmark and model."""
+    return f"{about.get('benchmark') or 'results'}, {about.get('model') or 'no model'}"
+
+
+def _row(task: str, mode: str, f: Mapping[str, Any]) -> tuple[object, ...]:
+    cost = (f"{f['steps']:.1f}", f"{f['regions']:.1f}", f"{f['seconds']:.1f}")
+    money = "-" if f["usd"] is None else f"{f['usd']:.4f}"
+    counts = (f["abstained"], f["unread"], f["failed"])
+    if f["value"] is None:
+        return (task, mode, f["n"], "words", "", "", "", *counts, *cost, money)
+    name = f"{task} (balanced)" if f["metric"] == "balanced_accuracy" else task
+    value = f"{100 * f['value']:.1f} ± {100 * f['sd']:.1f}"
+    ends = f"{100 * f['low']:.1f} to {100 * f['high']:.1f}"
+    guesses = (f"{100 * f['best_constant']:.1f}", f"{100 * f['random']:.1f}")
+    return (name, mode, f["n"], value, ends, *guesses, *counts, *cost, money)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    made = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return made + [f"| {' | '.join(_md(cell) for cell in row)} |" for row in rows]
+
+
+def _md(text: object) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _text(found: Mapping[str, Any], name: str) -> str:
+    """A figure of texts, with its 95 % interval where it has one."""
+    value, low, high = (found.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["round1"] = lambda value: f"{value:.1f}"
+    return made

@@ -1,0 +1,119 @@
+"""Results as figures: for each task and mode a metric with its spread, beside what guessing would reach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.asking.results import Result
+from eval.comparisons import comparisons
+from eval.metrics.classification import best_constant
+from eval.scores.figures import figures, modes_of, parts
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ALL = "all"
+"""Name of the row over all questions, by plain accuracy."""
+
+
+def summarise(results: Sequence[Result], about: dict[str, Any]) -> dict[str, Any]:
+    """`{"about": …, "tasks": {task: {mode: figures}}, "pairs": …, "parts": …}`; of several tasks also `all`.
+
+    `pairs` compares the modes of each task; `parts` has the figures by organ, rarity and category.
+    """
+    groups: dict[str, dict[str, list[Result]]] = {}
+    for result in results:
+        groups.setdefault(result.benchmark, {}).setdefault(result.mode, []).append(result)
+    closed = [r for r in results if r.metric != "text"]
+    if len({r.benchmark for r in closed}) > 1:
+        groups[ALL] = {mode: [r for r in closed if r.mode == mode] for mode in modes_of(closed)}
+    tasks = {
+        task: {mode: figures(_metric(task, members), members) for mode, members in modes.items()}
+        for task, modes in groups.items()
+    }
+    if ALL in tasks:
+        _constant_of_all(tasks, groups)
+    pairs = {
+        task: comparisons(modes, _metric(task, next(iter(modes.values()))))
+        for task, modes in groups.items()
+        if len(modes) > 1 and next(iter(modes.values()))[0].metric != "text"
+    }
+    return {"version": 1, "about": about, "tasks": tasks, "pairs": pairs, "parts": parts(closed)}
+
+
+def _constant_of_all(tasks: dict[str, Any], groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> None:
+    """Of all tasks together the best constant answer is one for each task, as in mode constant."""
+    for mode, members in groups[ALL].items():
+        by_task = [modes[mode] for task, modes in groups.items() if task != ALL and mode in modes]
+        right = 0.0
+        for mine in (part for part in by_task if part[0].metric != "text"):
+            truth, places = [r.truth for r in mine], [r.position for r in mine]
+            right += len(mine) * best_constant("accuracy", truth, places)[1]
+        tasks[ALL][mode] |= {
+            "best_constant": right / len(members),
+            "best_constant_answer": "one for each task",
+        }
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _metric(task: str, members: Sequence[Result]) -> str:
+    return "accuracy" if task == ALL else members[0].metric
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Write `summary.json`."""
+    from agent.run.trace import write_text
+
+    write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+
+def as_table(summary: dict[str, Any]) -> Table:
+    """The summary for a terminal; shares in per cent."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task", overflow="fold")
+    table.add_column("mode")
+    for title in ("n", "% ± sd", "95 %", "const", "random", "abst", "unread", "fail", "s", "USD"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for task, modes in summary["tasks"].items():
+        for mode, f in modes.items():
+            balanced = " (balanced)" if f["metric"] == "balanced_accuracy" else ""
+            figures = ("words", "", "", "")
+            if f["value"] is not None:
+                figures = (
+                    f"{100 * f['value']:.1f} ± {100 * f['sd']:.1f}",
+                    f"{100 * f['low']:.0f}–{100 * f['high']:.0f}",
+                    f"{100 * f['best_constant']:.1f}",
+                    f"{100 * f['random']:.1f}",
+                )
+            counts = (str(f[name]) for name in ("abstained", "unread", "failed"))
+            money = "-" if f["usd"] is None else f"{f['usd']:.4f}"
+            table.add_row(
+                f"{task}{balanced}", mode, str(f["n"]), *figures, *counts, f"{f['seconds']:.1f}", money
+            )
+    return table
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What the figures must be read with, a line each: for terminal, page and Markdown."""
+    told = []
+    if (summary.get("leakage") or {}).get("text"):
+        told.append(summary["leakage"]["text"])
+    if missing := summary.get("missing"):
+        count = sum(one["questions"] for one in missing)
+        slides, asked = _counted(len(missing), "slide"), _counted(count, "question")
+        told.append(f"Not found: {slides} with {asked}, failed in every mode that looks.")
+    if unusable := summary.get("unusable"):
+        told.append(f"Of the benchmark {_counted(len(unusable), 'row')} cannot be used.")
+    if left := summary.get("left"):
+        told.append(f"Not brought to its end: {_counted(left, 'result')} missing.")
+    if any("constant" in modes for modes in summary["tasks"].values()):
+        told.append("Mode constant was chosen with the right answers known: it is a yardstick, not a method.")
+    return [*told, "Abstentions, failures and replies without an answer count as wrong."]

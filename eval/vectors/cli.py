@@ -1,0 +1,50 @@
+"""`giant eval vectors`. Only typer is imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli.options import ModelOpt, QuietOpt, SeedOpt
+
+
+def vectors(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The cohort folder.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where vectors.json goes.")],
+    model: ModelOpt = "mini",
+    split: Annotated[
+        str | None, typer.Option(metavar="val|train|all", help="Default: val where there is one, else all.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N slides.")] = None,
+    patients: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="slide,patient; TCGA's names tell theirs.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What classes are called (JSON), in place of ours.")
+    ] = None,
+    survival: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="slide,time,event; adds the c-index.")
+    ] = None,
+    seed: SeedOpt = 0,
+    quiet: QuietOpt = False,
+) -> None:
+    """Measure a model's slide vectors: retrieval, zero-shot classification, linear probes."""
+    from agent.cli.terminal import quieten_libraries, stdout
+    from eval.vectors.cohort import VECTORS, Wanted, as_table, evaluate_vectors
+
+    quieten_libraries(quiet)
+    wanted = Wanted(data, split, limit, patients, prompts, survival, seed)
+    found = evaluate_vectors(wanted, model, out, None if quiet else _read)
+    stdout().print(as_table(found))
+    for task, why in found["skipped"].items():
+        typer.echo(f"{task} is left out: {why}.", err=True)
+    for one in found["missing"]:
+        typer.echo(f"{one['slide']} is left out: {one['why']}", err=True)
+    typer.echo(f"{found['leakage']['text']} {out / VECTORS}")
+
+
+def _read(done: int, total: int) -> None:
+    if done == total or done % 10 == 0:
+        typer.echo(f"{done}/{total} slides read", err=True)

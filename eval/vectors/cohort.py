@@ -1,0 +1,290 @@
+"""A cohort's slides as vectors of a model, measured and written to `vectors.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core_model.errors import CohortError, GiantError, UsageError
+from eval.asking.leakage import leakage, patient_of
+from eval.asking.slides import SlideFolder, stem_of
+from eval.benchmarks.tables import csv_rows, json_rows
+from eval.metrics.survival import survival_cindex
+from eval.vectors.measure import Prompts, Vectors, measure
+from tools.index import unit
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from core_model.features.extract import Progress
+    from core_model.features.store import TileFeatures
+
+VECTORS = "vectors.json"
+SPLITS = ("val", "train", "all")
+YES, NO = ("1", "true", "yes"), ("0", "false", "no")
+Tell = Callable[[int, int], None]
+"""Told how many of how many slides are read."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be measured."""
+
+    data: Path
+    """A cohort folder."""
+    split: str | None = None
+    """val, train or all; None: val where the cohort has it, else all."""
+    limit: int | None = None
+    """At most so many slides, the first by name."""
+    patients: Path | None = None
+    """CSV slide,patient; None: TCGA's barcodes tell, any other slide is a patient of its own."""
+    prompts: Path | None = None
+    """JSON {task: {class: [phrasing, …]}}."""
+    survival: Path | None = None
+    """CSV slide,time,event."""
+    seed: int = 0
+
+
+def evaluate_vectors(
+    wanted: Wanted, model: Any, out: Path, tell: Tell | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Measure and write `vectors.json`; returns what it holds.
+
+    Features come from the cohort's `features/*.h5`, else from the cache, else they are computed. A slide that
+    cannot be read is listed under "missing" with the reason. Raises `GiantError`.
+    """
+    from agent.run.trace import write_text
+    from agent.run_record import giant_version
+    from core_model import load_model
+    from eval.asking.modes import identity
+    from eval.bench.measure import hardware
+    from eval.benchmarks.registry import read_benchmark
+
+    names, reports = slides_of(wanted), read_reports(wanted.data)
+    owners = read_patients(wanted.patients) if wanted.patients else {}
+    if wanted.patients and (unknown := [name for name in names if name not in owners]):
+        raise CohortError(f"names no patient of {unknown[0]}", where=wanted.patients)
+    prompts = read_prompts(wanted.prompts) if wanted.prompts else None
+    deaths = read_survival(wanted.survival) if wanted.survival else None
+    questions = []
+    if (wanted.data / "questions.csv").is_file():
+        questions = read_benchmark("cohort", wanted.data).questions
+    loaded = load_model(model)
+    images, missing = embed_slides(loaded, wanted.data, names, tell, progress)
+    if not images:
+        raise CohortError(f"none of {len(names)} slides can be read ({missing[0][1]})", where=wanted.data)
+    slides = list(images)
+    told = [row for row, name in enumerate(slides) if name in reports]
+    vectors = Vectors(
+        slides, [owners.get(name) or patient_of(name) for name in slides], np.stack(list(images.values())),
+        np.array(told, dtype=int), loaded.embed_text([reports[slides[row]] for row in told]),
+    )  # fmt: skip
+    try:
+        found = measure(vectors, questions, loaded, prompts, wanted.seed)
+    except ValueError as error:
+        raise GiantError(f"its vectors cannot be measured ({error})", where=loaded.name) from error
+    record = {
+        "version": 1,
+        "about": {"data": str(wanted.data), "split": wanted.split or "val, else all", "limit": wanted.limit,
+                  "seed": wanted.seed, "model": str(model), "weights": identity(model),
+                  "giant": giant_version(), "hardware": hardware()},
+        "leakage": leakage(model, None, slides),
+        **found,
+        "survival": survival_of(vectors, deaths, wanted.seed) if deaths is not None else None,
+        "missing": [{"slide": name, "why": why} for name, why in missing],
+    }  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / VECTORS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    return record
+
+
+def embed_slides(
+    model: Any, data: Path, names: Sequence[str], tell: Tell | None = None, progress: Progress | None = None
+) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
+    """A vector (E,) for each slide that can be read, and why for the others."""
+    slides = SlideFolder(data / "slides") if (data / "slides").is_dir() else None
+    found: dict[str, np.ndarray] = {}
+    missing = []
+    for done, name in enumerate(names, 1):
+        try:
+            found[name] = model.embed_slide(_features(model, data, slides, name, progress))
+        except GiantError as error:
+            missing.append((name, str(error)))
+        if tell is not None:
+            tell(done, len(names))
+    return found, missing
+
+
+def _features(
+    model: Any, data: Path, slides: SlideFolder | None, name: str, progress: Progress | None
+) -> TileFeatures:
+    from agent.session.ask import cache_folder
+    from core_model.features.extract import extract
+    from core_model.features.foreign import read_slide_features
+    from core_model.features.store import FeatureStore
+    from core_model.slides.slide import open_slide
+
+    given = data / "features" / f"{name}.h5"
+    if given.is_file():
+        return read_slide_features(given)
+    if slides is None:
+        raise CohortError(f"has neither slides nor features/{name}.h5", where=data)
+    with open_slide(slides.find(name)) as slide:
+        return extract(slide, model.tile_encoder, FeatureStore(cache_folder()), progress)
+
+
+def slides_of(wanted: Wanted) -> list[str]:
+    """The names of the slides to measure, in order. Raises `UsageError` and `CohortError`."""
+    if wanted.split not in (None, *SPLITS):
+        raise UsageError(f"there is no split '{wanted.split}'", fix=f"Use {', '.join(SPLITS)}")
+    if wanted.limit is not None and wanted.limit < 1:
+        raise UsageError(f"a limit of {wanted.limit} leaves no slide", fix="Give at least 1")
+    splits = _splits(wanted.data)
+    if wanted.split in ("val", "train") and not splits.get(wanted.split):
+        raise CohortError(f"split.json has no slides under '{wanted.split}'", where=wanted.data)
+    which = wanted.split if wanted.split is not None else "val" if splits.get("val") else "all"
+    names = splits[which] if which != "all" else [name for split in splits.values() for name in split]
+    if not names:
+        names = [stem_of(path.name) for path in _files(wanted.data)]
+    names = sorted(set(names))[: wanted.limit]
+    if not names:
+        raise CohortError("has no slides", where=wanted.data, fix="Give the folder of a cohort with --data")
+    return names
+
+
+def _splits(data: Path) -> dict[str, list[str]]:
+    path = data / "split.json"
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): [stem_of(str(slide)) for slide in slides] for name, slides in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise CohortError(f"holds no lists of slides ({error})", where=path) from error
+
+
+def _files(data: Path) -> list[Path]:
+    from agent.batch.batch import SUFFIXES
+
+    places = ((data / "slides", SUFFIXES), (data / "features", (".h5",)))
+    return [
+        path
+        for folder, suffixes in places
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
+
+
+def read_reports(data: Path) -> dict[str, str]:
+    """The report of each slide of a cohort that has one; none without the file. Raises `CohortError`."""
+    path = data / "reports.jsonl"
+    if not path.exists():
+        return {}
+    found = {}
+    for number, row in json_rows(path):
+        slide, report = (row.get("slide"), row.get("report")) if isinstance(row, dict) else (None, None)
+        if not isinstance(slide, str) or not isinstance(report, str) or not report.strip():
+            raise CohortError(f"line {number} has no slide or no report", where=path)
+        found[stem_of(slide)] = report
+    return found
+
+
+def read_patients(path: Path) -> dict[str, str]:
+    """Slide → patient. Raises `CohortError`."""
+    return {stem_of(row["slide"]): row["patient"].strip() for _, row in csv_rows(path, ("slide", "patient"))}
+
+
+def read_prompts(path: Path) -> Prompts:
+    """Task → class → phrasings. Raises `CohortError`."""
+    fix = 'It is JSON: {"task": {"class": ["phrasing", …]}}'
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CohortError(f"cannot be read ({error})", where=path, fix=fix) from error
+    tasks = list(found.values()) if isinstance(found, dict) else [None]
+    if not tasks or not all(isinstance(classes, dict) and _phrased(classes) for classes in tasks):
+        raise CohortError("has no lists of phrasings by task and class", where=path, fix=fix)
+    return found
+
+
+def read_survival(path: Path) -> dict[str, tuple[float, bool]]:
+    """Slide → time and whether it is that of death. Raises `CohortError`."""
+    found = {}
+    for line, row in csv_rows(path, ("slide", "time", "event")):
+        try:
+            time, event = float(row["time"]), row["event"].strip().casefold()
+            if not (math.isfinite(time) and time >= 0) or event not in (*YES, *NO):
+                raise ValueError
+        except ValueError as error:
+            raise CohortError(f"line {line} has no time or no event (0 or 1)", where=path) from error
+        found[stem_of(row["slide"])] = (time, event in YES)
+    return found
+
+
+def survival_of(vectors: Vectors, deaths: Mapping[str, tuple[float, bool]], seed: int = 0) -> dict[str, Any]:
+    """`{patients, events, c_index}` from one row a patient: the mean of the patient's slides.
+
+    `c_index` is None with fewer deaths than folds. Raises `CohortError` where slides of one patient differ.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, (slide, patient) in enumerate(zip(vectors.slides, vectors.patients, strict=True)):
+        if slide in deaths:
+            rows.setdefault(patient, []).append(row)
+    for patient, mine in rows.items():
+        if len({deaths[vectors.slides[row]] for row in mine}) > 1:
+            raise CohortError(f"slides of {patient} have different times or events", where="--survival")
+    if not rows:
+        return {"patients": 0, "events": 0, "c_index": None}
+    told = [deaths[vectors.slides[mine[0]]] for mine in rows.values()]
+    time, event = np.array([t for t, _ in told]), np.array([e for _, e in told])
+    x = np.stack([unit(vectors.images[mine]).mean(axis=0) for mine in rows.values()]).astype(np.float64)
+    found = survival_cindex(x, time, event, seed=seed)
+    return {"patients": len(rows), "events": int(event.sum()), "c_index": found}
+
+
+def as_table(record: Mapping[str, Any]) -> Table:
+    """What was measured, for a terminal: every figure in per cent beside chance."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("what", "figure"):
+        table.add_column(title, overflow="fold")
+    for title in ("n", "% ± sd", "95 %", "chance"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for what, name, n, f in _rows(record):
+        if f is None:
+            table.add_row(what, name, str(n), "too few", "", "")
+            continue
+        shown = [
+            f"{100 * f['value']:.1f} ± {100 * f['sd']:.1f}",
+            f"{100 * f['low']:.0f}–{100 * f['high']:.0f}",
+        ]
+        table.add_row(what, name, str(n), *shown, f"{100 * f['chance']:.1f}")
+    return table
+
+
+def _rows(record: Mapping[str, Any]) -> Iterable[tuple[str, str, int, Mapping[str, float] | None]]:
+    for way, figures in (record["retrieval"] or {}).items():
+        for name, f in figures.items():
+            yield way.replace("_", " "), name.replace("_", "@"), record["reports"], f
+    for task, found in record["tasks"].items():
+        for name, f in found["retrieval"].items():
+            yield task, name.replace("_", "@"), found["slides"], f
+        yield task, "zero-shot (balanced)", found["slides"], found["zero_shot"]
+        yield task, "linear probe (balanced)", found["slides"], found["linear_probe"]
+    if record["survival"] is not None:
+        yield "survival", "c-index", record["survival"]["patients"], record["survival"]["c_index"]
+
+
+def _phrased(classes: dict[str, Any]) -> bool:
+    return all(
+        isinstance(words, list) and words and all(isinstance(word, str) for word in words)
+        for words in classes.values()
+    )

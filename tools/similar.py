@@ -1,0 +1,224 @@
+"""Places that look alike, or like a phrase: a slide's tile vectors, kept beside its features, are searched.
+
+An index file is `<slide>.tile.safetensors` next to the slide's `.h5` in the feature store. It says which
+weights made it and of what size its tiles are, so that vectors of two encoders are never compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from agent.run.records import Record
+from core_model.errors import BoxError, FeatureStoreError, UsageError
+from core_model.slides.slide import Box
+
+if TYPE_CHECKING:
+    from core_model.encoders.vit import TileEncoder
+    from core_model.features.extract import Progress
+    from core_model.features.store import FeatureStore, TileFeatures
+    from core_model.slides.slide import Slide
+    from tools.index import Hit, TileIndex
+
+SUFFIX = ".tile.safetensors"
+MOST = 1000
+"""Largest k."""
+
+
+class Similar(Record):
+    """One tile found."""
+
+    slide: str
+    """Name of its slide: the file's stem."""
+    box: Box
+    score: float
+    """Cosine similarity, in [-1, 1]."""
+
+
+class Found(Record):
+    """What `giant similar` prints with --json."""
+
+    version: Literal[1] = 1
+    slide: str
+    box: Box | None
+    """The place asked for; None where a phrase was."""
+    text: str | None = None
+    encoder: str
+    hits: list[Similar]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to look for: the tiles most like `box`, or most like `text`."""
+
+    box: Sequence[int] | None = None
+    """x, y, w, h in level-0 px."""
+    text: str | None = None
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= MOST:
+            raise UsageError(f"{self.k} tiles cannot be asked for", fix=f"Give -k from 1 to {MOST}")
+        if (self.box is None) == (self.text is None):
+            raise UsageError("a place or a phrase must be given, and not both", fix="Use --box or --text")
+        if self.text is not None and not self.text.strip():
+            raise UsageError("the phrase is empty", fix="Say what to find after --text")
+
+
+def index_slides(
+    slides: Sequence[Path],
+    encoder_name: str,
+    encoder_mpp: float | None,
+    out: Path | None,
+    mpp: float | None,
+    progress: Progress | None,
+) -> Iterator[Path]:
+    """Compute and keep features and index of each slide; yields the path of each index.
+
+    `out` is a feature store, the cache where None. Raises `GiantError` at the first slide that fails;
+    those before it are kept.
+    """
+    from core_model.encoders.vit import load_tile_encoder
+    from core_model.features.extract import extract
+    from core_model.slides.slide import open_slide
+
+    encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(out)
+    for path in slides:
+        with open_slide(path, mpp) as slide:
+            features = extract(slide, encoder, store, progress)
+            yield _save_index(slide, features, encoder, store)
+
+
+def find_similar(
+    slide_path: str | Path,
+    query: Query,
+    among: Path | None,
+    encoder_name: str,
+    encoder_mpp: float | None,
+    mpp: float | None,
+    progress: Progress | None,
+) -> Found:
+    """The tiles that answer most to `query`: of the slide, or of all indexed in `among`.
+
+    None of them touches the box asked for. Raises `UsageError` where the encoder knows no words, `BoxError`
+    for a box off the slide or off its tissue, `FeatureStoreError` where `among` holds no usable index.
+    """
+    from core_model.encoders.vit import load_tile_encoder
+    from core_model.features.extract import extract
+    from core_model.slides.slide import open_slide
+    from tools.index import TileIndex
+
+    with open_slide(slide_path, mpp) as slide:
+        if query.box is not None:
+            slide.check(Box(*query.box))
+        if among is not None:
+            _index_files(among, "features_*")  # said before a large encoder is loaded
+        encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(among)
+        others = _index_files(among, store.path(slide, encoder.name).parent.name) if among is not None else []
+        words = _words(query.text, encoder) if query.text is not None else None  # before tiles are encoded
+        tiles = extract(slide, encoder, store, progress)
+        vector, touched = _sought(query, words, slide, tiles)
+        own = TileIndex.build(tiles.features, tiles)
+        hits = [_hit(slide.name, hit) for hit in own.search(vector, query.k, exclude=touched)]
+        for name, index in _others(others, slide, encoder):
+            hits += [_hit(name, hit) for hit in index.search(vector, query.k)]
+    best = sorted(hits, key=lambda hit: (-hit.score, hit.slide, hit.box))[: query.k]
+    place = Box(*query.box) if query.box is not None else None
+    return Found(slide=slide.name, box=place, text=query.text, encoder=encoder.name, hits=best)
+
+
+def _words(text: str, encoder: TileEncoder) -> np.ndarray:
+    """The vector (E,) of a phrase among the encoder's tiles."""
+    embed = getattr(encoder, "embed_text", None)
+    if embed is None:
+        raise UsageError(
+            f"the tile encoder '{encoder.name}' knows no words",
+            fix="Give --encoder a dual encoder, such as the folder or hub id of a CLIP for pathology",
+        )
+    return np.asarray(embed([text])[0])
+
+
+def _sought(
+    query: Query, words: np.ndarray | None, slide: Slide, tiles: TileFeatures
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The vector to search by, and (N,) bool of the tiles that must not be found."""
+    if words is not None:
+        return words, None
+    if query.box is None:
+        raise AssertionError("a query has a box or a text")
+    return _like(slide, tiles, Box(*query.box))
+
+
+def _like(slide: Slide, tiles: TileFeatures, box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """The mean feature (D,) of the tiles in `box`, and (N,) bool of the tiles that touch it."""
+    touched = tiles.inside_mask(box, min_overlap=0.0)
+    inside = tiles.inside_mask(box)
+    if not inside.any():
+        inside = touched  # a box smaller than half a tile
+    if not inside.any():
+        raise BoxError(
+            f"no encoded tissue lies in box {tuple(box)}", where=slide.name, fix="Choose a box on tissue"
+        )
+    return tiles.features[inside].mean(axis=0), touched
+
+
+def _others(files: Sequence[Path], slide: Slide, encoder: TileEncoder) -> Iterator[tuple[str, TileIndex]]:
+    """Indexes of other slides, each with the slide's name. Raises where one is of other weights."""
+    from tools.index import TileIndex
+
+    for path in files:
+        index = TileIndex.load(path, _identity(encoder))
+        if slide_of(path) != slide.id:
+            yield path.name.removesuffix(SUFFIX), index
+
+
+def slide_of(path: Path) -> str:
+    """Identity of the slide that an index file was made from. Raises `FeatureStoreError`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return str((file.metadata() or {}).get("slide", ""))
+    except (OSError, SafetensorError) as error:
+        raise FeatureStoreError(f"this is no whole index ({error})", where=path) from error
+
+
+def _save_index(slide: Slide, tiles: TileFeatures, encoder: TileEncoder, store: FeatureStore) -> Path:
+    from tools.index import TileIndex
+
+    path = store.path(slide, encoder.name).with_suffix(SUFFIX)
+    about = {"slide": slide.id, "encoder": encoder.name} | _identity(encoder)
+    TileIndex.build(tiles.features, tiles).save(path, about)
+    return path
+
+
+def _identity(encoder: TileEncoder) -> dict[str, str]:
+    """What vectors must agree on to be compared."""
+    return {"space": "tile", "fingerprint": encoder.fingerprint, "tile_um": f"{encoder.tile_um:g}"}
+
+
+def _index_files(folder: Path, encoders: str) -> list[Path]:
+    """Indexes in a store, of the encoders whose folders match."""
+    files = sorted(folder.glob(f"{encoders}/*{SUFFIX}"))
+    if not files:
+        raise FeatureStoreError(
+            "holds no index of this encoder" if encoders != "features_*" else "holds no index",
+            where=folder,
+            fix=f"Make one: giant index SLIDE… --out {folder}",
+        )
+    return files
+
+
+def _hit(name: str, hit: Hit) -> Similar:
+    return Similar(slide=name, box=hit.box, score=round(hit.score, 6))
+
+
+def _store(folder: Path | None) -> FeatureStore:
+    from agent.session.ask import cache_folder
+    from core_model.features.store import FeatureStore
+
+    return FeatureStore(folder if folder is not None else cache_folder())

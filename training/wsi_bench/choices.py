@@ -1,0 +1,96 @@
+"""Choice questions of WSI-Bench as rows of questions.csv.
+
+Published, the options stand in the question, "… A) first B) second …", and the answer is a letter. The
+file on prognosis asks for yes or no.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from core_model.choices import LETTERS, split_options
+from training.wsi_bench.rows import Row
+
+COLUMNS = (
+    "benchmark_name", "benchmark_id", "image_path", "answer", "options", "image_exists", "patch_exists",
+    "is_valid", "metric_type", "file_id", "prompt",
+)  # fmt: skip
+"""MultiPathQA's columns."""
+YES_NO = ("Yes", "No")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with options and the right one."""
+
+    row: Row
+    id: str
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    """1-based place among the options."""
+
+
+def choices(rows: Iterable[Row]) -> tuple[list[Choice], list[str], int]:
+    """Every question with options, those that cannot be used with the reason, and how many have none."""
+    found, unusable, opened = [], [], 0
+    for row in rows:
+        for i, turn in enumerate(row.turns, start=1):
+            id = row.id if len(row.turns) == 1 else f"{row.id}-{i}"
+            question, options = split_options(turn.question)
+            letters: tuple[str, ...] = tuple(LETTERS[: len(options)])
+            if not options and turn.answer.strip() in YES_NO:
+                options = letters = YES_NO
+            if not options:
+                opened += 1
+            elif why := _unusable(question, options, letters, turn.answer.strip()):
+                unusable.append(f"{row.file.name} row {row.number}: {why}")
+            else:
+                answer = letters.index(turn.answer.strip()) + 1
+                found.append(Choice(row, id, question, options, answer))
+    return found, unusable, opened
+
+
+def _unusable(question: str, options: tuple[str, ...], letters: tuple[str, ...], answer: str) -> str | None:
+    if not question:
+        return "no question before the options"
+    if len(set(options)) < len(options) or not all(options):
+        return "an option is empty or given twice"
+    if answer not in letters:
+        return f"the answer {answer!r} is none of {', '.join(letters)}"
+    return None
+
+
+def table(groups: Iterable[tuple[str, list[Choice]]]) -> str:
+    """questions.csv of choices in groups that end in a suffix of their own ("" or "_val")."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_records(groups))
+    return text.getvalue()
+
+
+def _records(groups: Iterable[tuple[str, list[Choice]]]) -> Iterator[dict[str, object]]:
+    seen: set[tuple[str, str]] = set()
+    for suffix, found in groups:
+        for choice in found:
+            benchmark = f"wsi_bench_{choice.row.task.lower().removesuffix('_choice')}{suffix}"
+            # an id that was published twice is told apart by where it stands
+            id = choice.id if (benchmark, choice.id) not in seen else f"{choice.id} (row {choice.row.number})"
+            seen.add((benchmark, id))
+            yield {
+                "benchmark_name": benchmark,
+                "benchmark_id": id,
+                "image_path": choice.row.image.rsplit("/", 1)[-1],
+                "answer": choice.answer,
+                "options": str(list(choice.options)),
+                "image_exists": True,
+                "patch_exists": False,
+                "is_valid": True,
+                "metric_type": "accuracy",
+                "file_id": choice.row.slide,
+                "prompt": choice.question,
+            }
