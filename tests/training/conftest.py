@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from core_model.features.store import TileFeatures
 from training.cohort.cohort import ClosedQuestion, Cohort
 from training.phantom.language import benchmark_questions, report
 from training.phantom.truth import BENIGN, DIAGNOSES, PhantomTruth, Zone
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 CELLS, CELL_PX = 7, 32
 """Truth cells along a tile, and px along a cell, at 0.5 µm/px."""

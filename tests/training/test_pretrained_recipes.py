@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+from trident_files import write_trident
 
 from core_model.checkpoints.folder import load_checkpoint
 from core_model.config import SlideEncoderConfig
@@ -18,8 +19,6 @@ from core_model.errors import CheckpointError, FeatureStoreError, RunError
 from training.pipeline import train
 from training.recipes import make_recipe
 from training.start import pretrained_language, pretrained_text
-
-from .test_stored import write_trident
 
 CHANNELS, N, C = 8, 4, 24
 NAMES = [f"TCGA-{i:02d}" for i in range(6)]

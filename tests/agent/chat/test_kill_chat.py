@@ -124,12 +124,12 @@ def kill(root: Path, ways: list[Any]) -> Killed:
     chat.draw_slide(root / "slide.png")
     ways = [*([profile, "unbroken", []] for profile in PROFILES), *ways]
     with ChatServer(Killer(root)) as server:
-        driver = Path(__file__).with_name("kill_chat_runs.py")
+        driver = Path(__file__).parents[1] / "support" / "kill_chat_runs.py"
         done = subprocess.run(
             [sys.executable, str(driver), str(root), server.url, json.dumps(ways)],
             capture_output=True,
             text=True,
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=Path(__file__).resolve().parents[3],
             env={**os.environ, "PYTHONPATH": ".", "LANGGRAPH_STRICT_MSGPACK": "true", "OPENAI_API_KEY": "k"},
         )
         assert done.returncode == 0, done.stderr

@@ -11,8 +11,8 @@ from typing import Any
 import agent_fakes as fakes
 import numpy as np
 import pytest
+from painted_slides import ColourModel, paint
 from PIL import Image
-from test_on_slides import ColourModel, paint
 from typer.testing import CliRunner
 
 import agent

@@ -30,7 +30,7 @@ MEMORY = 80_000_000
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A head without processors and two nodes with one each."""
     with pytest.MonkeyPatch.context() as patch:
-        folders = (Path(__file__).parent, Path(batch.__file__).parents[1])
+        folders = (Path(__file__).parents[1] / "support", Path(batch.__file__).parents[2])
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
         patch.setenv("GIANT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")

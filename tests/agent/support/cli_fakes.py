@@ -14,6 +14,14 @@ from typer.testing import CliRunner
 
 from core_model.features.store import TileFeatures
 
+FIELDS = {
+    "agreement",
+    "claims",
+    "votes",
+    *("question", "answer", "choice", "options", "confidence", "abstained", "reason", "evidence"),
+    *("coverage", "steps", "model", "mode", "slide", "cost", "run_dir"),
+}
+"""The fields of the JSON answer."""
 PURPLE, PINK, GLASS = (110, 70, 150), (225, 140, 180), (245, 245, 245)
 
 

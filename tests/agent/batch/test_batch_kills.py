@@ -21,6 +21,8 @@ WAYS: list[tuple[str, str, int]] = [
     *[("index", "after", 2), ("index", "before", 4)],
 ]
 
+SUPPORT = Path(__file__).parents[1] / "support"
+
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
@@ -28,7 +30,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     slides = [
         str(dab(root / f"{name}.png", share)) for name, share in zip(SLIDES, (0.9, 0.1, 0.5), strict=True)
     ]
-    script = Path(__file__).with_name("batch_kills.py")
+    script = SUPPORT / "batch_kills.py"
     environment = os.environ | {"GIANT_CACHE": str(root / "cache"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, script, root, json.dumps(slides), json.dumps(WAYS)],
@@ -84,13 +86,16 @@ def test_what_was_complete_is_not_done_again(killed: list[dict[str, Any]]) -> No
 def test_a_killed_driver_leaves_no_worker(tmp_path: Path) -> None:
     """Else the resumed batch would meet a stranger who still writes."""
     script = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); import batch_jobs; from agent.workers import *\n"
+        "import sys, time; sys.path.insert(0, sys.argv[1]); import batch_jobs\n"
+        "from agent.batch.workers import *\n"
         "if __name__ == '__main__':\n"
         "    for event in in_processes(time.sleep, [600, 600], 2): print(event, flush=True)\n"
     )
     (tmp_path / "driver.py").write_text(script)
     driver = subprocess.Popen(
-        [sys.executable, tmp_path / "driver.py", Path(__file__).parent], stdout=subprocess.PIPE, text=True
+        [sys.executable, tmp_path / "driver.py", SUPPORT],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert driver.stdout is not None
     with driver.stdout:

@@ -8,29 +8,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from trident_files import write_trident
 
 from core_model.errors import GiantError, RunError
 from core_model.slides.slide import Box
 from training.cohort.stored import LazyRows, Memory, TokenFiles, stored_features
 from training.stages.pool import TokenPool
-
-
-def write_trident(path: Path, features: np.ndarray) -> Path:
-    coords = np.stack([np.arange(len(features)) * 512, np.zeros(len(features))], axis=1).astype(np.int64)
-    with h5py.File(path, "w") as file:
-        file["features"] = features
-        file["coords"] = coords
-        file["coords"].attrs.update(
-            patch_size=256,
-            patch_size_level0=512,
-            level0_magnification=40,
-            target_magnification=20,
-            overlap=0,
-            name=path.stem,
-            level0_width=512 * len(features),
-            level0_height=512,
-        )
-    return path
 
 
 def test_stored_features_are_those_of_the_file(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from training.wsi_bench.rows import Row, read_files, read_rows
 from training.wsi_bench.slides import divide
 from training.wsi_bench.summary import Summary
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = [f"TCGA-AA-{i // 2:04d}-01Z-00-DX{i % 2 + 1}.8288ca92-b611" for i in range(20)]
 """Two slides of each of ten patients."""
 ASK = "What is the grade?"

@@ -82,7 +82,7 @@ def get_stuck(batches: Any, at: int) -> None:
 
 def small_world() -> Any:
     """The world of conftest.py."""
-    spec = importlib.util.spec_from_file_location("world", Path(__file__).with_name("conftest.py"))
+    spec = importlib.util.spec_from_file_location("world", Path(__file__).parents[1] / "conftest.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -9,17 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_fakes import PaintModel, giant, one_line, only_json, paint
+from cli_fakes import FIELDS, PaintModel, giant, one_line, only_json, paint
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ASK = ("--option", "purple", "--option", "pink", "--mpp", "2")
-FIELDS = {
-    "agreement",
-    "claims",
-    "votes",
-    *("question", "answer", "choice", "options", "confidence", "abstained", "reason", "evidence"),
-    *("coverage", "steps", "model", "mode", "slide", "cost", "run_dir"),
-}
 
 
 @pytest.fixture(autouse=True)

@@ -27,12 +27,12 @@ WAYS = {
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """Every way to die, done once: the folder of all runs, and how each went."""
     root = tmp_path_factory.mktemp("killed")
-    script = Path(__file__).with_name("kill_runs.py")
+    script = Path(__file__).parents[1] / "support" / "kill_runs.py"
     done = subprocess.run(
         [sys.executable, str(script), str(root), json.dumps(WAYS)],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         env={**os.environ, "PYTHONPATH": ".", "LANGGRAPH_STRICT_MSGPACK": "true"},
     )
     assert done.returncode == 0, done.stderr

@@ -47,7 +47,7 @@ ranks.wait()
 ranks.stop()
 open(f"{sys.argv[1]}/{found['rank']}.json", "w").write(json.dumps(found))
 """
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def outcome(folder: Path, *launcher: str) -> list[dict[str, object]]:

@@ -20,7 +20,7 @@ import torch
 from training.engine.fit import read_log
 
 SCRIPT = Path(__file__).with_name("several.py")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STAGES = ("stage1", "stage2", "stage3")
 PATIENCE = 300
 """Seconds after which processes count as stuck."""

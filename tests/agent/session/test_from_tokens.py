@@ -10,8 +10,7 @@ from typing import Any
 import agent_fakes as fakes
 import pytest
 import torch
-from cli_fakes import giant, one_line, only_json
-from test_cli import FIELDS
+from cli_fakes import FIELDS, giant, one_line, only_json
 
 import agent
 from agent.replay.follow import replay

@@ -216,7 +216,7 @@ def test_killed_anywhere_and_gone_on_with(tmp_path: Path, at: int) -> None:
 
 def test_a_process_killed_in_a_call_pays_for_no_reply_twice(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; sys.path[:0] = ['tests/agent', 'tests/eval']\n"
+        "import sys; from pathlib import Path; sys.path[:0] = ['tests/agent/support', 'tests/eval']\n"
         "import test_chat_judge as t\n"
         "mine = t.open_judge('openai:tiny', Path(sys.argv[2]), base_url=sys.argv[1])\n"
         "t.score_texts([t.result(str(i), f'Finding {i}.') for i in range(4)], mine, Path(sys.argv[2]), 2)"

@@ -445,7 +445,7 @@ def test_keys_are_never_written_or_shown(
 def test_nothing_is_sent_to_a_tracing_service(desk: Any, tmp_path: Path) -> None:
     at = desk(served.say("Fine."))
     code = (
-        "import sys, pathlib; sys.path.insert(0, 'tests/agent')\n"
+        "import sys, pathlib; sys.path.insert(0, 'tests/agent/support')\n"
         "import test_client as t\n"
         "from langchain_core.tracers.langchain import wait_for_all_tracers\n"
         "client = t.open_chat('openai:tiny', base_url=sys.argv[1])\n"
@@ -469,7 +469,7 @@ def test_a_redirection_is_not_followed(desk: Any) -> None:
 
 def test_the_same_request_has_the_same_name_in_every_process() -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tests/agent')\n"
+        "import sys; sys.path.insert(0, 'tests/agent/support')\n"
         "import test_client as t\n"
         "from agent.llm.profiles import UNKNOWN\n"
         "from agent.llm.request import Request\n"
