@@ -23,7 +23,7 @@ from core_model.errors import CohortError, RunError
 from training import steps
 from training.engine import ranks
 from training.engine.fit import Progress, quiet
-from training.files import write_json
+from training.files import write_value
 from training.settings import PretrainedLanguage, PretrainedTiles, Recipe
 from training.steps import Run
 
@@ -153,7 +153,7 @@ def _step(run: Run, name: str, mark: str, keep: bool) -> None:
         if not (keep and (same or name in SELF_RESUMING)):
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(started, {"fingerprint": mark})
+        write_value(started, {"fingerprint": mark})
     ranks.wait()
     if step.together:
         step.work(run, keep and same)
@@ -162,7 +162,7 @@ def _step(run: Run, name: str, mark: str, keep: bool) -> None:
             step.work(run, keep and same)
     if ranks.is_main():
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / DONE, {"fingerprint": mark})
+        write_value(folder / DONE, {"fingerprint": mark})
     ranks.wait()
 
 

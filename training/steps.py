@@ -35,7 +35,7 @@ from training.cohort.cohort import Cohort, load_cohort
 from training.cohort.stored import stored_features
 from training.engine import ranks
 from training.engine.fit import Progress, needed, quiet, read_log
-from training.files import write_json
+from training.files import write_value
 from training.measure import answer_loss, bound, closed_accuracy, guessing
 from training.settings import PretrainedLanguage, PretrainedTiles, Recipe
 from training.stages.pool import TokenPool, make_pool
@@ -109,7 +109,7 @@ class Run:
             "steps": len(rows),
             "seconds": round(sum(row["seconds"] for row in rows), 1),
         }
-        write_json(self.folder(stage) / METRICS, record | more)
+        write_value(self.folder(stage) / METRICS, record | more)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def features(run: Run, resume: bool) -> None:
     cohort, folder = run.cohort, run.folder("features")
     found = {name: path.resolve() for name, path in cohort.features.items()} or _extracted(run)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / FEATURE_INDEX, {name: str(path) for name, path in found.items()})
+    write_value(folder / FEATURE_INDEX, {name: str(path) for name, path in found.items()})
     channels = run.recipe.slide_encoder.in_chans
     for done, (name, features) in enumerate(run.features.items(), start=1):
         if cohort.features:
@@ -293,7 +293,7 @@ def model(run: Run, resume: bool) -> None:
     config = config.model_copy(update={"training": record})
     seen = (*run.cohort.train, *run.cohort.val)
     save_checkpoint(folder, parts, config, card=model_card(config, record), slides=seen)
-    write_json(run.folder("model") / METRICS, record)
+    write_value(run.folder("model") / METRICS, record)
 
 
 def fitted_on_validation(run: Run, parts: Parts, trained: WsiLlava) -> dict[str, Any]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from core_model.slides.slide import Slide
 
 BEGUN, REPORT, MANIFEST = "begun.json", "report.json", "manifest.json"
-LOCK, BEFORE = ".lock", "before-"
+LOCK = ".lock"
+BEFORE = "before-"
 _WORKING = ("checkpoint.sqlite", ".")
 """Beginnings of the names of files that a run needs while it goes on, and nobody afterwards."""
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core_model.errors import RunError
-from training.files import write_json
+from training.files import write_value
 
 LAYOUT, STATE = "layout.json", "trainer_state.json"
 
@@ -24,7 +24,7 @@ class Layout:
 
     def write(self, checkpoint: Path) -> None:
         """Leave it with the checkpoint."""
-        write_json(checkpoint / LAYOUT, asdict(self))
+        write_value(checkpoint / LAYOUT, asdict(self))
 
     def is_whole(self, checkpoint: Path) -> bool:
         """Whether the files of every process are there."""

@@ -21,7 +21,7 @@ from training.cohort.cohort import Cohort
 from training.cohort.regions import batches_by_length, sample_regions, whole_slide
 from training.cohort.stored import TokenFiles, TokenMatrix
 from training.engine.fit import Progress, needed, quiet
-from training.files import write_json
+from training.files import write_value
 from training.stages.align import stack_tiles
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class TokenPool:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / TOKENS, np.asarray(self.tokens))
         boxes = [list(box) if box is not None else None for box in self.boxes]
-        write_json(folder / INDEX, {"slides": self.slides, "boxes": boxes})
+        write_value(folder / INDEX, {"slides": self.slides, "boxes": boxes})
 
     @classmethod
     def load(cls, folder: Path) -> TokenPool:
