@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core_model.encoders.vit import load_tile_encoder
     from core_model.features.store import FeatureStore
+    from core_model.models.tile_encoders import load_tile_encoder
     from core_model.models.wsi_llava import load_model
     from core_model.slides.slide import open_slide
 

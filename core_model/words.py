@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+LETTERS = "ABCDEFGH"
+
+
 _FUNCTION = """
     a about all also an and any are as assistant at be been but by can could did do does for from get
     give given had has have he her here his how i if in into is it its just let like look may me might
@@ -41,3 +44,23 @@ def unknown_words(text: str, known: Collection[str]) -> list[str]:
 def _knows(word: str, known: Collection[str]) -> bool:
     forms = (word, f"{word}s", word.removesuffix("s"), word.removesuffix("es"))
     return any(form in known for form in forms)
+
+
+def split_options(text: str) -> tuple[str, tuple[str, ...]]:
+    """A question without its options, and these; none where fewer than A) and B) follow each other."""
+    marks: list[re.Match[str]] = []
+    for letter in LETTERS:
+        mark = re.compile(rf"(?:^|\s){letter}\)").search(text, marks[-1].end() if marks else 0)
+        if mark is None:
+            break
+        marks.append(mark)
+    if len(marks) < 2:
+        return one_line(text), ()
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    options = (one_line(text[mark.end() : end]) for mark, end in zip(marks, ends, strict=True))
+    return one_line(text[: marks[0].start()]), tuple(options)
+
+
+def one_line(text: str) -> str:
+    """On one line: a table's reader may take a line break for the end of a row."""
+    return " ".join(text.split())

@@ -57,7 +57,7 @@ def described(plan: Plan) -> dict[str, Any]:
     import platform
     from importlib.metadata import version
 
-    from agent.run_record import giant_version
+    from agent.run.folder import giant_version
     from eval.bench.measure import hardware
 
     budget, alone = plan.budget, set(plan.modes) <= {CONSTANT}

@@ -8,29 +8,29 @@ from tools.records import AskRegionArgs, Observation
 from tools.render import shown_mpp
 
 if TYPE_CHECKING:
-    from core_model.features.store import TileFeatures
-    from tools.toolbox import Toolbox
+    from core_model.features.tiles import TileFeatures
+    from tools.workbench import Workbench
 
 
-def ask_region(toolbox: Toolbox, args: AskRegionArgs) -> Observation:
+def ask_region(bench: Workbench, args: AskRegionArgs) -> Observation:
     """Put the question to the model about the tiles of which at least half lies in the box."""
-    slide, box = toolbox.slide, args.box
+    slide, box = bench.slide, args.box
     slide.check(box)
-    tiles = toolbox.features if box == slide.box else toolbox.features.inside(box)
+    tiles = bench.features if box == slide.box else bench.features.inside(box)
     if len(tiles) == 0:
         text = f"No encoded tissue lies in box {tuple(box)}.{_failures(tiles)}"
         return Observation(tool="ask_region", ok=False, text=text, box=box, data={"tiles": 0})
-    text, data = _answer(toolbox.model, tiles, args)
-    mpp = shown_mpp(slide, box, slide.mpp, toolbox.frame.max_px)
+    text, data = _answer(bench.model, tiles, args)
+    mpp = shown_mpp(slide, box, slide.mpp, bench.frame.max_px)
     about = {
         "tiles": len(tiles),
         "unreadable_tiles": len(tiles.failed),
-        "read_mpp": slide.effective_mpp(toolbox.model.tile_encoder.mpp),
+        "read_mpp": slide.effective_mpp(bench.model.tile_encoder.mpp),
         **data,
     }
     # For whoever checks the answer; parts that do not decode are hatched.
     picture = slide.survey(box, mpp).shown()
-    return toolbox.shown("ask_region", f"{text}{_failures(tiles)}", picture, box, mpp, about)
+    return bench.shown("ask_region", f"{text}{_failures(tiles)}", picture, box, mpp, about)
 
 
 def _answer(model: Any, tiles: TileFeatures, args: AskRegionArgs) -> tuple[str, dict[str, Any]]:

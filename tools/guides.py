@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 Guides = Literal["ticks", "lines"]
 Unit = Literal["level0", "relative", "resized"]

@@ -16,8 +16,8 @@ import numpy as np
 
 from core_model.atomic import replacing
 from core_model.errors import FeatureStoreError
-from core_model.features.store import TileFeatures
-from core_model.slides.slide import Box
+from core_model.features.tiles import TileFeatures
+from core_model.slides.box import Box
 
 FORMAT = "giant-index-1"
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core_model.slides.slide import magnification
+from core_model.slides.box import magnification
 from tools.records import Observation, OverviewArgs
 
 if TYPE_CHECKING:
-    from tools.toolbox import Toolbox
+    from tools.workbench import Workbench
 
 MAX_PIECES = 8
 """Pieces of tissue named in the text; `data` has all."""
 
 
-def overview(toolbox: Toolbox, args: OverviewArgs) -> Observation:
+def overview(bench: Workbench, args: OverviewArgs) -> Observation:
     """Show the slide with its long side as the frame allows and say where tissue lies."""
-    slide, tissue = toolbox.slide, toolbox.tissue
-    seen = slide.survey(mpp=slide.overview_mpp(toolbox.frame.max_px))
+    slide, tissue = bench.slide, bench.tissue
+    seen = slide.survey(mpp=slide.overview_mpp(bench.frame.max_px))
     pieces, unreadable = tissue.boxes(), seen.unreadable
     width_mm, height_mm = slide.width * slide.mpp / 1000, slide.height * slide.mpp / 1000
     named = "; ".join(str(tuple(box)) for box in pieces[:MAX_PIECES])
@@ -34,11 +34,11 @@ def overview(toolbox: Toolbox, args: OverviewArgs) -> Observation:
             f" {seen.unknown.mean():.1%} of the slide cannot be read and is hatched in grey:"
             f" {'; '.join(str(tuple(box)) for box in unreadable[:MAX_PIECES])}."
         )
-    toolbox.last_shown = (slide.box, seen.mpp)
+    bench.last_shown = (slide.box, seen.mpp)
     data = {
         "tissue_share": round(float(tissue.mask.mean()), 4),
         "tissue_mm2": round(tissue.area_mm2, 4),
         "pieces": [list(box) for box in pieces],
         "unreadable": [list(box) for box in unreadable],
     }
-    return toolbox.shown("overview", text, seen.shown(), slide.box, seen.mpp, data)
+    return bench.shown("overview", text, seen.shown(), slide.box, seen.mpp, data)

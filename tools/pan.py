@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from tools.records import Observation, PanArgs
 from tools.zoom import show
 
 if TYPE_CHECKING:
-    from tools.toolbox import Toolbox
+    from tools.workbench import Workbench
 
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
-def pan(toolbox: Toolbox, args: PanArgs) -> Observation:
+def pan(bench: Workbench, args: PanArgs) -> Observation:
     """Move by a share of the box's own size, at the same resolution. Raises `BoxError` off the slide."""
-    if toolbox.last_shown is None:
+    if bench.last_shown is None:
         return Observation(tool="pan", ok=False, text="Nothing was shown yet; zoom to a box first.")
-    box, mpp = toolbox.last_shown
+    box, mpp = bench.last_shown
     dx, dy = DIRECTIONS[args.direction]
     moved = Box(
         box.x + dx * max(1, round(box.w * args.fraction)),
@@ -26,4 +26,4 @@ def pan(toolbox: Toolbox, args: PanArgs) -> Observation:
         box.w,
         box.h,
     )
-    return show(toolbox, "pan", moved, mpp)
+    return show(bench, "pan", moved, mpp)

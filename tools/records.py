@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 
 def _has_area(box: Box) -> Box:

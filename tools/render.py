@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from core_model.atomic import replacing
 from core_model.errors import RunError
-from core_model.slides.slide import Box, Slide, magnification
+from core_model.slides.box import Box, magnification
+from core_model.slides.slide import Slide
 from tools.guides import Guides, Unit, with_guides
 from tools.records import Observation
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from tools.records import Observation, RetrieveArgs
 
 if TYPE_CHECKING:
     from tools.index import Hit
-    from tools.toolbox import Toolbox
+    from tools.workbench import Workbench
 
 
-def retrieve(toolbox: Toolbox, args: RetrieveArgs) -> Observation:
+def retrieve(bench: Workbench, args: RetrieveArgs) -> Observation:
     """Search by box in the tile encoder's space, by text in the space shared with the text tower."""
     if args.box is not None:
-        toolbox.slide.check(args.box)
-        return _by_box(toolbox, args.box, args.k)
+        bench.slide.check(args.box)
+        return _by_box(bench, args.box, args.k)
     assert args.text is not None  # RetrieveArgs holds one of the two
-    vector = toolbox.model.embed_text([args.text])[0]  # (E,)
-    hits = toolbox.index("text").search(vector, args.k)
+    vector = bench.model.embed_text([args.text])[0]  # (E,)
+    hits = bench.index("text").search(vector, args.k)
     return _observation(f"Tiles that answer most to “{args.text}”", "text", hits, None)
 
 
-def _by_box(toolbox: Toolbox, box: Box, k: int) -> Observation:
-    tiles = toolbox.features
+def _by_box(bench: Workbench, box: Box, k: int) -> Observation:
+    tiles = bench.features
     inside = tiles.inside_mask(box)
     if not inside.any():
         inside = tiles.inside_mask(box, min_overlap=0.0)  # a box smaller than half a tile
@@ -32,7 +32,7 @@ def _by_box(toolbox: Toolbox, box: Box, k: int) -> Observation:
         text = f"No encoded tissue lies in box {tuple(box)}; choose a box on tissue."
         return Observation(tool="retrieve", ok=False, text=text, box=box)
     vector = tiles.features[inside].mean(axis=0)  # (D,)
-    hits = toolbox.index("tile").search(vector, k, exclude=tiles.inside_mask(box, min_overlap=0.0))
+    hits = bench.index("tile").search(vector, k, exclude=tiles.inside_mask(box, min_overlap=0.0))
     return _observation(f"Tiles most like box {tuple(box)}, outside it", "tile", hits, box)
 
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from agent.run.records import Record
 from core_model.errors import BoxError, FeatureStoreError, UsageError
-from core_model.slides.slide import Box
+from core_model.records import Record
+from core_model.slides.box import Box
 
 if TYPE_CHECKING:
     from core_model.encoders.vit import TileEncoder
     from core_model.features.extract import Progress
-    from core_model.features.store import FeatureStore, TileFeatures
+    from core_model.features.store import FeatureStore
+    from core_model.features.tiles import TileFeatures
     from core_model.slides.slide import Slide
     from tools.index import Hit, TileIndex
 
@@ -82,8 +83,8 @@ def index_slides(
     `out` is a feature store, the cache where None. Raises `GiantError` at the first slide that fails;
     those before it are kept.
     """
-    from core_model.encoders.vit import load_tile_encoder
     from core_model.features.extract import extract
+    from core_model.models.tile_encoders import load_tile_encoder
     from core_model.slides.slide import open_slide
 
     encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(out)
@@ -107,8 +108,8 @@ def find_similar(
     None of them touches the box asked for. Raises `UsageError` where the encoder knows no words, `BoxError`
     for a box off the slide or off its tissue, `FeatureStoreError` where `among` holds no usable index.
     """
-    from core_model.encoders.vit import load_tile_encoder
     from core_model.features.extract import extract
+    from core_model.models.tile_encoders import load_tile_encoder
     from core_model.slides.slide import open_slide
     from tools.index import TileIndex
 
@@ -218,7 +219,6 @@ def _hit(name: str, hit: Hit) -> Similar:
 
 
 def _store(folder: Path | None) -> FeatureStore:
-    from agent.session.ask import cache_folder
-    from core_model.features.store import FeatureStore
+    from core_model.features.store import FeatureStore, cache_folder
 
     return FeatureStore(folder if folder is not None else cache_folder())

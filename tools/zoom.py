@@ -5,39 +5,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core_model.errors import RegionUnreadable
-from core_model.slides.slide import Box, magnification
+from core_model.slides.box import Box, magnification
 from tools.records import Observation, ZoomArgs
 from tools.render import shown_mpp
 
 if TYPE_CHECKING:
-    from tools.toolbox import Toolbox
+    from tools.workbench import Workbench
 
 
-def zoom(toolbox: Toolbox, args: ZoomArgs) -> Observation:
+def zoom(bench: Workbench, args: ZoomArgs) -> Observation:
     """Show `args.box` at `args.mpp`, or as near as the slide and the frame's long side allow."""
-    return show(toolbox, "zoom", args.box, args.mpp)
+    return show(bench, "zoom", args.box, args.mpp)
 
 
-def show(toolbox: Toolbox, tool: str, box: Box, wanted: float) -> Observation:
+def show(bench: Workbench, tool: str, box: Box, wanted: float) -> Observation:
     """What `zoom` and `pan` share: read, keep the image, describe it truly. Raises `BoxError`."""
-    slide = toolbox.slide
+    slide = bench.slide
     slide.check(box)
-    mpp = shown_mpp(slide, box, wanted, toolbox.frame.max_px)
+    mpp = shown_mpp(slide, box, wanted, bench.frame.max_px)
     try:
         image = slide.read(box, mpp)
     except RegionUnreadable as error:
         text = f"Unreadable: {error.what}. Nothing of it is shown; choose another or a smaller one."
         return Observation(tool=tool, ok=False, text=text, box=box)
-    share = toolbox.tissue.share(box)
+    share = bench.tissue.share(box)
     um = slide.mpp
     text = (
         f"Box {tuple(box)} in level-0 px, {box.w * um:.4g} x {box.h * um:.4g} µm"
         f" from ({box.x * um:.0f}, {box.y * um:.0f}) µm,"
         f" shown at {mpp:.3g} µm/px ({magnification(mpp):.3g}x) as {image.width} x {image.height} px."
-        f" {_why_not(wanted, mpp, um, toolbox.frame.max_px)}Tissue covers {share:.0%} of it."
+        f" {_why_not(wanted, mpp, um, bench.frame.max_px)}Tissue covers {share:.0%} of it."
     )
-    toolbox.last_shown = (box, wanted)
-    return toolbox.shown(tool, text, image, box, mpp, {"tissue_share": round(share, 4)})
+    bench.last_shown = (box, wanted)
+    return bench.shown(tool, text, image, box, mpp, {"tissue_share": round(share, 4)})
 
 
 def _why_not(wanted: float, shown: float, finest: float, max_px: int) -> str:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from core_model.devices import device_name, finish, matmul_rate, peak_memory_gb
 from core_model.errors import UsageError
 from core_model.language.conversation import IGNORE
 from core_model.language.wsi_llava import WsiLlavaForConditionalGeneration, llava_config
-from core_model.rates import device_name, finish, matmul_rate, peak_memory_gb
 from training.stages.conversations import LlavaTask
 from training.stages.instruct import add_lora
 

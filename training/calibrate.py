@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from core_model.config import Calibration, FamiliarityConfig
 from core_model.features.familiarity import Familiarity, fit_familiarity
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from training.cohort.cohort import ClosedQuestion, Cohort
 from training.engine.fit import Progress, quiet
 
 if TYPE_CHECKING:
-    from core_model.features.store import TileFeatures
+    from core_model.features.tiles import TileFeatures
     from core_model.models.wsi_llava import WsiLlava
     from training.settings import CalibrateSettings, Recipe
 

@@ -94,7 +94,7 @@ def bench(
     _require_extra()
     import json
 
-    from core_model.encoders.vit import default_device
+    from core_model.devices import default_device
     from training.bench import SMALL_LENGTH, SMALL_SIZE, bench_stage
     from training.recipes import make_recipe
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from core_model.checkpoints.parts import Parts
     from core_model.config import ModelConfig
-    from core_model.features.store import TileFeatures
+    from core_model.features.tiles import TileFeatures
 
 
 def bound(parts: Parts, config: ModelConfig, folder: Path) -> WsiLlava:

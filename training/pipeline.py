@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core_model.atomic import write_value
 from core_model.errors import CohortError, RunError
 from training import steps
+from training.context import Run
 from training.engine import ranks
 from training.engine.fit import Progress, quiet
-from training.files import write_value
 from training.settings import PretrainedLanguage, PretrainedTiles, Recipe
-from training.steps import Run
 
 DONE = "done.json"
 COHORT_FILES = ("split.json", "reports.jsonl", "instructions.json", "questions.csv")

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from core_model.config import AlignmentConfig, LanguageModelConfig, SlideEncoderConfig, TileEncoderConfig
 from core_model.errors import UsageError
 from core_model.language.conversation import QWEN_SYSTEM, VICUNA_SYSTEM
-from training.language.pretrain import LanguageModelSettings
 from training.settings import (
     AlignSettings,
     CalibrateSettings,
     InstructSettings,
+    LanguageModelSettings,
     PretrainedLanguage,
     PretrainedTiles,
     ProjectSettings,

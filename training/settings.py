@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,8 +16,31 @@ from core_model.config import (
     SlideEncoderConfig,
     TileEncoderConfig,
 )
-from training.language.pretrain import LanguageModelSettings
 from training.tiles.pretrain import TileSettings
+
+
+@dataclass(frozen=True)
+class LanguageModelSettings:
+    """How the small language model is built and pretrained."""
+
+    model: LanguageModelConfig = field(default_factory=lambda: LanguageModelConfig(depth=4))
+    """Dimensions; the token ids are taken from the tokenizer."""
+    steps: int = 1500
+    """Optimizer steps."""
+    batch: int = 32
+    """Documents per step."""
+    max_length: int = 384
+    """Tokens of a document beyond which it is cut."""
+    learning_rate: float = 1.5e-3
+    """Peak of a cosine schedule with linear warm-up."""
+    warmup: float = 0.05
+    """Share of the steps in which the rate rises."""
+    weight_decay: float = 0.05
+    answer_weight: float = 4.0
+    """Weight of an answer's token, where any other token weighs 1."""
+    bf16: bool | None = None
+    """Compute in bfloat16; None: where the processor has it."""
+    seed: int = 0
 
 
 class _Record(BaseModel):

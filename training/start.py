@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from core_model.checkpoints.folder import load_checkpoint, new_model
 from core_model.checkpoints.parts import LLAVA, fill_llava
-from core_model.errors import CheckpointError, RunError
+from core_model.errors import CheckpointError
+from training.context import pretrained_tiles
 from training.settings import PretrainedLanguage, PretrainedTiles
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from core_model.checkpoints.parts import Parts
-    from core_model.config import AlignmentConfig, LanguageModelConfig, ModelConfig, TileEncoderConfig
-    from training.steps import Run
+    from core_model.config import AlignmentConfig, LanguageModelConfig, ModelConfig
+    from training.context import Run
 
 SLIDE_FILE = "slide_encoder.pth"
 BEGINNERS = ("slide_encoder", "alignment", "projector", "language_model")
@@ -92,18 +91,6 @@ def _around_pretrained(
             state[key] = value
     fill_llava(parts.llava, state)
     return parts, config
-
-
-def pretrained_tiles(settings: PretrainedTiles) -> tuple[nn.Module, TileEncoderConfig]:
-    """The network of a tile encoder and its configuration; see `read_tile_network`."""
-    from core_model.encoders.vit import read_tile_network
-
-    if settings.path is None:
-        raise RunError(
-            "the recipe names no tile encoder and the cohort holds no features",
-            fix="give the cohort a folder features/, or --set tile_encoder.path=gigapath",
-        )
-    return read_tile_network(settings.path)
 
 
 def pretrained_slides(name: str, config: ModelConfig) -> Any:

@@ -17,25 +17,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core_model.atomic import write_value
 from core_model.checkpoints.folder import load_checkpoint, save_checkpoint
 from core_model.checkpoints.parts import LLAVA
-from core_model.encoders.vit import bind
 from core_model.errors import RunError
 from core_model.features.extract import extract
-from core_model.features.store import FeatureStore, TileFeatures
+from core_model.features.store import FeatureStore
 from core_model.slides.slide import open_slide
-from training.cohort.cohort import Cohort, load_cohort
-from training.cohort.stored import stored_features
+from training.context import CHECKPOINT, FEATURE_INDEX, METRICS, POOL, Run, read_metrics
 from training.engine import ranks
-from training.engine.fit import Progress, needed, quiet, read_log
-from training.files import write_value
+from training.engine.fit import needed
 from training.measure import answer_loss, bound, closed_accuracy, guessing
 from training.settings import PretrainedLanguage, PretrainedTiles, Recipe
 from training.stages.pool import TokenPool, make_pool
@@ -44,81 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from core_model.checkpoints.parts import Parts
-    from core_model.encoders.vit import TileEncoder
     from core_model.models.wsi_llava import WsiLlava
-
-CHECKPOINT, METRICS, POOL, FEATURE_INDEX = "checkpoint", "metrics.json", "pool", "index.json"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: its recipe, its cohort folder and its output folder."""
-
-    recipe: Recipe
-    data: Path
-    out: Path
-    progress: Progress = quiet
-
-    def folder(self, name: str) -> Path:
-        """Where a step writes."""
-        return self.out / name
-
-    @cached_property
-    def cohort(self) -> Cohort:
-        """The cohort, read once."""
-        return load_cohort(self.data)
-
-    @cached_property
-    def encoder(self) -> TileEncoder:
-        """The tile encoder, under the name of the model that it becomes part of."""
-        from training.start import pretrained_tiles
-
-        settings = self.recipe.tile_encoder
-        if isinstance(settings, PretrainedTiles):
-            network, config = pretrained_tiles(settings)
-            return bind(network, self.recipe.name, config)
-        folder = self.folder("tiles") / "encoder"
-        parts, model_config = load_checkpoint(folder, need=("tile_encoder",), only=("tile_encoder",))
-        return bind(parts.tile_encoder, self.recipe.name, model_config.tile_encoder)
-
-    @cached_property
-    def features(self) -> dict[str, TileFeatures]:
-        """Tile features of every slide, as the step `features` found or computed them; read when used."""
-        folder = self.folder("features")
-        try:
-            index: dict[str, str] = json.loads((folder / FEATURE_INDEX).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{FEATURE_INDEX} cannot be read ({error})", where=folder) from error
-        theirs = bool(self.cohort.features)  # our own files know their scale
-        found = stored_features(
-            {name: folder / path for name, path in index.items()},
-            mpp=self.recipe.feature_mpp if theirs else None,
-            size=self.recipe.feature_side if theirs else None,
-        )
-        return {name: replace(features, encoder=self.recipe.name) for name, features in found.items()}
-
-    def record(self, stage: str, figures: Mapping[str, float], **more: Any) -> None:
-        """Write metrics.json of a stage: its figures on validation, and how its loss went."""
-        rows = read_log(self.folder(stage))
-        tenth = max(1, len(rows) // 10)
-        record = {
-            "stage": stage,
-            "figures": dict(figures),
-            "loss_first": sum(row["loss"] for row in rows[:tenth]) / tenth,
-            "loss_last": sum(row["loss"] for row in rows[-tenth:]) / tenth,
-            "steps": len(rows),
-            "seconds": round(sum(row["seconds"] for row in rows), 1),
-        }
-        write_value(self.folder(stage) / METRICS, record | more)
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """metrics.json of a finished stage. Raises RunError where there is none."""
-    try:
-        found: dict[str, Any] = json.loads((folder / METRICS).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{METRICS} cannot be read ({error})", where=folder) from error
-    return found
 
 
 def tiles(run: Run, resume: bool) -> None:

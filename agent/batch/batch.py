@@ -18,13 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.batch.manifest import held
 from agent.batch.pages import Done, Failure, write_index
 from agent.batch.plan import Plan
 from agent.batch.slide import Failed, Job, Reported, report_slide
 from agent.batch.workers import Event, Lost, Started, in_processes, in_this_process
 from agent.session.request import LOCAL_MODEL
 from core_model.errors import RunError, UsageError
+from core_model.locks import held
 
 SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".dcm"),

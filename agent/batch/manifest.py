@@ -9,24 +9,21 @@ Only a folder whose manifest is whole, with every file as it says, is complete.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from agent.run.records import Record
-from agent.run.trace import write_json
+from core_model.atomic import write_json
 from core_model.errors import RunError
+from core_model.records import Record
 
 if TYPE_CHECKING:
     from core_model.slides.slide import Slide
 
 BEGUN, REPORT, MANIFEST = "begun.json", "report.json", "manifest.json"
-LOCK = ".lock"
 BEFORE = "before-"
 _WORKING = ("checkpoint.sqlite", ".")
 """Beginnings of the names of files that a run needs while it goes on, and nobody afterwards."""
@@ -109,27 +106,6 @@ def set_aside(folder: Path, names: Sequence[str]) -> None:
             (folder / name).rename(folder / f"{BEFORE}{number}" / name)
     except OSError as error:
         raise RunError(f"cannot be changed ({error.strerror})", where=folder) from error
-
-
-@contextmanager
-def held(folder: Path, wait: bool) -> Iterator[None]:
-    """Hold a folder, made where it is missing; the system lets go of it when this process dies.
-
-    A folder that another process holds is waited for, or refused with `RunError`.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a")
-    except OSError as error:
-        raise RunError(
-            f"cannot be written ({error.strerror})", where=folder, fix="Choose another --out"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
-            raise RunError("another process is working in it", where=folder, fix="Wait for it") from error
-        yield
 
 
 def _read(path: Path, kind: type[R]) -> R | None:

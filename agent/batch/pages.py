@@ -20,10 +20,9 @@ from PIL import Image
 from agent.batch.questions import SectionName
 from agent.batch.records import Cited, Sentence, SlideReport
 from agent.report.figures import Drawn, drawn_part
-from agent.run.trace import write_text
-from core_model.atomic import replacing
+from core_model.atomic import replacing, write_text
 from core_model.errors import RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 THUMBNAIL = "thumbnail.jpg"
 MAP_PX, ROW_PX, SHOT_PX = 760, 320, 240
@@ -179,7 +178,8 @@ def write_index(out: Path, done: Sequence[Done], failures: Sequence[Failure], to
 
 def render(template: str, **values: Any) -> str:
     """One of our templates, filled in."""
-    from agent.report.pages import NOTICE, environment
+    from agent.report.pages import environment
+    from agent.text import NOTICE
 
     made = environment(html=template.endswith(".html.j2"))
     return made.get_template(template).render(notice=NOTICE, **values)

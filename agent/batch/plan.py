@@ -113,7 +113,7 @@ def _identity(model: Any) -> dict[str, str]:
         said = inspect.getsource(prompts).encode()
         return {"name": str(model), "prompts": hashlib.sha256(said).hexdigest()[:16]}
     if isinstance(model, str | Path):
-        from core_model.encoders.vit import MINI
+        from core_model.models.tile_encoders import MINI
 
         folder = MINI if str(model) == LOCAL_MODEL else Path(model)
         return {"weights": _digest(folder / "manifest.json", CheckpointError, "--model")}

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from agent.run.records import Record
 from core_model.errors import UsageError
+from core_model.records import Record
 
 SectionName = Literal[
     "specimen", "microscopic description", "diagnosis", "grade", "ancillary findings", "limits"

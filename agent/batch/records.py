@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import Field
 
 from agent.batch.questions import SectionName
-from agent.run.records import Cost, Record
+from agent.run.records import Cost
+from core_model.records import Record
 from tools.records import SolidBox
 
 

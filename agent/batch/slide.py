@@ -28,8 +28,9 @@ from agent.batch.sections import Told, findings, in_words, overview_of, sections
 from agent.evidence.coverage import LEVELS, SAME
 from agent.llm.redact import Redactor
 from agent.run.records import Cost
-from agent.run.trace import write_json, write_text
+from core_model.atomic import write_json, write_text
 from core_model.errors import CheckpointError, GiantError, RunError, UsageError
+from core_model.locks import held
 
 if TYPE_CHECKING:
     from core_model.slides.slide import Slide
@@ -66,7 +67,7 @@ class Failed:
 
 def report_slide(plan: Plan, job: Job) -> Reported | Failed:
     """Report on one slide. Raises only `UsageError` and `CheckpointError`: no slide would be spared these."""
-    from agent.cli.terminal import quieten_libraries
+    from agent.libraries import quieten_libraries
 
     quieten_libraries(plan.quiet)
     try:
@@ -89,7 +90,7 @@ def _report(plan: Plan, job: Job) -> Reported:
         if (kept := _complete(folder, about)) is not None:
             return Reported(kept, new=False)
         models, tissue = plan.opened(), find_tissue(slide)  # a blank slide leaves no folder
-        with manifest.held(folder, wait=True):  # only what a dying worker left can hold it
+        with held(folder, wait=True):  # only what a dying worker left can hold it
             if (kept := _complete(folder, about)) is not None:
                 return Reported(kept, new=False)
             manifest.prepare(folder, about)

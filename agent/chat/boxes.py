@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent.llm.profiles import Convention
 from core_model.errors import RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 if TYPE_CHECKING:
     from agent.run.records import Step

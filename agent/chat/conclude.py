@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from agent.chat import prompts
 from agent.chat.final import Final, checked
 from agent.chat.offers import answer_tool
-from agent.evidence.check import claims_absence
+from agent.evidence.check import cite, claims_absence
 from agent.evidence.coverage import coverage, coverage_in_words
 from agent.graph.context import Draft
 from agent.llm.client import OverBudget
-from agent.navigators.compose import cite
 
 if TYPE_CHECKING:
     from agent.chat.talk import Talk
@@ -93,7 +92,7 @@ def _draft(talk: Talk, final: Final) -> Draft:
         )
     text, choice = final.text, final.choice if talk.options else None
     if any(claims_absence(words) for words in (text, choice or "", *(one.text for one in final.claims))):
-        text = f"{text} {coverage_in_words(coverage(talk.context, talk.steps))}"
+        text = f"{text} {coverage_in_words(coverage(talk.context.tissue, talk.steps))}"
     return Draft(
         text,
         choice,

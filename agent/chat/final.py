@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from agent.chat.prompts import labels
 from agent.chat.schemas import AnswerArgs, faults
-from agent.navigators.weigh import same_words
 from agent.run.records import Claim
+from agent.text import same_words
 
 _LABEL = re.compile(r"\W*(?:option|answer|choice)?\W*([A-Za-z]|\d{1,3})\W*", re.IGNORECASE)
 _LABELLED = re.compile(r"\W*(?:option\s+)?([A-Za-z]|\d{1,3})\s*[.):-]\s+(.+)", re.IGNORECASE | re.DOTALL)

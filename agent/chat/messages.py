@@ -22,7 +22,6 @@ from agent.chat import prompts
 from agent.chat.boxes import from_level0, shown
 from agent.chat.regions import (
     Block,
-    box_told,
     frame_px,
     image_block,
     in_context,
@@ -33,12 +32,14 @@ from agent.chat.regions import (
 )
 from agent.chat.turns import Call, Share, Turn, shares
 from agent.evidence.coverage import coverage
-from core_model.slides.slide import Box, magnification
+from agent.text import box_told
+from core_model.slides.box import Box, magnification
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentState
     from agent.run.records import Step
 
 
@@ -174,7 +175,7 @@ class Conversation:
         kept = [step for step in self.steps if step.index in self.kept]
         return prompts.STATUS.format(
             regions="\n".join(map(region_told, kept)) or "none",
-            coverage=prompts.coverage_told(coverage(self.context, self.steps)),
+            coverage=prompts.coverage_told(coverage(self.context.tissue, self.steps)),
             left=left,
             hints=hints,
         )

@@ -20,14 +20,15 @@ from agent.chat.schemas import ThoughtArgs
 from agent.evidence.familiarity import doubts
 from agent.llm.profiles import Convention
 from agent.run.records import Action
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from tools.pan import DIRECTIONS
 from tools.records import Observation
 from tools.toolbox import TOOLS
 
 if TYPE_CHECKING:
     from agent.chat.reading import Look
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentState
     from agent.run.records import Step
 
 SAME_PLACE, SAME_MPP = 0.95, 0.1

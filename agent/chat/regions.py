@@ -8,13 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.navigators.weigh import first_sentences
+from agent.text import box_told, first_sentences
 from core_model.errors import RunError
-from core_model.slides.slide import magnification
+from core_model.slides.box import magnification
 from tools.render import MAX_PX
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext
+    from agent.graph.context import AgentContext
     from agent.llm.profiles import ModelProfile
     from agent.run.records import Step
     from tools.records import Observation
@@ -88,8 +88,3 @@ def image_block(path: Path) -> Block:
 def _encoded(path: Path, written: int) -> str:
     """The file in base64. The same few images go out with every call of a run."""
     return base64.b64encode(path.read_bytes()).decode("ascii")
-
-
-def box_told(box: Sequence[int]) -> str:
-    """A box in words."""
-    return "(" + ", ".join(map(str, box)) + ")"

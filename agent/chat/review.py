@@ -23,10 +23,11 @@ from agent.chat.talk import ask
 from agent.chat.turns import turns_of
 from agent.graph.state import steps_of
 from agent.llm.client import OverBudget
-from agent.navigators.weigh import same_words
+from agent.text import same_words
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentState
     from agent.run.records import Answer
 
 LIKELIER = 0.5

@@ -17,11 +17,12 @@ from agent.chat.reading import Look, Reading, read
 from agent.chat.regions import REGIONS, profile_of
 from agent.chat.turns import Call, Turn, barren, turns_of
 from agent.graph.state import steps_of
-from agent.navigators.weigh import first_sentences
 from agent.run.records import Step
+from agent.text import first_sentences
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentState
     from agent.llm.client import Reply
 
 DECLINED = 200

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from agent.run.records import Action, Record, Step
+from agent.run.records import Action, Step
+from core_model.records import Record
 
 PATIENCE = 3
 """Turns in a row that bring nothing new before the model is told to answer."""

@@ -16,8 +16,11 @@ import typer
 from typer.core import TyperGroup
 
 from agent.cli import convert
-from agent.cli.ask import ask, report
-from agent.cli.options import EncoderMppOpt, EncoderOpt, JsonOpt, MppOpt, QuietOpt, SlideArg, SlidesArg
+from agent.cli.ask import ask
+from agent.cli.options import JsonOpt
+from agent.cli.replay import replay
+from agent.cli.report import report
+from agent.cli.similar import index, similar
 from core_model.errors import GiantError
 
 COMMANDS = "giant.commands"
@@ -113,78 +116,6 @@ def _root(
     pass
 
 
-def replay(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    slide: Annotated[
-        Path | None, typer.Option(metavar="SLIDE", help="Read every region from it again.")
-    ] = None,
-    as_json: JsonOpt = False,
-) -> None:
-    """Follow a finished run again without model or network; exit 1 where anything differs."""
-    from agent.replay.follow import replay as follow_again
-    from agent.replay.verdict import as_json as in_json
-    from agent.replay.verdict import show
-
-    found = follow_again(run, slide)
-    if as_json:
-        typer.echo(in_json(found))
-    else:
-        show(found)
-    if not found.ok:
-        raise GiantError(f"the run is not as recorded: {found.first_fault}", where=run)
-
-
-def index(
-    slides: SlidesArg,
-    encoder: EncoderOpt = "mini",
-    encoder_mpp: EncoderMppOpt = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: the cache.")] = None,
-    mpp: MppOpt = None,
-    quiet: QuietOpt = False,
-) -> None:
-    """Compute tile features and the vectors that `similar` searches."""
-    from agent.batch.batch import find_slides
-    from agent.cli import terminal
-    from tools.similar import index_slides
-
-    terminal.quieten_libraries(quiet)
-    with terminal.tile_bar(terminal.stderr(), quiet) as progress:
-        for path in index_slides(find_slides(slides), encoder, encoder_mpp, out, mpp, progress):
-            typer.echo(str(path))
-
-
-def similar(
-    slide: SlideArg,
-    box: Annotated[
-        tuple[int, int, int, int] | None, typer.Option(metavar="X Y W H", help="The place, in level-0 px.")
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar="PHRASE", help="Instead of a place; needs an --encoder with words.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", help="How many tiles.")] = 5,
-    among: Annotated[
-        Path | None, typer.Option("--in", metavar="DIR", help="Search all slides indexed there.")
-    ] = None,
-    encoder: EncoderOpt = "mini",
-    encoder_mpp: EncoderMppOpt = None,
-    mpp: MppOpt = None,
-    as_json: JsonOpt = False,
-    quiet: QuietOpt = False,
-) -> None:
-    """Find the tiles most like a place or a phrase, in the slide or in all indexed slides."""
-    from agent.cli import terminal
-    from tools.similar import Query, find_similar
-
-    terminal.quieten_libraries(quiet)
-    with terminal.tile_bar(terminal.stderr(), quiet) as progress:
-        found = find_similar(slide, Query(box, text, k), among, encoder, encoder_mpp, mpp, progress)
-    if as_json:
-        typer.echo(found.model_dump_json(exclude={"version"}))
-        return
-    for hit in found.hits:
-        typer.echo(f"{hit.score:.3f}  {hit.slide}  box {' '.join(map(str, hit.box))}")
-
-
 def verify(
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="Golden files of reference networks.")
@@ -202,10 +133,10 @@ def verify(
     as_json: JsonOpt = False,
 ) -> None:
     """Check that this installation computes what the reference networks do."""
-    from agent.cli import terminal
     from agent.cli.verify import run, show
+    from agent.libraries import quieten_libraries
 
-    terminal.quieten_libraries(quiet=True)
+    quieten_libraries(quiet=True)
     found = run(folder, tolerance, weights, image, expected)
     show(found, as_json)
     if not found.ok:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core_model.models.importing import add_encoders, card, read_released
+
 if TYPE_CHECKING:
-    from core_model.checkpoints.parts import Parts
-    from core_model.config import ModelConfig
+    pass
 
 
 def import_model(
@@ -33,10 +34,10 @@ def import_model(
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the folder's.")] = None,
 ) -> None:
     """Make a checkpoint that `ask --mode slide` uses out of a released WSI-LLaVA."""
-    from agent.cli import terminal
+    from agent.libraries import quieten_libraries
     from core_model.checkpoints.folder import check_place, save_checkpoint
 
-    terminal.quieten_libraries(quiet=False)
+    quieten_libraries(quiet=False)
     check_place(out)
     parts, config = read_released(llava, base, tokenizer)
     config = add_encoders(parts, config, tile_encoder, slide_encoder)
@@ -53,83 +54,16 @@ def export_model(
     """Write a model's language model and projector in LLaVA's format."""
     import torch
 
-    from agent.cli import terminal
+    from agent.libraries import quieten_libraries
     from core_model.checkpoints.folder import load_checkpoint, read_config
     from core_model.checkpoints.llava import export_llava
     from core_model.checkpoints.parts import LLAVA
-    from core_model.encoders.vit import MINI
+    from core_model.models.tile_encoders import MINI
 
-    terminal.quieten_libraries(quiet=False)
+    quieten_libraries(quiet=False)
     folder = MINI if model == "mini" else Path(model)
     dtype = getattr(torch, read_config(folder, verify=False).dtype)
     parts, config = load_checkpoint(folder, need=LLAVA, only=LLAVA, dtype=dtype)
     assert parts.llava is not None
     export_llava(parts.llava, config, out, parts.tokenizer)
     typer.echo(str(out))
-
-
-def read_released(llava: Path, base: Path | None, tokenizer: Path | None) -> tuple[Parts, ModelConfig]:
-    """Projector, language model and tokenizer. Raises `CheckpointError`."""
-    from core_model.checkpoints.llava import import_llava, with_tokenizer
-    from core_model.checkpoints.parts import Parts
-    from core_model.errors import CheckpointError
-
-    network, config, found = import_llava(llava, base)
-    if tokenizer is not None:
-        config, found = with_tokenizer(config, tokenizer)
-    if found is None:
-        raise CheckpointError(
-            "holds no tokenizer", where=llava, fix="give a folder that does: --tokenizer DIR"
-        )
-    return Parts(llava=network, tokenizer=found), config
-
-
-def add_encoders(parts: Parts, config: ModelConfig, tiles: str | None, slides: Path | None) -> ModelConfig:
-    """Read the encoders into `parts`; returns the configuration with theirs.
-
-    Raises `CheckpointError` where they do not fit each other or the projector.
-    """
-    from pydantic import ValidationError
-
-    from core_model.encoders.vit import read_tile_network
-    from core_model.errors import CheckpointError
-
-    found: dict[str, Any] = {}
-    if slides is not None:
-        found |= _slide_encoder(parts, slides)
-    if tiles is not None:
-        parts.tile_encoder, described = read_tile_network(tiles)
-        found["tile_encoder"] = described.model_dump()
-    try:
-        return type(config).model_validate(config.model_dump() | found)
-    except ValidationError as error:
-        why = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
-        raise CheckpointError(
-            f"the encoders do not fit: {why}", fix="give the two that were trained together"
-        ) from error
-
-
-def card(parts: Parts, config: ModelConfig) -> str:
-    """The model card of an imported checkpoint: what it has and what it cannot do."""
-    encoders = [name for name in ("tile_encoder", "slide_encoder") if getattr(parts, name) is not None]
-    held = ", ".join([*encoders, "projector", "language model"]).replace("_", " ")
-    return (
-        f"# {config.name}\n\nImported from LLaVA's format. It holds: {held}.\n\n"
-        "It was not calibrated here and does not know what is unlike its training data: it answers every"
-        " question, and its probabilities are the language model's own. It has no text alignment, so it is"
-        " asked with `--mode slide`.\n"
-    )
-
-
-def _slide_encoder(parts: Parts, given: Path) -> dict[str, Any]:
-    """The slide encoder; one of a checkpoint folder brings the description of its tile encoder with it."""
-    from core_model.checkpoints.folder import MANIFEST, load_checkpoint
-
-    if (given / MANIFEST).is_file():
-        held, config = load_checkpoint(given, need=("slide_encoder",), only=("slide_encoder",))
-        parts.slide_encoder = held.slide_encoder
-        return config.model_dump(include={"slide_encoder", "tile_encoder"})
-    from core_model.encoders.slide_encoder import load_slide_encoder
-
-    parts.slide_encoder = load_slide_encoder(given)
-    return {"slide_encoder": parts.slide_encoder.config.model_dump()}

@@ -16,8 +16,8 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from agent.run.records import Record
 from core_model.errors import GiantError
+from core_model.records import Record
 
 Status = Literal["ok", "optional", "warning", "failed"]
 Result = tuple[Status, str, str | None]
@@ -128,7 +128,7 @@ def _openslide() -> Result:
 
 def _cpu() -> Result:
     try:
-        from core_model.encoders.vit import has_bf16
+        from core_model.devices import has_bf16
 
         fast = has_bf16("cpu")
     except ImportError as error:
@@ -153,7 +153,7 @@ def _gpu() -> Result:
 
 def _weights() -> Result:
     """The manifest holds a digest of each file: reading the configuration verifies them all."""
-    from core_model.encoders.vit import MINI
+    from core_model.models.tile_encoders import MINI
 
     try:
         from core_model.checkpoints.folder import read_config
@@ -170,7 +170,7 @@ def _weights() -> Result:
 
 
 def _cache() -> Result:
-    from agent.session.ask import CACHE_VARIABLE, cache_folder
+    from core_model.features.store import CACHE_VARIABLE, cache_folder
 
     folder = cache_folder()
     fix = f"Give a folder with space in {CACHE_VARIABLE}"

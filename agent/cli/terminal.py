@@ -6,8 +6,6 @@ come from users and models: none of them is read as markup.
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +16,9 @@ from rich.console import Console
 from rich.text import Text
 
 from agent.graph.control import Control, said_before
-from agent.report.figures import human_share
-from agent.report.pages import NOTICE
+from agent.libraries import quieten_libraries
 from agent.run.records import Answer, Cost, Step, Vote
+from agent.text import NOTICE, human_share
 
 if TYPE_CHECKING:
     from agent.run.records import Claim, Evidence
@@ -40,7 +38,7 @@ def tile_bar(console: Console, quiet: bool) -> Iterator[Progress | None]:
     if quiet or not console.is_terminal:
         yield None
         return
-    from core_model.progress import TileBar
+    from agent.cli.progress import TileBar
 
     with TileBar("Reading tiles", console) as bar:
         yield bar
@@ -56,15 +54,6 @@ def stdout() -> Console:
     piped = not sys.stdout.isatty()
     width = PIPED_WIDTH if piped else None
     return Console(markup=False, highlight=False, emoji=False, soft_wrap=piped, width=width)
-
-
-def quieten_libraries(quiet: bool) -> None:
-    """Our warnings as plain lines on stderr; no chatter and no bars from libraries."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, format="%(message)s")
 
 
 def ask(

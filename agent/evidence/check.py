@@ -138,3 +138,16 @@ def _same_mpp(cited: float | None, shown: float | None) -> bool:
 
 def _box(box: Sequence[int] | None) -> str:
     return "none" if box is None else "(" + ", ".join(map(str, box)) + ")"
+
+
+def cite(step: Step, finding: str | None = None) -> Evidence:
+    """A step as evidence."""
+    seen = step.observation
+    return Evidence(
+        step=step.index,
+        tool=step.action.tool,
+        box=seen.box,
+        mpp=seen.mpp,
+        finding=finding or step.finding,
+        image=seen.image,
+    )

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from agent.evidence.coverage import SAME
 from agent.evidence.negation import read
-from agent.report.figures import human_share
 from agent.run.records import Claim, Step
+from agent.text import human_share
 
 
 class Scale(NamedTuple):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext
     from agent.run.records import Step
     from core_model.slides.tissue import TissueMask
 
@@ -16,13 +15,8 @@ SAME = 1.01
 """Two resolutions within this factor are one: scanners at 20x write .499 or .504 µm/px."""
 
 
-def coverage(context: AgentContext, steps: Sequence[Step]) -> dict[str, float]:
+def coverage(tissue: TissueMask, steps: Sequence[Step]) -> dict[str, float]:
     """Share of tissue area shown at each of `LEVELS` or finer; what only the model read was not shown."""
-    return measured(context.tissue, steps)
-
-
-def measured(tissue: TissueMask, steps: Sequence[Step]) -> dict[str, float]:
-    """The same from the tissue alone."""
     seen = [
         (step.observation.box, step.observation.mpp)
         for step in steps

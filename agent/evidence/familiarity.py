@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from agent.graph.state import Familiarity
-from core_model.words import content_words
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext
+    pass
+
+
+class Familiarity(TypedDict):
+    """What was known before the first decision: does the model know this slide and this question?"""
+
+    tiles: int
+    """Tiles whose features could be computed."""
+    failed: list[list[Any]]
+    """[[x, y, w, h], why] of each tile that could not be read."""
+    slide_unfamiliarity: float | None
+    """Above 1: unlike the slides the model was trained on. None where too few tiles could be read."""
+    question_unfamiliarity: float
+    """Above 1: unlike the questions the model was trained on."""
+    unknown_words: list[str]
+    """Content words of the question and options that the model never saw."""
+    option_words: list[str]
+    """Content words of the options."""
+
 
 LEAST_TILES = 4
 """With fewer readable tiles there is too little tissue to speak about."""
@@ -16,29 +31,6 @@ MOST_FAILED = 0.5
 """Where a larger share of the tiles does not decode, what is left may not stand for the slide."""
 BOXES_NAMED = 20
 """Unreadable tiles listed in an answer; run.json has them all."""
-
-
-def familiarity(context: AgentContext, question: str, options: list[str] | None) -> Familiarity:
-    """What was found once and is kept in the journal; `_compared` finds it."""
-    known: Familiarity = context.journal.once(
-        "familiarity", "slide", lambda: _compared(context, question, options)
-    )
-    return known
-
-
-def _compared(context: AgentContext, question: str, options: list[str] | None) -> Familiarity:
-    """Compute the slide's features where they are not cached, and compare with what training saw."""
-    features = context.toolbox.features
-    known = len(features) >= LEAST_TILES
-    question_value, words = context.model.question_unfamiliarity(question, options)
-    return Familiarity(
-        tiles=len(features),
-        failed=[[[int(v) for v in box], str(why)] for box, why in features.failed],
-        slide_unfamiliarity=float(context.model.slide_unfamiliarity(features)) if known else None,
-        question_unfamiliarity=float(question_value),
-        unknown_words=[str(word) for word in words],
-        option_words=content_words(" ".join(options or [])),
-    )
 
 
 def doubts(known: Familiarity, model: str) -> list[str]:

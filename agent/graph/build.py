@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from langgraph.runtime import Runtime
 
 from agent.graph import nodes
-from agent.graph.state import AgentContext, AgentState
+from agent.graph.context import AgentContext
+from agent.graph.state import AgentState
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

@@ -6,15 +6,107 @@ between two steps goes on as if nothing had happened.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from agent.graph.state import Spent
 from agent.run.records import Action, Answer, Claim, Evidence
 from tools.records import Observation
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.control import Control
+    from agent.graph.state import AgentState
+    from agent.llm.client import ChatClient
+    from agent.run.journal import Journal
+    from core_model.slides.slide import Slide
+    from core_model.slides.tissue import TissueMask
+
+
+class Weights(NamedTuple):
+    """Of the slide model's calibration, what an answer is pooled with."""
+
+    slide: float
+    """Weight of what it says of the whole slide."""
+    region: float
+    """Weight of what it says of regions, all together."""
+    abstain_below: float
+    """Least confidence of an answer."""
+
+
+@dataclass
+class Meter:
+    """Measures what one node used: wall time and the model's tokens since the last reading."""
+
+    model: Any
+    started: float
+    """`time.perf_counter()` from which the first lap counts, so that loading is part of it."""
+    _last: Spent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._last = self._total() | {"seconds": self.started}
+
+    def _total(self) -> Spent:
+        usage = self.model.usage
+        return Spent(
+            seconds=time.perf_counter(), tokens_in=int(usage.tokens_in), tokens_out=int(usage.tokens_out)
+        )
+
+    def lap(self) -> Spent:
+        """What was used since the last lap, or since the meter was made."""
+        now, last = self._total(), self._last
+        self._last = now
+        return Spent(
+            seconds=now["seconds"] - last["seconds"],
+            tokens_in=now["tokens_in"] - last["tokens_in"],
+            tokens_out=now["tokens_out"] - last["tokens_out"],
+        )
+
+
+@dataclass
+class AgentContext:
+    """What the nodes work with: opened for one run, never stored."""
+
+    slide: Slide
+    model: Any
+    """A `core_model.WsiLlava`, or anything with its methods."""
+    toolbox: Any
+    """A `tools.Toolbox`, or anything with its methods."""
+    navigator: Navigator
+    folder: Path
+    mode: str
+    meter: Meter
+    journal: Journal
+    name: str
+    """The model that answers: the local one, or `provider:name`."""
+    run_id: str = ""
+    chat: ChatClient | None = None
+    """The chat model; None where the local model answers."""
+    max_cost: float | None = None
+    """Spending limit, USD."""
+    control: Control | None = None
+    """The person who takes part, if any."""
+
+    @cached_property
+    def tissue(self) -> TissueMask:
+        """Where the slide's tissue is; kept in the journal, so that a replay measures coverage without it."""
+        from agent.run.masks import packed, unpacked
+
+        return unpacked(self.journal.once("tissue", "mask", lambda: packed(self.toolbox.tissue)))
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The slide model's calibration, kept in the journal likewise."""
+
+        def read() -> list[float]:
+            found = self.model.config.calibration
+            return [float(found.slide_weight), float(found.region_weight), float(found.abstain_below)]
+
+        return Weights(*self.journal.once("calibration", "model", read))
 
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})

@@ -16,9 +16,10 @@ from typing import Literal
 from pydantic import model_validator
 
 from agent.run.journal import Journal
-from agent.run.records import Action, Record
+from agent.run.records import Action
 from core_model.errors import UsageError
-from core_model.slides.slide import Box
+from core_model.records import Record
+from core_model.slides.box import Box
 from tools.records import SolidBox
 
 KIND = "person"

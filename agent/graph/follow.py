@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.graph.build import build, checkpoints, run_config
+from agent.graph.context import AgentContext
 from agent.graph.nodes import cost
-from agent.graph.state import AgentContext, AgentState
+from agent.graph.state import AgentState
 from agent.run.folder import ANSWER, RUN
 from agent.run.records import Action, Answer, RunRecord, Step, Unreadable
 from agent.run.seal import seal
-from agent.run.trace import append_step, rebuild_trace, write_json
+from agent.run.trace import append_step, rebuild_trace
+from core_model.atomic import write_json
 from core_model.errors import RunError
 
 if TYPE_CHECKING:
-    from core_model.slides.slide import Box
+    from core_model.slides.box import Box
 
 
 def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:

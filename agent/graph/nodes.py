@@ -13,16 +13,19 @@ from langgraph.types import interrupt
 
 from agent.evidence import check as evidence
 from agent.evidence.coverage import coverage
-from agent.evidence.familiarity import familiarity
+from agent.evidence.familiarity import LEAST_TILES, Familiarity
 from agent.graph import control as people
-from agent.graph.context import Decided, Stop, Weighed
-from agent.graph.state import AgentContext, AgentState, pending_of, steps_of
-from agent.navigators.weigh import first_sentences
+from agent.graph.context import AgentContext, Decided, Stop, Weighed
+from agent.graph.state import AgentState, pending_of, steps_of
 from agent.run.records import Action, Answer, Cost, SlideFacts, Step
+from agent.text import first_sentences
+from core_model.words import content_words
 from tools.records import Observation
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
+
+    from agent.graph.context import AgentContext
 
 Updates = dict[str, Any]
 
@@ -159,7 +162,7 @@ def answer(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
         reason=draft.reason,
         evidence=draft.evidence,
         claims=list(draft.claims),
-        coverage=coverage(context, steps),
+        coverage=coverage(context.tissue, steps),
         steps=len(steps),
         model=context.name,
         mode=context.mode,
@@ -237,4 +240,27 @@ def _step(
         finding=weighed.finding,
         posterior=weighed.updates.get("posterior", state.get("posterior")),
         seconds=seconds,
+    )
+
+
+def familiarity(context: AgentContext, question: str, options: list[str] | None) -> Familiarity:
+    """What was found once and is kept in the journal; `_compared` finds it."""
+    known: Familiarity = context.journal.once(
+        "familiarity", "slide", lambda: _compared(context, question, options)
+    )
+    return known
+
+
+def _compared(context: AgentContext, question: str, options: list[str] | None) -> Familiarity:
+    """Compute the slide's features where they are not cached, and compare with what training saw."""
+    features = context.toolbox.features
+    known = len(features) >= LEAST_TILES
+    question_value, words = context.model.question_unfamiliarity(question, options)
+    return Familiarity(
+        tiles=len(features),
+        failed=[[[int(v) for v in box], str(why)] for box, why in features.failed],
+        slide_unfamiliarity=float(context.model.slide_unfamiliarity(features)) if known else None,
+        question_unfamiliarity=float(question_value),
+        unknown_words=[str(word) for word in words],
+        option_words=content_words(" ".join(options or [])),
     )

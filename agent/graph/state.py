@@ -8,49 +8,13 @@ back under LANGGRAPH_STRICT_MSGPACK. The slide, the model and the toolbox are no
 from __future__ import annotations
 
 import operator
-import time
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
+from agent.evidence.familiarity import Familiarity
 from agent.run.records import Action, Step
 
 if TYPE_CHECKING:
-    from agent.graph.context import Navigator
-    from agent.graph.control import Control
-    from agent.llm.client import ChatClient
-    from agent.run.journal import Journal
-    from core_model.slides.slide import Slide
-    from core_model.slides.tissue import TissueMask
-
-
-class Familiarity(TypedDict):
-    """What was known before the first decision: does the model know this slide and this question?"""
-
-    tiles: int
-    """Tiles whose features could be computed."""
-    failed: list[list[Any]]
-    """[[x, y, w, h], why] of each tile that could not be read."""
-    slide_unfamiliarity: float | None
-    """Above 1: unlike the slides the model was trained on. None where too few tiles could be read."""
-    question_unfamiliarity: float
-    """Above 1: unlike the questions the model was trained on."""
-    unknown_words: list[str]
-    """Content words of the question and options that the model never saw."""
-    option_words: list[str]
-    """Content words of the options."""
-
-
-class Weights(NamedTuple):
-    """Of the slide model's calibration, what an answer is pooled with."""
-
-    slide: float
-    """Weight of what it says of the whole slide."""
-    region: float
-    """Weight of what it says of regions, all together."""
-    abstain_below: float
-    """Least confidence of an answer."""
+    pass
 
 
 class Spent(TypedDict):
@@ -119,77 +83,6 @@ class AgentState(TypedDict, total=False):
     reviewed: bool
     """Whether the answer was looked at with fresh eyes."""
     spent: Annotated[Spent, add_spent]
-
-
-@dataclass
-class Meter:
-    """Measures what one node used: wall time and the model's tokens since the last reading."""
-
-    model: Any
-    started: float
-    """`time.perf_counter()` from which the first lap counts, so that loading is part of it."""
-    _last: Spent = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._last = self._total() | {"seconds": self.started}
-
-    def _total(self) -> Spent:
-        usage = self.model.usage
-        return Spent(
-            seconds=time.perf_counter(), tokens_in=int(usage.tokens_in), tokens_out=int(usage.tokens_out)
-        )
-
-    def lap(self) -> Spent:
-        """What was used since the last lap, or since the meter was made."""
-        now, last = self._total(), self._last
-        self._last = now
-        return Spent(
-            seconds=now["seconds"] - last["seconds"],
-            tokens_in=now["tokens_in"] - last["tokens_in"],
-            tokens_out=now["tokens_out"] - last["tokens_out"],
-        )
-
-
-@dataclass
-class AgentContext:
-    """What the nodes work with: opened for one run, never stored."""
-
-    slide: Slide
-    model: Any
-    """A `core_model.WsiLlava`, or anything with its methods."""
-    toolbox: Any
-    """A `tools.Toolbox`, or anything with its methods."""
-    navigator: Navigator
-    folder: Path
-    mode: str
-    meter: Meter
-    journal: Journal
-    name: str
-    """The model that answers: the local one, or `provider:name`."""
-    run_id: str = ""
-    chat: ChatClient | None = None
-    """The chat model; None where the local model answers."""
-    max_cost: float | None = None
-    """Spending limit, USD."""
-    control: Control | None = None
-    """The person who takes part, if any."""
-
-    @cached_property
-    def tissue(self) -> TissueMask:
-        """Where the slide's tissue is; kept in the journal, so that a replay measures coverage without it."""
-        from agent.run.masks import packed, unpacked
-
-        return unpacked(self.journal.once("tissue", "mask", lambda: packed(self.toolbox.tissue)))
-
-    @cached_property
-    def weights(self) -> Weights:
-        """The slide model's calibration, kept in the journal likewise."""
-
-        def read() -> list[float]:
-            found = self.model.config.calibration
-            return [float(found.slide_weight), float(found.region_weight), float(found.abstain_below)]
-
-        return Weights(*self.journal.once("calibration", "model", read))
 
 
 def steps_of(state: AgentState) -> list[Step]:

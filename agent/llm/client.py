@@ -10,14 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.chat.failures import failure
 from agent.llm.prices import Price, price_for
 from agent.llm.profiles import ModelProfile, profile_for
 from agent.llm.providers import Line, line_to
 from agent.llm.redact import Redactor
 from agent.llm.reply import Said, ToolCall, said
 from agent.llm.request import Request
-from agent.llm.retries import ATTEMPTS, LONGEST_ASKED, fault_of, wait_before
+from agent.llm.retries import ATTEMPTS, LONGEST_ASKED, failure, fault_of, wait_before
 from agent.llm.spending import CHAT, Ledger, OverBudget, Paid, Spent, Tries, check, text_tokens
 from core_model.errors import ProviderError, UsageError
 

@@ -16,8 +16,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from agent.run.records import Record
 from core_model.errors import UsageError
+from core_model.records import Record
 
 VARIABLE = "GIANT_PRICES"
 AS_OF = "2026-11-20"

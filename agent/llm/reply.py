@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from agent.run.records import Record
+from core_model.records import Record
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage

@@ -10,7 +10,7 @@ from typing import Any
 from agent.llm.profiles import ModelProfile
 from agent.llm.retries import Fault
 from agent.run.journal import Journal
-from agent.run.records import Record
+from core_model.records import Record
 
 CHAT, FAULTS = "chat", "chatfault"
 """Kinds of journal entries: calls that were answered; calls that were given up."""

@@ -28,7 +28,8 @@ from agent.navigators.survey import MOST, survey
 from agent.run.records import Action, Answer
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentState
     from tools.records import Observation
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.evidence.check import claims_absence, fault
+from agent.evidence.check import cite, claims_absence, fault
 from agent.evidence.coverage import coverage, coverage_in_words
 from agent.evidence.familiarity import doubts, limits, unreadable
 from agent.graph.context import Draft
@@ -17,7 +17,8 @@ from agent.navigators.posterior import Posterior, Ranked, ranked
 from agent.run.records import Claim, Evidence, Step
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentState
 
 STEPS_TOLD = 4
 """Steps told in words for and against; the evidence list has them all."""
@@ -150,7 +151,7 @@ def _tell(items: list[tuple[Step, Ranked]], looks: Looks) -> str:
 
 
 def _limits(state: AgentState, context: AgentContext, negative: bool) -> list[str]:
-    share = coverage(context, steps_of(state))
+    share = coverage(context.tissue, steps_of(state))
     parts = [coverage_in_words(share)]
     known = state.get("familiarity")
     if known and not known["failed"]:
@@ -184,16 +185,3 @@ def _cite_asked(looks: Looks, state: AgentState) -> list[Evidence]:
         side = "Supports" if leads.name == winner.name else "Speaks against"
         cited.append(cite(step, f"{side} {winner.name}. {step.finding}"))
     return cited
-
-
-def cite(step: Step, finding: str | None = None) -> Evidence:
-    """A step as evidence."""
-    seen = step.observation
-    return Evidence(
-        step=step.index,
-        tool=step.action.tool,
-        box=seen.box,
-        mpp=seen.mpp,
-        finding=finding or step.finding,
-        image=seen.image,
-    )

@@ -8,17 +8,33 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from agent.evidence.check import cite
 from agent.evidence.familiarity import doubts
 from agent.graph.context import Draft, Stop
 from agent.graph.state import steps_of
-from agent.navigators.compose import cite, compose
+from agent.navigators.compose import compose
 from agent.navigators.looks import Looks
 from agent.navigators.posterior import ranked
 from agent.navigators.search import SearchNavigator
 from agent.run.records import Action
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentState
+
+
+class SlideNavigator(SearchNavigator):
+    """Asks about the whole slide and answers."""
+
+    name = "slide"
+
+    def _next(self, state: AgentState, context: AgentContext) -> Action | Stop:
+        looks = Looks(steps_of(state), context.slide.box)
+        known = state.get("familiarity")
+        if looks.whole is not None and not (known and doubts(known, context.model.name)):
+            return Stop("a single pass was asked for")
+        return super()._next(state, context)
+
 
 COUNT = 30
 """Tiles asked, as published with GIANT."""

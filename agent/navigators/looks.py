@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.navigators.posterior import Posterior, margin, shift
 from agent.run.records import Step
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 if TYPE_CHECKING:
     from core_model.slides.slide import Slide

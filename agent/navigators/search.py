@@ -22,10 +22,11 @@ from agent.navigators.places import Choice, Scale, choose, discrimination, scale
 from agent.navigators.posterior import ranked
 from agent.navigators.weigh import weigh
 from agent.run.records import Action, Answer
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentState
     from tools.records import Observation
 
 LEAST_LOOKS = 3

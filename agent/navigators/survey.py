@@ -13,11 +13,11 @@ import numpy as np
 
 from agent.navigators.places import COARSE_MPP, LEAST_TISSUE, grid
 from agent.run.records import Action
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext
-    from core_model.features.store import TileFeatures
+    from agent.graph.context import AgentContext
+    from core_model.features.tiles import TileFeatures
 
 MOST = 8
 """Places of one survey."""

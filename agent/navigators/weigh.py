@@ -13,10 +13,12 @@ from agent.graph.context import Weighed
 from agent.graph.state import steps_of
 from agent.navigators.looks import Looks
 from agent.navigators.posterior import Posterior, pool, ranked
-from core_model.slides.slide import Box
+from agent.text import first_sentences, same_words
+from core_model.slides.box import Box
 
 if TYPE_CHECKING:
-    from agent.graph.state import AgentContext, AgentState
+    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentState
     from agent.run.records import Action
     from tools.records import Observation
 
@@ -128,21 +130,6 @@ def spoken(observation: Observation) -> tuple[str, float]:
     return " ".join(str(data.get("answer", "")).split()).rstrip(". "), float(data.get("probability", 0.0))
 
 
-def same_words(a: str, b: str) -> bool:
-    """Whether two answers differ only in case and punctuation."""
-
-    def bare(text: str) -> str:
-        return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
-
-    return bare(a) == bare(b)
-
-
 def in_words(posterior: Posterior, most: int = 3) -> str:
     """ "grade 3 0.81, grade 2 0.15"."""
     return ", ".join(f"{item.name} {item.p:.2f}" for item in ranked(posterior)[:most])
-
-
-def first_sentences(text: str, most: int = 2) -> str:
-    """The beginning of a text, whole sentences."""
-    parts = " ".join(text.split()).split(". ")
-    return ". ".join(parts[:most]).rstrip(".") + "."

@@ -17,14 +17,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from agent.graph.state import AgentContext
+from agent.graph.context import AgentContext
 from agent.replay.stand_ins import RecordedModel, RecordedSlide, RecordedToolbox, StoppedMeter
 from agent.replay.verdict import Compared, Replayed
 from agent.run.folder import ANSWER, RUN, read_answer, read_run
 from agent.run.journal import FOLDER, Journal
 from agent.run.records import Answer, ModelRecord, RunRecord, SlideRecord, Step, TokensRecord
 from agent.run.seal import broken_images, broken_seals
-from agent.run.trace import TRACE, read_trace, write_json
+from agent.run.trace import TRACE, read_trace
+from core_model.atomic import write_json
 from core_model.errors import GiantError, RunError
 
 FILES = (RUN, ANSWER, TRACE, "report.html", "report.md", "evidence.geojson")
@@ -75,7 +76,7 @@ def _votes(folder: Path, record: RunRecord) -> list[str]:
     """Folders of the votes, in order; empty for a single run. A spending limit may have ended them early."""
     if record.settings.votes == 1:
         return []
-    from agent.session.votes import VOTES
+    from agent.run.folder import VOTES
 
     names = (f"{VOTES}/{number}" for number in range(1, record.settings.votes + 1))
     return [name for name in names if (folder / name / RUN).is_file()]
@@ -133,7 +134,7 @@ def _context(
     folder: Path, again: Path, record: RunRecord, about: SlideRecord, steps: list[Step]
 ) -> AgentContext:
     """What the nodes work with: everything recorded, nothing open."""
-    from agent.session.ask import navigator_for
+    from agent.navigators.choose import navigator_for
     from agent.session.models import NoSlideModel
 
     slide, journal = RecordedSlide(about), Journal(folder, replaying=True)
@@ -211,6 +212,6 @@ def _part(line: bytes, at: int) -> str:
 
 
 def _version() -> str:
-    from agent.run_record import giant_version
+    from agent.run.folder import giant_version
 
     return giant_version()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pydantic import Field
-from rich.text import Text
 
-from agent.cli.terminal import stdout
-from agent.run.records import Record
+from core_model.records import Record
 
 
 class Compared(Record):
@@ -47,24 +45,3 @@ class Replayed(Record):
                 return f"{vote.run}: {vote.first_fault}"
         told = [*self.problems, *(f"{file.file}: {file.differs}" for file in self.files if file.differs)]
         return next(iter([*told, *self.changed]), "nothing was built again")
-
-
-def as_json(found: Replayed) -> str:
-    """One JSON object on one line."""
-    return f'{{"ok":{"true" if found.ok else "false"},{found.model_dump_json()[1:]}'
-
-
-def show(found: Replayed) -> None:
-    """Each file with its verdict, each region that differs, and what it comes to."""
-    console = stdout()
-    for part in (*found.votes, found):
-        if found.votes:
-            console.print(Text(part.run, style="bold"))
-        for file in part.files:
-            verdict = Text(f"differs: {file.differs}", style="bold red") if file.differs else Text("same")
-            console.print(Text(f"{file.file:<18}").append(verdict))
-        for problem in (*part.problems, *part.changed):
-            console.print(Text(problem, style="bold red"))
-        if part.regions is not None:
-            told = f"{part.equal} of {part.regions} regions have the pixels of the slide"
-            console.print(Text(told, style="" if part.equal == part.regions else "bold red"))

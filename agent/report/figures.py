@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent.run.records import Step
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from tools.render import scale_bar_um
 
 TAG = 1 / 38
@@ -128,25 +128,6 @@ def step_figure(
         field=(seen.box.w * slide_mpp, seen.box.h * slide_mpp) if seen.box else None,
         leading=max(step.posterior.items(), key=lambda item: item[1]) if step.posterior else None,
     )
-
-
-def human_share(share: float) -> str:
-    """A share in whole per cent that says 0 and 100 only where it is exactly that."""
-    if 0 < share < 0.005:
-        return "under 1 %"
-    if 0.995 <= share < 1:
-        return "over 99 %"
-    return f"{share * 100:.0f} %"
-
-
-def human_money(usd: float) -> str:
-    """US dollars to the cent, below ten cents to a hundredth of one."""
-    return f"${usd:.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
-
-
-def human_length(um: float) -> str:
-    """Micrometres below a millimetre, else millimetres."""
-    return f"{um:.3g} µm" if um < 1000 else f"{um / 1000:.3g} mm"
 
 
 def _free_corner(

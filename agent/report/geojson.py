@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.run.records import Answer, RunRecord, SlideRecord, Step
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 COLORS = {"evidence": [190, 60, 120], "looked at": [110, 110, 130], "unreadable": [200, 120, 0]}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -20,18 +19,18 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from agent.evidence.check import unsupported_note
-from agent.report.figures import Figure, OverviewMap, human_length, human_money, human_share, step_figure
+from agent.report.figures import Figure, OverviewMap, step_figure
 from agent.report.geojson import evidence_geojson
 from agent.run.folder import read_answer, read_run
 from agent.run.records import Answer, Claim, RunRecord, SlideRecord, Step, TokensRecord
-from agent.run.trace import read_trace, write_text
+from agent.run.trace import read_trace
+from agent.text import NOTICE, human_length, human_money, human_share, markdown_text
+from core_model.atomic import write_text
 from core_model.errors import RunError
-from core_model.slides.slide import magnification
+from core_model.slides.box import magnification
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-NOTICE = "For research and demonstration. Not for diagnosis."
 
 
 @dataclass(frozen=True)
@@ -197,10 +196,3 @@ def environment(*, html: bool) -> Environment:
     }
     made.filters.update(filters)
     return made
-
-
-def markdown_text(text: object) -> str:
-    """Text on one line in which no character starts Markdown or HTML."""
-    line = " ".join(str(text).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", line)

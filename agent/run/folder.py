@@ -18,13 +18,21 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from agent.run.records import Answer, RunRecord, SlideRecord
-from agent.run.trace import write_json
+from core_model.atomic import write_json
 from core_model.errors import RunError, SlideError, UsageError
+
+VOTES = "votes"
+
+
+OVERBUDGET = "overbudget"
+"""Kind of a journal's entries on calls that were not made because of the spending limit."""
+
 
 RUNS, RUN, ANSWER, LOCK = "giant-runs", "run.json", "answer.json", ".lock"
 
@@ -172,3 +180,11 @@ def _locked(folder: Path) -> Iterator[None]:
             raise RunError("another process is working in it", where=folder, fix="Wait for it") from error
         yield
         (folder / LOCK).unlink(missing_ok=True)
+
+
+def giant_version() -> str:
+    """Version of the installed package; "source" where it runs without being installed."""
+    try:
+        return version("giant-pathology")
+    except PackageNotFoundError:
+        return "source"

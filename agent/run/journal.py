@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.run.trace import write_text
+from core_model.atomic import write_text
 from core_model.errors import RunError
 
 FOLDER = "journal"

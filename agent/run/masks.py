@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core_model.errors import RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
 
 

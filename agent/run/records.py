@@ -10,16 +10,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from core_model.slides.slide import Box
+from core_model.records import Record
+from core_model.slides.box import Box
 from tools.records import Observation
-
-
-class Record(BaseModel):
-    """A frozen record that refuses unknown fields, so that a file of another shape is not half read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Action(Record):

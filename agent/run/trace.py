@@ -7,37 +7,16 @@ checkpoint before a resumed run goes on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from agent.run.records import Step
+from core_model.atomic import write_text
 from core_model.errors import RunError
 
 TRACE = "trace.jsonl"
-
-
-def write_json(path: Path, record: BaseModel) -> None:
-    """Write a record as JSON to a temporary name beside `path`, then rename it."""
-    write_text(path, record.model_dump_json(indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"cannot be written ({error.strerror})", where=path, fix="Choose another --out"
-        ) from error
 
 
 def append_step(folder: Path, step: Step) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -10,27 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.graph.context import AgentContext, Meter
 from agent.graph.control import Control
 from agent.graph.follow import follow
-from agent.graph.state import AgentContext, Meter
-from agent.navigators.local_passes import PatchesNavigator
-from agent.navigators.search import SearchNavigator
-from agent.navigators.single import SlideNavigator
+from agent.navigators.choose import navigator_for
 from agent.run.folder import choose_folder, open_run
 from agent.run.journal import Journal
-from agent.run.records import Answer, RunRecord, Settings, Step, TokensRecord, Vote
-from agent.run_record import described, run_record
-from agent.session.models import chat_of, frame_for, open_local, opened
+from agent.run.records import Answer, RunRecord, Step, TokensRecord, Vote
+from agent.session.models import chat_of, described, frame_for, open_local, opened, run_record
 from agent.session.request import LOCAL_MODEL, Request, checked
 from core_model.errors import RunError, UsageError
+from core_model.features.store import cache_folder
 
 if TYPE_CHECKING:
-    from agent.graph.context import Navigator
     from core_model.features.extract import Progress
     from core_model.slides.slide import Slide
     from tools.render import Frame
 
-CACHE_VARIABLE = "GIANT_CACHE"
 Item = Step | Vote | Answer
 """What a stream yields: steps as they are made or put into words, each vote where there are several, and last
 the answer of the whole."""
@@ -133,15 +128,6 @@ def stream(
     return _run(request, control, progress)
 
 
-def cache_folder() -> Path:
-    """Where features are kept: $GIANT_CACHE, else giant/ in the user's cache folder."""
-    own = os.environ.get(CACHE_VARIABLE)
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "giant"
-
-
 def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | None, frame: Frame) -> Any:
     """The tools, bound to this slide and model, with the feature cache."""
     from core_model.features.store import FeatureStore
@@ -149,21 +135,6 @@ def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | No
 
     store = FeatureStore(cache_folder())
     return Toolbox(slide, model, store=store, folder=folder, progress=progress, frame=frame)
-
-
-def navigator_for(settings: Settings) -> Navigator:
-    """Who decides where to look."""
-    if settings.navigator == "chat" and settings.mode == "agent":
-        from agent.navigators.chat import ChatNavigator
-
-        return ChatNavigator(settings.profile)
-    if settings.navigator == "chat":
-        from agent.navigators.chat_passes import PassNavigator, patches_of
-
-        return PassNavigator(settings.mode, patches_of(settings))
-    if settings.mode == "patches":
-        return PatchesNavigator(settings.patches)
-    return SlideNavigator() if settings.mode == "slide" else SearchNavigator()
 
 
 def _run(request: Request, control: Control | None, progress: Progress | None) -> Iterator[Item]:

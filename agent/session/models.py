@@ -6,12 +6,14 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.run.records import ModelRecord
+from agent.run.folder import giant_version
+from agent.run.records import ModelRecord, RunRecord, SlideRecord, TokensRecord
 
 if TYPE_CHECKING:
     from agent.llm.client import ChatClient
@@ -144,3 +146,33 @@ def _open_slide(request: Request, stack: ExitStack) -> Slide:
     if isinstance(request.slide, str | Path):
         return stack.enter_context(open_slide(request.slide, request.settings.mpp))
     return request.slide
+
+
+def run_record(request: Request, slide: SlideRecord | TokensRecord) -> RunRecord:
+    """What this run is, for `run.json`. The models of the request are open."""
+    answering, beside = model_records(request)
+    return RunRecord(
+        id=uuid.uuid4().hex,
+        giant=giant_version(),
+        question=request.question,
+        options=request.options,
+        seed=request.seed,
+        model=answering,
+        slide_model=beside,
+        slide=slide,
+        settings=request.settings,
+    )
+
+
+def described(slide: Slide, tissue_mm2: float | None = None) -> SlideRecord:
+    """The slide as a run names it."""
+    return SlideRecord(
+        id=slide.id,
+        width=slide.width,
+        height=slide.height,
+        mpp=slide.mpp,
+        name=slide.name,
+        mpp_source=slide.mpp_source,
+        bounds=slide.bounds,
+        tissue_mm2=tissue_mm2,
+    )

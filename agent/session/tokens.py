@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.evidence.familiarity import limits, question_doubts
+from agent.evidence.familiarity import Familiarity, limits, question_doubts
 from agent.graph.follow import leave
-from agent.graph.state import Familiarity
 from agent.navigators.posterior import ranked
 from agent.run.folder import read_answer
 from agent.run.journal import Journal
@@ -19,7 +18,7 @@ from agent.run.records import Answer, Cost, RunRecord, SlideFacts
 from core_model.words import content_words
 
 if TYPE_CHECKING:
-    from agent.graph.state import Meter
+    from agent.graph.context import Meter
     from core_model.features.slide_tokens import SlideTokens
 
 LIMIT = (

@@ -20,18 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.graph.follow import leave
-from agent.navigators.weigh import first_sentences, same_words
-from agent.run.folder import read_answer, read_run
+from agent.run.folder import OVERBUDGET, VOTES, read_answer, read_run
 from agent.run.journal import Journal
 from agent.run.records import Answer, Cost, RunRecord, Step, Vote
 from agent.run.trace import read_trace
+from agent.text import first_sentences, same_words
 
 if TYPE_CHECKING:
     from agent.session.request import Request
-
-VOTES = "votes"
-OVERBUDGET = "overbudget"
-"""Kind of a journal's entries on calls that were not made because of the spending limit."""
 
 
 @dataclass(frozen=True)

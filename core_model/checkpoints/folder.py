@@ -29,7 +29,7 @@ from core_model.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 __all__ = ["ModelConfig", "Parts", "load_checkpoint", "new_model", "read_config", "save_checkpoint"]
 
@@ -267,12 +267,3 @@ def _sha256s(folder: Path, names: Iterable[str]) -> dict[str, str]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fingerprint(module: nn.Module) -> str:
-    """The first 16 hex digits of a sha256 over names, shapes and float32 values of all weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

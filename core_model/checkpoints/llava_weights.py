@@ -44,7 +44,7 @@ _INITIALISATIONS = (None, True, False, "gaussian", "orthogonal")
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of a model's folder. Raises `CheckpointError` that names a missing file or key."""
-    from core_model.encoders.gigapath import read_state
+    from core_model.weights import read_state
 
     for name in FILES:
         if (folder / name).is_file():
@@ -59,7 +59,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _read_shards(folder: Path, index: str) -> dict[str, Tensor]:
-    from core_model.encoders.gigapath import read_state
+    from core_model.weights import read_state
 
     places = read_json(folder / index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
@@ -163,7 +163,7 @@ def add_adapter(state: dict[str, Tensor], folder: Path) -> None:
     2023), is computed in float32 and stored in W's type. Raises `CheckpointError` for an option of peft that
     is not obeyed here, and for a key that is missing, unexpected or misshapen.
     """
-    from core_model.encoders.gigapath import read_state
+    from core_model.weights import read_state
 
     options = read_json(folder / ADAPTER_CONFIG)
     scale, rank = adapter_scale(options, folder)
@@ -219,7 +219,7 @@ def replace_weights(state: dict[str, Tensor], file: Path) -> None:
 
     They are stored in the base's type. Raises `CheckpointError` that names what is neither.
     """
-    from core_model.encoders.gigapath import read_state
+    from core_model.weights import read_state
 
     dtype = stored_type(state, file.parent)
     found = {key.removeprefix(PEFT_PREFIX): value for key, value in read_state(file).items()}

@@ -19,10 +19,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core_model.encoders.networks import build_tile_encoder
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from core_model.config import ModelConfig, TileEncoderConfig
+    from core_model.config import ModelConfig
     from core_model.encoders.alignment import Alignment
     from core_model.encoders.slide_encoder import LongNetViT
     from core_model.features.familiarity import Familiarity
@@ -90,28 +92,6 @@ def fill_llava(llava: WsiLlavaForConditionalGeneration, state: dict[str, Tensor]
     names = {key if key == _TIED else f"model.{key}": value for key, value in state.items()}
     llava.load_state_dict(names, strict=False, assign=True)
     llava.tie_weights()
-
-
-def build_tile_encoder(config: TileEncoderConfig) -> nn.Module:
-    """The vision transformer with random weights; takes `pixel_values` (B, 3, px, px), `image_px` a side."""
-    if config.class_name == "Dinov2Model":
-        from core_model.encoders.gigapath import build_dinov2
-
-        return build_dinov2(config)
-    from transformers import ViTConfig, ViTModel
-
-    return ViTModel(
-        ViTConfig(
-            hidden_size=config.embed_dim,
-            num_hidden_layers=config.depth,
-            num_attention_heads=config.heads,
-            intermediate_size=config.ffn_dim,
-            image_size=config.image_px,
-            patch_size=config.patch_px,
-            layer_norm_eps=1e-6,
-        ),
-        add_pooling_layer=False,
-    )
 
 
 @contextlib.contextmanager

@@ -8,15 +8,15 @@ and SwiGLU's gate and value in another.
 from __future__ import annotations
 
 import os
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_model.config import TileEncoderConfig
+from core_model.encoders.networks import build_dinov2
 from core_model.errors import CheckpointError, GiantError
+from core_model.weights import read_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,6 @@ FILES = (FILE, "model.safetensors")
 SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 HEAD_DIM = 64
 """Channels of an attention head; the one dimension that no tensor tells."""
-_UNREADABLE = (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError)
-"""What torch raises for a file that is not its own."""
 
 _OUTSIDE = {
     "cls_token": "embeddings.cls_token",
@@ -50,26 +48,6 @@ _IN_BLOCK: dict[str, tuple[str, ...]] = {
     "mlp.fc2": ("mlp.down_proj",),
     "ls2.gamma": ("layer_scale2.lambda1",),
 }
-
-
-def build_dinov2(config: TileEncoderConfig) -> Any:
-    """The network of `config` with random weights; raises `CheckpointError` for a width it cannot have."""
-    from transformers import Dinov2Config, Dinov2Model
-
-    return Dinov2Model(
-        Dinov2Config(
-            hidden_size=config.embed_dim,
-            num_hidden_layers=config.depth,
-            num_attention_heads=config.heads,
-            mlp_ratio=_mlp_ratio(config),
-            image_size=config.image_px,
-            patch_size=config.patch_px,
-            layer_norm_eps=1e-6,
-            layerscale_value=1e-5,
-            use_swiglu_ffn=True,
-            use_mask_token=False,
-        )
-    )
 
 
 def from_timm(state: Mapping[str, Tensor], config: TileEncoderConfig | None = None) -> dict[str, Tensor]:
@@ -178,27 +156,6 @@ def find_weights(path: str | Path | None = None) -> Path:
     )
 
 
-def read_state(file: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors or a torch file, mapped from the disk where its format allows.
-
-    Raises `CheckpointError`. Nothing in the file is ever executed.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (OSError, SafetensorError, *_UNREADABLE) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"cannot be read as weights ({reason})", where=file) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise CheckpointError("is no state dict: names with tensors", where=file)
-    return state
-
-
 def _key_map(depth: int) -> dict[str, tuple[str, ...]]:
     """Each of timm's keys with the Dinov2 keys that its rows become, in order."""
     stems: dict[str, tuple[str, ...]] = {theirs: (mine,) for theirs, mine in _OUTSIDE.items()}
@@ -211,11 +168,3 @@ def _key_map(depth: int) -> dict[str, tuple[str, ...]]:
         for end in ("",) if theirs.endswith(alone) else (".weight", ".bias"):
             names[theirs + end] = tuple(name + end for name in mine)
     return names
-
-
-def _mlp_ratio(config: TileEncoderConfig) -> int:
-    """Dinov2 derives SwiGLU's width from a whole ratio: two thirds of it, rounded up to a multiple of 8."""
-    for ratio in range(1, 17):
-        if (config.embed_dim * ratio * 2 // 3 + 7) // 8 * 8 == config.ffn_dim:
-            return ratio
-    raise CheckpointError(f"no Dinov2 of {config.embed_dim} channels has a SwiGLU of {config.ffn_dim}")

@@ -8,8 +8,6 @@ embedded mini encoder and, with `SlideEncoderConfig.gigapath()`, the full one (`
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from core_model.config import SlideEncoderConfig
 from core_model.encoders.longnet import LongNet
 from core_model.errors import CheckpointError, SlideError, UsageError
+from core_model.weights import _listed, _read_pth
 
 __all__ = [
     "LongNetViT",
@@ -98,28 +97,6 @@ def load_slide_encoder(path: str | Path, config: SlideEncoderConfig | None = Non
     own = {name: value.to(torch.float32, copy=True).contiguous() for name, value in state.items()}
     network.load_state_dict(own, assign=True)
     return network.eval()
-
-
-def _read_pth(path: Path) -> dict[str, Tensor]:
-    """The tensors under "model", mapped rather than read where the file's format allows it."""
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(
-            f"cannot be read as weights ({first})", where=path, fix="copy or download the file again"
-        ) from error
-    state = found.get("model") if isinstance(found, dict) else None
-    if not isinstance(state, dict):
-        raise CheckpointError('holds nothing under "model"', where=path, fix="give slide_encoder.pth")
-    if odd := [str(key) for key, x in state.items() if not (isinstance(x, Tensor) and x.is_floating_point())]:
-        raise CheckpointError(f"holds no weights under {_listed(odd)}", where=path)
-    return state
-
-
-def _listed(names: list[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 class LongNetViT(nn.Module):

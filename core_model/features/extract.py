@@ -15,8 +15,10 @@ import numpy as np
 from PIL import Image
 
 from core_model.errors import NoTissue, RegionUnreadable, SlideError
-from core_model.features.store import EncoderIdentity, FeatureStore, TileFeatures
-from core_model.slides.slide import Box, Slide
+from core_model.features.store import FeatureStore
+from core_model.features.tiles import EncoderIdentity, TileFeatures
+from core_model.slides.box import Box
+from core_model.slides.slide import Slide
 from core_model.slides.tiling import TileGrid, tile_grid
 from core_model.slides.tissue import TissueMask, find_tissue, tissue_mask
 

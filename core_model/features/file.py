@@ -13,8 +13,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from core_model.features.store import EncoderIdentity, TileFeatures
-from core_model.slides.slide import Box, Slide, magnification
+from core_model.features.tiles import EncoderIdentity, TileFeatures
+from core_model.slides.box import Box, magnification
+from core_model.slides.slide import Slide
 from core_model.slides.tissue import METHOD
 
 FORMAT = "giant-features-1"

@@ -10,75 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
 
 from core_model.atomic import replacing
 from core_model.errors import FeatureStoreError
-from core_model.slides.slide import Box, Slide
+from core_model.features.tiles import EncoderIdentity, TileFeatures
+from core_model.slides.slide import Slide
+
+CACHE_VARIABLE = "GIANT_CACHE"
+
 
 log = logging.getLogger(__name__)
-
-
-class EncoderIdentity(Protocol):
-    """What the store needs to know of a tile encoder."""
-
-    name: str
-    fingerprint: str
-    dim: int
-    tile_px: int
-    mpp: float
-
-    @property
-    def tile_um(self) -> float:
-        """Side of a tile in µm."""
-
-
-@dataclass(frozen=True)
-class TileFeatures:
-    """Features of N tiles of one slide."""
-
-    features: np.ndarray
-    """(N, D) float32."""
-    coords: np.ndarray
-    """(N, 2) int64: x, y of each tile's corner in level-0 px."""
-    size: int
-    """Side of a tile in level-0 px."""
-    tile_um: float
-    """Side of a tile in µm."""
-    slide_mpp: float
-    """µm per level-0 px."""
-    encoder: str
-    """Name of the tile encoder."""
-    failed: tuple[tuple[Box, str], ...] = ()
-    """Tiles that could not be read, with the reason. They have no features."""
-
-    def __len__(self) -> int:
-        return len(self.coords)
-
-    def box(self, i: int) -> Box:
-        """Box of tile `i`."""
-        x, y = self.coords[i]
-        return Box(int(x), int(y), self.size, self.size)
-
-    def inside_mask(self, box: Box, min_overlap: float = 0.5) -> np.ndarray:
-        """(N,) bool: tiles of which at least `min_overlap` lies in `box`."""
-        x, y = self.coords[:, 0], self.coords[:, 1]
-        w = np.minimum(x + self.size, box.right) - np.maximum(x, box.x)
-        h = np.minimum(y + self.size, box.bottom) - np.maximum(y, box.y)
-        common = np.maximum(w, 0) * np.maximum(h, 0)
-        return (common > 0) & (common >= min_overlap * self.size**2)
-
-    def inside(self, box: Box, min_overlap: float = 0.5) -> TileFeatures:
-        """The tiles of which at least `min_overlap` lies in `box`, and the failed ones likewise."""
-        keep = self.inside_mask(box, min_overlap)
-        failed = tuple(item for item in self.failed if item[0].overlap(box) >= max(min_overlap, 1e-9))
-        return replace(self, features=self.features[keep], coords=self.coords[keep], failed=failed)
 
 
 class FeatureStore:
@@ -159,3 +104,12 @@ class FeatureStore:
             except OSError as error:
                 raise FeatureStoreError(f"the file system cannot lock ({error})", where=path) from error
             yield
+
+
+def cache_folder() -> Path:
+    """Where features are kept: $GIANT_CACHE, else giant/ in the user's cache folder."""
+    own = os.environ.get(CACHE_VARIABLE)
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "giant"

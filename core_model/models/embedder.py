@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core_model.devices import default_device
 from core_model.encoders.slide_encoder import encoder_coords
-from core_model.encoders.vit import bind, default_device
+from core_model.encoders.vit import bind
 from core_model.errors import CheckpointError, FeatureStoreError, NoTissue
 from core_model.features.slide_tokens import SlideTokens
 from core_model.language import conversation
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from core_model.checkpoints.parts import Parts
     from core_model.config import ModelConfig
     from core_model.encoders.vit import TileEncoder
-    from core_model.features.store import TileFeatures
+    from core_model.features.tiles import TileFeatures
 
 TEXTS_AT_ONCE = 64
 TILES_AT_ONCE = 1024

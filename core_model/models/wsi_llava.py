@@ -17,18 +17,19 @@ from pydantic import ValidationError
 
 from core_model.checkpoints.folder import load_checkpoint, read_config
 from core_model.config import GenerationConfig
-from core_model.encoders.vit import MINI, default_device
+from core_model.devices import default_device
 from core_model.errors import UsageError
 from core_model.features.slide_tokens import SlideTokens
 from core_model.language import conversation, scoring
 from core_model.language.quantize import check_bits, pack
 from core_model.models.embedder import Embedder
+from core_model.models.tile_encoders import MINI
 from core_model.words import content_words, unknown_words
 
 if TYPE_CHECKING:
     from core_model.checkpoints.parts import Parts
     from core_model.config import ModelConfig
-    from core_model.features.store import TileFeatures
+    from core_model.features.tiles import TileFeatures
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core_model.errors import NoTissue
-from core_model.slides.slide import Box, Slide
+from core_model.slides.box import Box
+from core_model.slides.slide import Slide
 from core_model.slides.tissue import TissueMask
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from scipy import ndimage
 
 from core_model.errors import NoTissue
-from core_model.slides.slide import Box, Slide
+from core_model.slides.box import Box
+from core_model.slides.slide import Slide
 
 METHOD = "od-1"
 """Name of this detector; stored with features, so that a change of it makes them stale."""

@@ -84,8 +84,9 @@ def verify_example(weights: Path, image: Path, expected: Path) -> Check:
     import torch
     from PIL import Image, UnidentifiedImageError
 
-    from core_model.encoders.gigapath import find_weights, network_of, read_state
+    from core_model.encoders.gigapath import find_weights, network_of
     from core_model.encoders.tile_pixels import TilePixels
+    from core_model.weights import read_state
 
     file = find_weights(weights)
     network, config = network_of(read_state(file))

@@ -6,6 +6,7 @@ its journal, in which every reply that was paid for is found again; only the ref
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections import Counter
@@ -18,10 +19,9 @@ from agent.chat.conclude import DECLINED, UNUSABLE
 from agent.llm.redact import Redactor
 from agent.llm.spending import CHAT, FAULTS
 from agent.navigators.chat_passes import NO_PATCH, PassNavigator
-from agent.run.folder import RUN, read_run
+from agent.run.folder import OVERBUDGET, RUN, VOTES, read_run
 from agent.run.journal import FOLDER, Journal
-from agent.run.trace import write_json
-from agent.session.votes import OVERBUDGET, VOTES
+from core_model.atomic import write_json
 from core_model.errors import GiantError, RunError
 from eval.asking.modes import BLIND, Budget, choices
 from eval.asking.reading import read_choice, read_label
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 MAX_REPLY = 2000
 """Characters of a reply that had to be read which a result keeps."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,6 @@ def answered(
 
     Raises nothing but bugs of its own: what fails is a result.
     """
-    from eval.asking.runner import log
 
     try:
         heard = _heard(question, mode, slide, models, budget, folder, limit)
@@ -193,7 +194,8 @@ def _put(
 
 def _blind(question: Question, models: Models, budget: Budget, folder: Path, limit: float | None) -> Heard:
     """Ask as every single pass does, but for the slide: none is opened, so none has to be there."""
-    from agent.graph.state import AgentContext, AgentState, Meter
+    from agent.graph.context import AgentContext, Meter
+    from agent.graph.state import AgentState
     from agent.session.models import NoSlideModel
 
     started = time.perf_counter()

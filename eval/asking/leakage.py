@@ -66,7 +66,7 @@ def leakage(model: Any, slide_model: Any, slides: Iterable[str]) -> dict[str, An
 def training_slides(model: Any) -> Known:
     """What a local model, given by name, folder or loaded, says of its training slides."""
     from core_model.checkpoints.folder import read_config
-    from core_model.encoders.vit import MINI
+    from core_model.models.tile_encoders import MINI
 
     folder = MINI if str(model) == "mini" else Path(getattr(model, "folder", None) or str(model))
     if not (folder / "config.json").is_file():

@@ -103,7 +103,7 @@ def identity(model: Any) -> str:
     import hashlib
 
     from agent.session.request import names_chat_model
-    from core_model.encoders.vit import MINI
+    from core_model.models.tile_encoders import MINI
 
     if not isinstance(model, str | Path) or names_chat_model(model):
         return str(getattr(model, "name", model))

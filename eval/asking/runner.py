@@ -21,9 +21,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from agent.batch.manifest import held
 from agent.batch.workers import Ended, Lost, in_processes, in_this_process
 from core_model.errors import GiantError, RunError, UsageError
+from core_model.locks import held
 from eval.asking.ask import Models, answered
 from eval.asking.baselines import CONSTANT, constant_results
 from eval.asking.jsonl import append_line, write_lines
@@ -171,7 +171,7 @@ def ask_slide(asker: Asker, task: Task) -> list[Result]:
 
     Raises nothing but bugs of its own: what fails is a result.
     """
-    from agent.cli.terminal import quieten_libraries
+    from agent.libraries import quieten_libraries
 
     quieten_libraries(quiet=False)
     # A worker of a driver that was killed may still be at this slide, for an instant.
@@ -323,7 +323,7 @@ def _ordered(plan: Plan, results: Mapping[Key, Result]) -> list[Result]:
 
 def _same_conditions(plan: Plan) -> None:
     """Note what the answers depend on; a run goes on only under the same. Raises `RunError`."""
-    from agent.run.trace import write_text
+    from core_model.atomic import write_text
 
     now = conditions(plan.modes, plan.model, plan.slide_model, plan.budget)
     path = plan.out / CONDITIONS

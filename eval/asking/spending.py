@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.llm.spending import Ledger, Spent
+from agent.run.folder import VOTES
 from agent.run.journal import Journal
-from agent.session.votes import VOTES
 from core_model.errors import RunError
 
 PURSE = "spending.json"

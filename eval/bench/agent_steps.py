@@ -19,14 +19,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from core_model.errors import GiantError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from eval.bench.measure import MIB, fresh, hardware, held
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
     from rich.table import Table
 
-    from agent.graph.state import AgentContext
+    from agent.graph.context import AgentContext
 
 STEPS = 100
 LIMIT_MS, LIMIT_MB = 30.0, 50.0
@@ -149,13 +149,13 @@ class Script:
 
 def _run(profile: str, folder: Path, steps: int) -> tuple[Any, AgentContext]:
     """A run folder with one image, and the context of a run that shows it at every step."""
-    from agent.graph.state import AgentContext, Meter
+    from agent.graph.context import AgentContext, Meter
     from agent.llm.client import ChatClient
     from agent.llm.profiles import ModelProfile
     from agent.navigators.chat import ChatNavigator
     from agent.run.journal import Journal
     from agent.run.records import ModelRecord, RunRecord, Settings, SlideRecord
-    from agent.run.trace import write_json
+    from core_model.atomic import write_json
 
     box = Box(0, 0, SIDE, SIDE)
     slide = SimpleNamespace(width=SIDE, height=SIDE, mpp=MPP, box=box, id="none", name="none", bounds=box)
@@ -195,7 +195,7 @@ class _Tools:
     def __init__(self, slide: Any) -> None:
         import numpy as np
 
-        from core_model.features.store import TileFeatures
+        from core_model.features.tiles import TileFeatures
         from core_model.slides.tissue import TissueMask
 
         mask = np.ones((1250, 1250), dtype=bool)  # 50 mm at 40 µm/px

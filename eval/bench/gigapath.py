@@ -52,8 +52,7 @@ def main(small: bool, compiled: bool, batches: Sequence[int] | None) -> None:
     import torch
 
     from agent.cli.terminal import stderr, stdout
-    from core_model.encoders.vit import default_device
-    from core_model.rates import device_name, matmul_rate
+    from core_model.devices import default_device, device_name, matmul_rate
 
     device = default_device()
     chosen = tuple(batches or (ON_GPU if device != "cpu" else ON_CPU))
@@ -80,7 +79,7 @@ def measure(
     """Time of each batch size after a warm-up, with the device waited for."""
     import torch
 
-    from core_model.rates import peak_memory_gb, seconds_of
+    from core_model.devices import peak_memory_gb, seconds_of
 
     if compiled:
         encoder.network.compile(dynamic=False)
@@ -109,7 +108,7 @@ def random_encoder(config: TileEncoderConfig, device: str) -> ViTTileEncoder:
     """The encoder with random weights, made on the device and kept as a loaded one is."""
     import torch
 
-    from core_model.checkpoints.parts import build_tile_encoder
+    from core_model.encoders.networks import build_tile_encoder
     from core_model.encoders.vit import bind
 
     with torch.device(device):

@@ -44,7 +44,8 @@ def write_large(source: Path, target: Path, side: int) -> Path:
 
 def _read(source: Path) -> tuple[np.ndarray, float]:
     """Level 0 of a slide, (H, W, 3) uint8 with both sides a multiple of 32, and its mpp."""
-    from core_model.slides.slide import Box, open_slide
+    from core_model.slides.box import Box
+    from core_model.slides.slide import open_slide
 
     fold = 1 << (LEVELS - 1)
     with open_slide(source) as slide:

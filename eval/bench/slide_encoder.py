@@ -88,9 +88,8 @@ def measure(tiles: int, small: bool, bf16: bool, device: str | None) -> Run:
     """Encode random features of so many tiles once, in this process."""
     import torch
 
+    from core_model.devices import default_device, device_name, finish
     from core_model.encoders.slide_encoder import LongNetViT
-    from core_model.encoders.vit import default_device
-    from core_model.rates import device_name, finish
 
     device = device or default_device()
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():

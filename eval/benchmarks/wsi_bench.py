@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core_model.choices import LETTERS, one_line, split_options
+from core_model.words import LETTERS, one_line, split_options
 from eval.benchmarks.questions import Benchmark, Question, Unusable, numbered_prompt
 from eval.benchmarks.tables import files_of, json_rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core_model.choices import one_line
+from core_model.words import one_line
 from eval.benchmarks.questions import Benchmark, Question, Unusable, numbered_prompt
 from eval.benchmarks.tables import json_rows
 

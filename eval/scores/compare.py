@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,4 +103,27 @@ def _read(folder: Path) -> dict[tuple[str, str, str], Result]:
     found = {result.key: result for result in read_results(folder / RESULTS)}
     if not found:
         raise RunError("holds no results", where=folder, fix="Give a folder that giant eval wrote")
+    return found
+
+
+def comparisons(by_mode: Mapping[str, Sequence[Result]], metric: str) -> list[dict[str, Any]]:
+    """Every pair of modes of one task: difference with its interval, exact McNemar and bootstrap, Holm's p.
+
+    Only questions that both modes were asked count; a pair without any is left out. Open questions are
+    compared by nothing here: they have no right and wrong.
+    """
+    found: list[dict[str, Any]] = []
+    for first, second in combinations(by_mode, 2):
+        a = {(r.benchmark, r.id): r for r in by_mode[first]}
+        b = {(r.benchmark, r.id): r for r in by_mode[second]}
+        shared = [key for key in a if key in b]
+        if not shared:
+            continue
+        truth = [a[key].truth for key in shared]
+        hits = [np.array([label(side[key]) == side[key].truth for key in shared]) for side in (a, b)]
+        result = compare(metric, class_codes(truth), hits[0], hits[1])
+        found.append({"first": first, "second": second, **vars(result)})
+    for name in ("p_mcnemar", "p_bootstrap"):
+        for entry, p in zip(found, holm([entry[name] for entry in found]), strict=True):
+            entry[f"{name}_holm"] = p
     return found

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agent.run.trace import write_text
+from core_model.atomic import write_text
 from core_model.errors import RunError
 from eval.asking.results import RESULTS, read_results
 from eval.scores.judge import Judge

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.asking.results import Result
-from eval.comparisons import comparisons
 from eval.metrics.classification import best_constant
+from eval.scores.compare import comparisons
 from eval.scores.figures import figures, modes_of, parts
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _metric(task: str, members: Sequence[Result]) -> str:
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write `summary.json`."""
-    from agent.run.trace import write_text
+    from core_model.atomic import write_text
 
     write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 

@@ -31,7 +31,8 @@ def vectors(
     quiet: QuietOpt = False,
 ) -> None:
     """Measure a model's slide vectors: retrieval, zero-shot classification, linear probes."""
-    from agent.cli.terminal import quieten_libraries, stdout
+    from agent.cli.terminal import stdout
+    from agent.libraries import quieten_libraries
     from eval.vectors.cohort import VECTORS, Wanted, as_table, evaluate_vectors
 
     quieten_libraries(quiet)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from core_model.features.extract import Progress
-    from core_model.features.store import TileFeatures
+    from core_model.features.tiles import TileFeatures
 
 VECTORS = "vectors.json"
 SPLITS = ("val", "train", "all")
@@ -59,9 +59,9 @@ def evaluate_vectors(
     Features come from the cohort's `features/*.h5`, else from the cache, else they are computed. A slide that
     cannot be read is listed under "missing" with the reason. Raises `GiantError`.
     """
-    from agent.run.trace import write_text
-    from agent.run_record import giant_version
+    from agent.run.folder import giant_version
     from core_model import load_model
+    from core_model.atomic import write_text
     from eval.asking.modes import identity
     from eval.bench.measure import hardware
     from eval.benchmarks.registry import read_benchmark
@@ -124,10 +124,9 @@ def embed_slides(
 def _features(
     model: Any, data: Path, slides: SlideFolder | None, name: str, progress: Progress | None
 ) -> TileFeatures:
-    from agent.session.ask import cache_folder
     from core_model.features.extract import extract
     from core_model.features.foreign import read_slide_features
-    from core_model.features.store import FeatureStore
+    from core_model.features.store import FeatureStore, cache_folder
     from core_model.slides.slide import open_slide
 
     given = data / "features" / f"{name}.h5"

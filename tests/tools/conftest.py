@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 from core_model.slides.slide import Slide, open_slide
 
 PINK, PURPLE = (215, 120, 170), (110, 70, 150)

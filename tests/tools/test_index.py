@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_model.errors import FeatureStoreError
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 from tools.index import TileIndex
 
 

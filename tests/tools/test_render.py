@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core_model.errors import RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from tools.guides import COUNT, Guides, Unit, marks
 from tools.render import (
     STRIP_PX,

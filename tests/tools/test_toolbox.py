@@ -13,7 +13,8 @@ from PIL import Image
 
 from core_model.errors import SlideError
 from core_model.features.store import FeatureStore
-from core_model.slides.slide import Box, Slide, open_slide
+from core_model.slides.box import Box
+from core_model.slides.slide import Slide, open_slide
 from tools import Observation, Toolbox
 from tools.render import MAX_PX, STRIP_PX, Frame, pixels_sha256, read_again
 

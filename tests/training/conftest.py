@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 from training.cohort.cohort import ClosedQuestion, Cohort
 from training.phantom.language import benchmark_questions, report
 from training.phantom.truth import BENIGN, DIAGNOSES, PhantomTruth, Zone

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core_model.config import LanguageModelConfig
-from core_model.rates import matmul_rate
+from core_model.devices import matmul_rate
 from training.bench import bench_stage, random_batch, random_llava, step_flops
 from training.recipes import make_recipe
 from training.settings import Recipe

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 if TYPE_CHECKING:
-    from core_model.features.store import TileFeatures
+    from core_model.features.tiles import TileFeatures
 
 Indices = npt.NDArray[np.int64]
 

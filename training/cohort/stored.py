@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 
 REMEMBERED = 2 << 30
 """Bytes of features that are remembered, all slides together."""

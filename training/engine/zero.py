@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from core_model.encoders.vit import default_device, has_bf16
+from core_model.devices import default_device, has_bf16
 from core_model.errors import GiantError
 from training.engine import ranks
 from training.settings import Schedule

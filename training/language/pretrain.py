@@ -11,13 +11,14 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_model.config import LanguageModelConfig, ModelConfig
 from core_model.errors import CohortError
 from core_model.language.conversation import EOS, IGNORE, Turn, answer_spans, encode_turns
+from training.settings import LanguageModelSettings
 
 if TYPE_CHECKING:
     import torch
@@ -26,30 +27,6 @@ if TYPE_CHECKING:
     from training.cohort.corpus import Reading
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LanguageModelSettings:
-    """How the small language model is built and pretrained."""
-
-    model: LanguageModelConfig = field(default_factory=lambda: LanguageModelConfig(depth=4))
-    """Dimensions; the token ids are taken from the tokenizer."""
-    steps: int = 1500
-    """Optimizer steps."""
-    batch: int = 32
-    """Documents per step."""
-    max_length: int = 384
-    """Tokens of a document beyond which it is cut."""
-    learning_rate: float = 1.5e-3
-    """Peak of a cosine schedule with linear warm-up."""
-    warmup: float = 0.05
-    """Share of the steps in which the rate rises."""
-    weight_decay: float = 0.05
-    answer_weight: float = 4.0
-    """Weight of an answer's token, where any other token weighs 1."""
-    bf16: bool | None = None
-    """Compute in bfloat16; None: where the processor has it."""
-    seed: int = 0
 
 
 def pretrain_language_model(
@@ -232,7 +209,7 @@ def _arguments(out: Path, settings: LanguageModelSettings, make: Any) -> Any:
     """Settings as transformers' TrainingArguments; on the GPU where there is one."""
     import torch
 
-    from core_model.encoders.vit import has_bf16
+    from core_model.devices import has_bf16
 
     cuda = torch.cuda.is_available()
     bf16 = has_bf16("cuda" if cuda else "cpu") if settings.bf16 is None else settings.bf16

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from core_model.errors import CohortError, UsageError
+from training.phantom.geojson import write_geojson
 from training.phantom.render import render
 from training.phantom.slide_writer import write_slide
 from training.phantom.spec import OUTCOMES, SlideSpec, sample_spec
@@ -112,6 +113,7 @@ def _draw(out: Path, spec: SlideSpec) -> None:
     """Draw one slide; its truth is written last, so that its presence means that the slide is complete."""
     pixels, truth = render(spec)
     write_slide(out / "slides" / f"{spec.name}.tiff", pixels, spec.mpp, spec.stain.jpeg_quality)
+    write_geojson(truth, out / "truth" / f"{spec.name}.geojson")
     truth.save(out)
 
 

@@ -41,6 +41,7 @@ def write_geojson(truth: PhantomTruth, path: Path) -> None:
     if len(truth.mitosis_xy):
         points = {"type": "MultiPoint", "coordinates": truth.mitosis_xy.tolist()}
         features.append(_feature(points, *MITOSIS, {"count": len(truth.mitosis_xy)}))
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
     partial.replace(path)

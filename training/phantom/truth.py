@@ -176,12 +176,9 @@ class PhantomTruth:
         )
 
     def save(self, cohort: Path) -> None:
-        """Write truth/<name>.geojson and, last, truth/<name>.npz under the cohort folder."""
-        from training.phantom.geojson import write_geojson
-
+        """Write truth/<name>.npz under the cohort folder, whole or not at all."""
         folder = Path(cohort) / "truth"
         folder.mkdir(parents=True, exist_ok=True)
-        write_geojson(self, folder / f"{self.name}.geojson")
         keys = ("name", "seed", "index", "width", "height", "mpp", "cell_px", "stain", "diagnosis", "grade")
         meta = json.dumps({"version": 1} | {key: getattr(self, key) for key in keys})
         maps = {key: getattr(self, key) for key in MAPS}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core_model.encoders.vit import default_device
+from core_model.devices import default_device
 from training.cohort.cohort import Cohort
 from training.cohort.regions import sample_regions, whole_slide
 from training.cohort.texts import fitting
@@ -30,7 +30,7 @@ from training.stages.losses import contrastive_loss, retrieval_precision
 
 if TYPE_CHECKING:
     from core_model.checkpoints.parts import Parts
-    from core_model.features.store import TileFeatures
+    from core_model.features.tiles import TileFeatures
     from training.settings import Recipe
 
 __all__ = ["AlignmentData", "AlignmentTask", "align", "retrieval", "stack_tiles"]

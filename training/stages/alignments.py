@@ -34,7 +34,7 @@ from training.engine.shares import ALONE, Share, deal, places_of_regions
 from training.engine.step_log import COUNTS
 
 if TYPE_CHECKING:
-    from core_model.features.store import TileFeatures
+    from core_model.features.tiles import TileFeatures
     from training.settings import Recipe
 
 

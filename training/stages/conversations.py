@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core_model.encoders.vit import default_device
+from core_model.devices import default_device
 from core_model.language.conversation import IGNORE, Turn, encode_plain, encode_turns
 from training.cohort.cohort import Cohort
 from training.engine.fit import Batch, Trainable

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core_model.atomic import write_value
 from core_model.errors import RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from training.cohort.cohort import Cohort
 from training.cohort.regions import batches_by_length, sample_regions, whole_slide
 from training.cohort.stored import TokenFiles, TokenMatrix
 from training.engine.fit import Progress, needed, quiet
-from training.files import write_value
 from training.stages.align import stack_tiles
 
 if TYPE_CHECKING:
     from core_model.checkpoints.parts import Parts
-    from core_model.features.store import TileFeatures
+    from core_model.features.tiles import TileFeatures
     from training.phantom.truth import BoxTruth
     from training.settings import Recipe
 

@@ -23,7 +23,7 @@ from torch import Generator, Tensor, nn
 
 from core_model.checkpoints.folder import ModelConfig, Parts, new_model, save_checkpoint
 from core_model.config import SlideEncoderConfig
-from core_model.encoders.vit import default_device, has_bf16
+from core_model.devices import default_device, has_bf16
 from core_model.errors import CheckpointError, UsageError
 from training.tiles.batches import Batch, TileData
 from training.tiles.heads import TileHeads

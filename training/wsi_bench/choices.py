@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from core_model.choices import LETTERS, split_options
+from core_model.words import LETTERS, split_options
 from training.wsi_bench.rows import Row
 
 COLUMNS = (

@@ -19,11 +19,11 @@ from agent.batch import batch
 from agent.batch import plan as batch_plan
 from agent.batch import slide as batch_slide
 from agent.batch.batch import Batch, find_slides, folder_names
-from agent.batch.manifest import held
 from agent.batch.plan import Plan
 from agent.batch.sections import Told
 from agent.batch.workers import in_this_process
 from core_model.errors import RunError, UsageError
+from core_model.locks import held
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from agent.run.records import (
     Step,
     Unreadable,
 )
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from tools.records import Observation
 
 WHOLE = Box(0, 0, 4000, 3000)

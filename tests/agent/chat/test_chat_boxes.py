@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.chat.boxes import Shown, from_level0, to_level0
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 CONVENTIONS = st.sampled_from(["relative", "resized"])
 

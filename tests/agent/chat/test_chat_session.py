@@ -18,7 +18,7 @@ from agent.graph.control import Control, Said
 from agent.run.folder import read_run
 from agent.run.records import RunRecord, Vote
 from agent.run.trace import read_trace
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 KEY = "sk-test-0123456789abcdef0123456789abcdef"
 LOOK = Said(do="look", box=Box(900, 200, 300, 300))

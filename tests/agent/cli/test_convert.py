@@ -13,8 +13,8 @@ from cli_fakes import giant, one_line, only_json, paint
 
 from core_model import load_model
 from core_model.checkpoints.folder import load_checkpoint, read_config
-from core_model.encoders.vit import MINI
 from core_model.features.slide_tokens import SlideTokens
+from core_model.models.tile_encoders import MINI
 
 OPTIONS = ("--option", "grade 1", "--option", "grade 2")
 
@@ -113,9 +113,9 @@ def test_a_slide_encoder_file_and_a_tile_encoder_file(
     released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The published formats, at small size; what their readers do has tests of its own."""
-    from core_model.checkpoints.parts import build_tile_encoder
     from core_model.config import SlideEncoderConfig, TileEncoderConfig
     from core_model.encoders import gigapath, slide_encoder
+    from core_model.encoders.networks import build_tile_encoder
     from core_model.encoders.slide_encoder import LongNetViT
 
     tiles = TileEncoderConfig.gigapath().model_copy(

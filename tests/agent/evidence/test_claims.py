@@ -13,7 +13,7 @@ from agent.evidence.check import check, mark
 from agent.evidence.claims import OTHER, SCALES, judge, judged, need, need_of_absence
 from agent.evidence.negation import read
 from agent.run.records import Action, Answer, Claim, Evidence, SlideFacts, Step
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from tools.records import Observation
 
 BOX = Box(0, 0, 400, 300)

@@ -11,7 +11,7 @@ import pytest
 from agent.evidence import check as evidence
 from agent.evidence.claims import cited_steps
 from agent.run.records import Action, Answer, Evidence, SlideFacts, Step
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from tools.records import Observation
 
 BOX = Box(10, 20, 300, 400)

@@ -14,7 +14,7 @@ from agent.graph.context import Draft
 from agent.navigators.search import SearchNavigator
 from agent.run.records import Answer
 from agent.session import ask as session
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 
 class Boaster(SearchNavigator):

@@ -14,7 +14,7 @@ from agent.graph.control import Control, Said, said_before
 from agent.run.records import Action, Answer, Step
 from agent.run.trace import read_trace
 from core_model.errors import RunError, UsageError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 Run = Callable[..., list[Any]]
 LOOK = Said(do="look", box=Box(3000, 2000, 300, 300), mpp=2.0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.navigators.places import choose, discrimination, grid, scales, seen_shares, window
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
 
 SLIDE = Box(0, 0, 4000, 3000)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from agent.navigators.survey import farthest, places, survey
 from agent.run.journal import Journal
 from core_model.errors import RunError
-from core_model.features.store import TileFeatures
-from core_model.slides.slide import Box
+from core_model.features.tiles import TileFeatures
+from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
 
 PX = 250

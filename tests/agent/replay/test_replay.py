@@ -21,7 +21,7 @@ from agent.graph.control import Control, Said
 from agent.replay.follow import FILES, replay
 from agent.run.records import Answer
 from core_model.errors import RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 OPTIONS = ["grey tissue", "pink tissue"]
 

@@ -18,7 +18,8 @@ from agent.replay.follow import replay
 from agent.run.records import Answer
 from agent.run.trace import read_trace
 from agent.session import ask as session
-from core_model.slides.slide import Box, open_slide
+from core_model.slides.box import Box
+from core_model.slides.slide import open_slide
 
 Ask = Callable[..., chat.Ran]
 

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 from qupath import read_qupath
 
-from agent.report.figures import human_share
-from agent.report.pages import markdown_text, write_reports
+from agent.report.pages import write_reports
 from agent.run.records import (
     Action,
     Answer,
@@ -30,8 +29,9 @@ from agent.run.records import (
     Unreadable,
     Vote,
 )
+from agent.text import human_share, markdown_text
 from core_model.errors import RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from tools.records import Observation
 
 FACTS: dict[str, Any] = {"id": "ab12", "width": 4000, "height": 3000, "mpp": 0.5}

@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.evidence.coverage import measured
+from agent.evidence.coverage import coverage
 from agent.run.journal import Journal
 from agent.run.masks import packed, unpacked
 from agent.run.records import Action, Step
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
 from tools.records import Observation
 
@@ -54,5 +54,5 @@ def test_coverage_counts_what_was_shown_finely_enough() -> None:
         look(3, Box(80, 80, 240, 160), 0.504),
         look(4, Box(320, 80, 240, 320), 0.5, image=None),
     ]
-    assert measured(tissue, steps) == {"0.5": 0.25, "2.0": 0.5, "8.0": 1.0}
-    assert measured(tissue, []) == {"0.5": 0.0, "2.0": 0.0, "8.0": 0.0}
+    assert coverage(tissue, steps) == {"0.5": 0.25, "2.0": 0.5, "8.0": 1.0}
+    assert coverage(tissue, []) == {"0.5": 0.0, "2.0": 0.0, "8.0": 0.0}

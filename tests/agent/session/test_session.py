@@ -14,7 +14,7 @@ from agent.evidence.check import check
 from agent.run.records import Answer, RunRecord, Step
 from agent.run.trace import read_trace
 from core_model.errors import NoTissue, RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 Run = Callable[..., list[Any]]
 QUESTION = "Which tissue is it?"

@@ -28,7 +28,7 @@ from agent.run.records import (
 from agent.run.trace import read_trace
 from agent.session.votes import Ballot, options_of_vote, whole, write_whole
 from core_model.errors import RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 
 Run = Callable[..., list[Any]]
 OPTIONS = ["a", "b", "c"]

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core_model.features.store import TileFeatures
-from core_model.slides.slide import Box
+from core_model.features.tiles import TileFeatures
+from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
 from tools.records import Observation
 

@@ -28,7 +28,7 @@ from agent.llm.prices import Price
 from agent.llm.profiles import ModelProfile
 from agent.run.records import Answer, Step
 from agent.session import ask as session
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 from core_model.slides.slide import Slide
 from tools.toolbox import Toolbox
 

@@ -12,7 +12,7 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 
 FIELDS = {
     "agreement",

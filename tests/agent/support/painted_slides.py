@@ -8,7 +8,7 @@ import agent_fakes as fakes
 import numpy as np
 from PIL import Image
 
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 
 PURPLE, PINK, GLASS = (110, 70, 150), (225, 140, 180), (245, 245, 245)
 

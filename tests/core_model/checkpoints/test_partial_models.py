@@ -18,7 +18,7 @@ from core_model.checkpoints.parts import Parts
 from core_model.config import GenerationConfig, ModelConfig
 from core_model.errors import CheckpointError, FeatureStoreError, GiantError, UsageError
 from core_model.features.slide_tokens import SlideTokens, open_slide_tokens
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 from core_model.language.scoring import write
 
 OPTIONS = ["absent", "focal", "extensive necrosis"]

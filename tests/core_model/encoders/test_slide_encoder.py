@@ -25,7 +25,7 @@ from core_model.encoders.slide_encoder import (
     position_rows,
 )
 from core_model.errors import CheckpointError, SlideError, UsageError
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 from core_model.slides.tiling import tile_grid
 from core_model.slides.tissue import find_tissue
 

@@ -17,8 +17,10 @@ from PIL import Image
 
 from core_model.errors import FeatureStoreError, NoTissue, SlideError
 from core_model.features.extract import extract
-from core_model.features.store import FeatureStore, TileFeatures
-from core_model.slides.slide import Box, Slide, open_slide
+from core_model.features.store import FeatureStore
+from core_model.features.tiles import TileFeatures
+from core_model.slides.box import Box
+from core_model.slides.slide import Slide, open_slide
 
 WriteSlide = Callable[..., Path]
 

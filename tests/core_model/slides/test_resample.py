@@ -13,7 +13,8 @@ from PIL import Image
 
 from core_model.errors import RegionUnreadable
 from core_model.slides import resample
-from core_model.slides.slide import Box, Slide, open_slide
+from core_model.slides.box import Box
+from core_model.slides.slide import Slide, open_slide
 from core_model.slides.sources import DecodeError
 
 W, H, SLOPE = 128, 96, 1.9

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from core_model.errors import BoxError, MppError, RegionUnreadable, SlideError
-from core_model.slides.slide import Box, magnification, open_slide
+from core_model.slides.box import Box, magnification
+from core_model.slides.slide import open_slide
 
 WriteSlide = Callable[..., Path]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core_model.checkpoints.folder import TRAINING_SLIDES, read_config
-from core_model.encoders.vit import MINI
 from core_model.errors import CheckpointError
+from core_model.models.tile_encoders import MINI
 from eval.asking.leakage import leakage
 
 UUID = "0a1b2c3d-0000-4000-8000-0123456789ab"

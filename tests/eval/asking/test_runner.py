@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from agent.batch.manifest import held
 from agent.run.records import Answer, Cost, SlideFacts
 from core_model.errors import GiantError, NoTissue, RunError, UsageError
+from core_model.locks import held
 from eval.asking import modes
 from eval.asking.runner import Plan, run
 from eval.benchmarks.questions import Question

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from core_model import open_slide
 from core_model.config import SlideEncoderConfig
 from core_model.errors import GiantError, UsageError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from eval.bench import slide_encoder, startup
 from eval.bench.measure import MIB, Meter
 from eval.bench.pyramid import write_large

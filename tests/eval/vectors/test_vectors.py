@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from agent.cli.app import build_app
 from core_model.errors import CohortError, GiantError, UsageError
-from core_model.features.store import TileFeatures
+from core_model.features.tiles import TileFeatures
 from eval.benchmarks.questions import Question
 from eval.vectors import cohort as cohort_vectors
 from eval.vectors.cohort import Wanted, evaluate_vectors, read_reports, slides_of, survival_of

@@ -11,7 +11,7 @@ import torch
 from trident_files import write_trident
 
 from core_model.errors import GiantError, RunError
-from core_model.slides.slide import Box
+from core_model.slides.box import Box
 from training.cohort.stored import LazyRows, Memory, TokenFiles, stored_features
 from training.stages.pool import TokenPool
 

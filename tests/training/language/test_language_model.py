@@ -16,7 +16,6 @@ from core_model.errors import CohortError
 from core_model.language.conversation import Turn
 from training.cohort.corpus import Reading, truth_document
 from training.language.pretrain import (
-    LanguageModelSettings,
     build_language_model,
     encode_document,
     pretrain_language_model,
@@ -24,6 +23,7 @@ from training.language.pretrain import (
 )
 from training.language.tokenizer import train_tokenizer
 from training.phantom.truth import BoxTruth
+from training.settings import LanguageModelSettings
 
 TINY = LanguageModelConfig(embed_dim=32, depth=1, heads=2, kv_heads=2, ffn_dim=64, max_positions=512)
 SETTINGS = LanguageModelSettings(model=TINY, steps=25, batch=4, learning_rate=1e-2, bf16=False)

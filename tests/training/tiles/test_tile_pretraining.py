@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from core_model.checkpoints.parts import build_tile_encoder
 from core_model.config import TileEncoderConfig
-from core_model.encoders.vit import load_tile_encoder
+from core_model.encoders.networks import build_tile_encoder
 from core_model.errors import CheckpointError, CohortError, UsageError
+from core_model.models.tile_encoders import load_tile_encoder
 from training.phantom.truth import BENIGN, DIAGNOSES, PhantomTruth, Zone
 from training.tiles.augment import jitter_stain, orient
 from training.tiles.batches import TileData, _phantom_crops

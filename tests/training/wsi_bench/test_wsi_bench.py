@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from core_model.choices import split_options
 from core_model.errors import CohortError, FeatureStoreError, UsageError
 from core_model.language.conversation import Turn
+from core_model.words import split_options
 from training.cohort.cohort import load_cohort
 from training.wsi_bench.choices import choices
 from training.wsi_bench.cli import wsi_bench

@@ -1,18 +1,44 @@
-"""How fast a device multiplies matrices: what a network's speed is compared with, in the same run."""
+"""Which device and number format a model runs in, and how fast this machine multiplies."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    import torch
+
+
 LARGE, SMALL = 8192, 1024
 """Side of the matrices on a GPU and on a CPU."""
+
+
 IN_A_ROW = 16
 """Products between two waits for the device, so that waiting takes no share of the time."""
+
+
 AT_LEAST = 0.5
 """Seconds that a measurement lasts."""
+
+
+def default_device() -> str:
+    """The GPU where there is one, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def has_bf16(device: str) -> bool:
+    """Whether bf16 is computed in hardware: elsewhere it is emulated and slower than float32."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def finish(device: str) -> None:

@@ -1,0 +1,54 @@
+"""`giant replay`: follow a finished run again and say whether it holds together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from agent.cli.options import JsonOpt
+from agent.cli.terminal import stdout
+from agent.replay.verdict import Replayed
+from core_model.errors import GiantError
+
+
+def in_json(found: Replayed) -> str:
+    """One JSON object on one line."""
+    return f'{{"ok":{"true" if found.ok else "false"},{found.model_dump_json()[1:]}'
+
+
+def show(found: Replayed) -> None:
+    """Each file with its verdict, each region that differs, and what it comes to."""
+    console = stdout()
+    for part in (*found.votes, found):
+        if found.votes:
+            console.print(Text(part.run, style="bold"))
+        for file in part.files:
+            verdict = Text(f"differs: {file.differs}", style="bold red") if file.differs else Text("same")
+            console.print(Text(f"{file.file:<18}").append(verdict))
+        for problem in (*part.problems, *part.changed):
+            console.print(Text(problem, style="bold red"))
+        if part.regions is not None:
+            told = f"{part.equal} of {part.regions} regions have the pixels of the slide"
+            console.print(Text(told, style="" if part.equal == part.regions else "bold red"))
+
+
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    slide: Annotated[
+        Path | None, typer.Option(metavar="SLIDE", help="Read every region from it again.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Follow a finished run again without model or network; exit 1 where anything differs."""
+    from agent.replay.follow import replay as follow_again
+
+    found = follow_again(run, slide)
+    if as_json:
+        typer.echo(in_json(found))
+    else:
+        show(found)
+    if not found.ok:
+        raise GiantError(f"the run is not as recorded: {found.first_fault}", where=run)
