@@ -112,7 +112,7 @@ def evaluate(
     quiet: QuietOpt = False,
 ) -> None:
     """Measure how often the answers are right, beside what guessing would reach."""
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
     from core_model.errors import RunError, UsageError
     from eval.asking.modes import Budget, check_modes
     from eval.asking.runner import Plan
@@ -164,7 +164,7 @@ def score(
     quiet: QuietOpt = False,
 ) -> None:
     """Compute summary, page and plots anew from results.jsonl, without model or slides."""
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
     from core_model.errors import UsageError
     from eval.scores.scoring import score as scored
     from eval.scores.texts import open_judge

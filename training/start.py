@@ -70,7 +70,7 @@ def _around_pretrained(
     """A published language model in its own type, and the other parts with random float32 weights."""
     import torch
 
-    from core_model.language.projector import SlideProjector
+    from core_model.language.wsi_llava import SlideProjector
 
     language, tokenizer, dimensions = pretrained_language(settings)
     config = config.model_copy(

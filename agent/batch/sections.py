@@ -16,9 +16,8 @@ from agent.batch.records import Cited, Finding, Overview, Section, Sentence, Spe
 from agent.evidence.check import claims_absence
 from agent.evidence.coverage import coverage_in_words
 from agent.evidence.familiarity import unreadable
-from agent.run.folder import read_answer, read_run
+from agent.run.folder import read_answer, read_run, read_trace
 from agent.run.records import Answer, Claim, RunRecord, Step
-from agent.run.trace import read_trace
 from agent.text import human_length, human_share
 
 

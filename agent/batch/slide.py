@@ -67,7 +67,7 @@ class Failed:
 
 def report_slide(plan: Plan, job: Job) -> Reported | Failed:
     """Report on one slide. Raises only `UsageError` and `CheckpointError`: no slide would be spared these."""
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
 
     quieten_libraries(plan.quiet)
     try:

@@ -10,7 +10,7 @@ from agent.chat.final import Final, checked
 from agent.chat.offers import answer_tool
 from agent.evidence.check import cite, claims_absence
 from agent.evidence.coverage import coverage, coverage_in_words
-from agent.graph.context import Draft
+from agent.graph.state import Draft
 from agent.llm.client import OverBudget
 
 if TYPE_CHECKING:

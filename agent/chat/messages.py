@@ -38,8 +38,7 @@ from core_model.slides.box import Box, magnification
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
     from agent.run.records import Step
 
 

@@ -27,8 +27,7 @@ from tools.toolbox import TOOLS
 
 if TYPE_CHECKING:
     from agent.chat.reading import Look
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
     from agent.run.records import Step
 
 SAME_PLACE, SAME_MPP = 0.95, 0.1

@@ -14,7 +14,7 @@ from core_model.slides.box import magnification
 from tools.render import MAX_PX
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentContext
     from agent.llm.profiles import ModelProfile
     from agent.run.records import Step
     from tools.records import Observation

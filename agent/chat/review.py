@@ -26,8 +26,7 @@ from agent.llm.client import OverBudget
 from agent.text import same_words
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
     from agent.run.records import Answer
 
 LIKELIER = 0.5

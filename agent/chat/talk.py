@@ -21,8 +21,7 @@ from agent.run.records import Step
 from agent.text import first_sentences
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
     from agent.llm.client import Reply
 
 DECLINED = 200

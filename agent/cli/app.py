@@ -134,7 +134,7 @@ def verify(
 ) -> None:
     """Check that this installation computes what the reference networks do."""
     from agent.cli.verify import run, show
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
 
     quieten_libraries(quiet=True)
     found = run(folder, tolerance, weights, image, expected)

@@ -34,7 +34,7 @@ def import_model(
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the folder's.")] = None,
 ) -> None:
     """Make a checkpoint that `ask --mode slide` uses out of a released WSI-LLaVA."""
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
     from core_model.checkpoints.folder import check_place, save_checkpoint
 
     quieten_libraries(quiet=False)
@@ -54,7 +54,7 @@ def export_model(
     """Write a model's language model and projector in LLaVA's format."""
     import torch
 
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
     from core_model.checkpoints.folder import load_checkpoint, read_config
     from core_model.checkpoints.llava import export_llava
     from core_model.checkpoints.parts import LLAVA

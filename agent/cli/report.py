@@ -55,7 +55,7 @@ def report(
     from agent.batch.questions import read_questions
     from agent.cli import terminal
     from agent.cli.progress import watching
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
 
     console = terminal.stderr()
     plan = Plan(

@@ -21,7 +21,7 @@ def index(
     """Compute tile features and the vectors that `similar` searches."""
     from agent.batch.batch import find_slides
     from agent.cli import terminal
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
     from tools.similar import index_slides
 
     quieten_libraries(quiet)
@@ -50,7 +50,7 @@ def similar(
 ) -> None:
     """Find the tiles most like a place or a phrase, in the slide or in all indexed slides."""
     from agent.cli import terminal
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
     from tools.similar import Query, find_similar
 
     quieten_libraries(quiet)

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from agent.graph.control import Control, said_before
-from agent.libraries import quieten_libraries
 from agent.run.records import Answer, Cost, Step, Vote
+from agent.session.models import quieten_libraries
 from agent.text import NOTICE, human_share
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from agent.evidence import check as evidence
 from agent.evidence.coverage import coverage
 from agent.evidence.familiarity import LEAST_TILES, Familiarity
 from agent.graph import control as people
-from agent.graph.context import AgentContext, Decided, Stop, Weighed
-from agent.graph.state import AgentState, pending_of, steps_of
+from agent.graph.state import AgentContext, AgentState, Decided, Stop, Weighed, pending_of, steps_of
 from agent.run.records import Action, Answer, Cost, SlideFacts, Step
 from agent.text import first_sentences
 from core_model.words import content_words
@@ -25,7 +24,7 @@ from tools.records import Observation
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
 
-    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentContext
 
 Updates = dict[str, Any]
 

@@ -8,13 +8,175 @@ back under LANGGRAPH_STRICT_MSGPACK. The slide, the model and the toolbox are no
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypedDict
 
 from agent.evidence.familiarity import Familiarity
-from agent.run.records import Action, Step
+from agent.run.records import Action, Answer, Claim, Evidence, Step
+from tools.records import Observation
 
 if TYPE_CHECKING:
-    pass
+    from agent.graph.control import Control
+    from agent.llm.client import ChatClient
+    from agent.run.journal import Journal
+    from core_model.slides.slide import Slide
+    from core_model.slides.tissue import TissueMask
+
+
+class Weights(NamedTuple):
+    """Of the slide model's calibration, what an answer is pooled with."""
+
+    slide: float
+    """Weight of what it says of the whole slide."""
+    region: float
+    """Weight of what it says of regions, all together."""
+    abstain_below: float
+    """Least confidence of an answer."""
+
+
+@dataclass
+class Meter:
+    """Measures what one node used: wall time and the model's tokens since the last reading."""
+
+    model: Any
+    started: float
+    """`time.perf_counter()` from which the first lap counts, so that loading is part of it."""
+    _last: Spent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._last = self._total() | {"seconds": self.started}
+
+    def _total(self) -> Spent:
+        usage = self.model.usage
+        return Spent(
+            seconds=time.perf_counter(), tokens_in=int(usage.tokens_in), tokens_out=int(usage.tokens_out)
+        )
+
+    def lap(self) -> Spent:
+        """What was used since the last lap, or since the meter was made."""
+        now, last = self._total(), self._last
+        self._last = now
+        return Spent(
+            seconds=now["seconds"] - last["seconds"],
+            tokens_in=now["tokens_in"] - last["tokens_in"],
+            tokens_out=now["tokens_out"] - last["tokens_out"],
+        )
+
+
+@dataclass
+class AgentContext:
+    """What the nodes work with: opened for one run, never stored."""
+
+    slide: Slide
+    model: Any
+    """A `core_model.WsiLlava`, or anything with its methods."""
+    toolbox: Any
+    """A `tools.Toolbox`, or anything with its methods."""
+    navigator: Navigator
+    folder: Path
+    mode: str
+    meter: Meter
+    journal: Journal
+    name: str
+    """The model that answers: the local one, or `provider:name`."""
+    run_id: str = ""
+    chat: ChatClient | None = None
+    """The chat model; None where the local model answers."""
+    max_cost: float | None = None
+    """Spending limit, USD."""
+    control: Control | None = None
+    """The person who takes part, if any."""
+
+    @cached_property
+    def tissue(self) -> TissueMask:
+        """Where the slide's tissue is; kept in the journal, so that a replay measures coverage without it."""
+        from agent.run.journal import packed, unpacked
+
+        return unpacked(self.journal.once("tissue", "mask", lambda: packed(self.toolbox.tissue)))
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The slide model's calibration, kept in the journal likewise."""
+
+        def read() -> list[float]:
+            found = self.model.config.calibration
+            return [float(found.slide_weight), float(found.region_weight), float(found.abstain_below)]
+
+        return Weights(*self.journal.once("calibration", "model", read))
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Stop(NamedTuple):
+    """The decision to look no further."""
+
+    why: str
+    """One sentence; it becomes part of the answer."""
+
+
+class Decided(NamedTuple):
+    """What a navigator decided, and what else it has come to know."""
+
+    next: Action | Stop
+    updates: Mapping[str, Any] = NOTHING
+    """Fields of `AgentState` that change: turns of a conversation, actions in the queue, revised steps."""
+
+
+class Weighed(NamedTuple):
+    """What an observation amounts to."""
+
+    finding: str
+    """What the step showed, in one or two sentences."""
+    updates: dict[str, Any]
+    """Fields of `AgentState` that change: hypotheses, scores, posterior."""
+
+
+class Draft(NamedTuple):
+    """An answer before it is checked."""
+
+    text: str
+    choice: str | None
+    confidence: float
+    evidence: list[Evidence]
+    abstained: bool = False
+    reason: str | None = None
+    claims: Sequence[Claim] = ()
+    updates: Mapping[str, Any] = NOTHING
+    """Fields of `AgentState` that change with it."""
+
+
+class Navigator(Protocol):
+    """Decides, weighs and composes. Called by the graph's nodes only."""
+
+    name: str
+    starts_wide: bool
+    """Whether its first step is the overview."""
+    reads_features: bool
+    """Whether it needs the features of the slide's tiles: they are computed before its first decision."""
+
+    def decide(self, state: AgentState, context: AgentContext) -> Decided:
+        """The next look, or the reason to stop. The same state and context give the same decision."""
+        ...
+
+    def weigh(
+        self, state: AgentState, context: AgentContext, action: Action, observation: Observation
+    ) -> Weighed:
+        """What the observation of `action` says about the question. Failed observations come here too."""
+        ...
+
+    def compose(self, state: AgentState, context: AgentContext, problems: list[str]) -> Draft:
+        """The answer from what was seen; `problems` says what was wrong with the draft before, if any."""
+        ...
+
+    def review(self, state: AgentState, context: AgentContext, answer: Answer) -> Answer:
+        """The checked answer after a last look with fresh eyes; the answer itself where there is none."""
+        ...
 
 
 class Spent(TypedDict):

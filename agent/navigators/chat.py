@@ -21,15 +21,13 @@ from agent.chat.regions import frame_px, profile_of, tool_words
 from agent.chat.review import reviewed
 from agent.chat.talk import Talk
 from agent.chat.turns import PATIENCE, Turn
-from agent.graph.context import Decided, Draft, Stop, Weighed
-from agent.graph.state import steps_of
+from agent.graph.state import Decided, Draft, Stop, Weighed, steps_of
 from agent.llm.client import OverBudget
 from agent.navigators.survey import MOST, survey
 from agent.run.records import Action, Answer
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
     from tools.records import Observation
 
 

@@ -25,15 +25,13 @@ from agent.chat.reading import read
 from agent.chat.regions import image_block, profile_of, region_told, tool_words
 from agent.chat.talk import ask
 from agent.evidence.check import cite
-from agent.graph.context import Decided, Draft, Stop, Weighed
-from agent.graph.state import steps_of
+from agent.graph.state import Decided, Draft, Stop, Weighed, steps_of
 from agent.llm.client import OverBudget
 from agent.run.records import Action, Answer, Step
 from agent.text import same_words
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
     from agent.run.records import Settings
     from tools.records import Observation
 

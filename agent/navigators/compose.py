@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 from agent.evidence.check import cite, claims_absence, fault
 from agent.evidence.coverage import coverage, coverage_in_words
 from agent.evidence.familiarity import doubts, limits, unreadable
-from agent.graph.context import Draft
-from agent.graph.state import steps_of
-from agent.navigators.looks import Looks
-from agent.navigators.posterior import Posterior, Ranked, ranked
+from agent.graph.state import Draft, steps_of
+from agent.navigators.weigh import Looks, Posterior, Ranked, ranked
 from agent.run.records import Claim, Evidence, Step
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
 
 STEPS_TOLD = 4
 """Steps told in words for and against; the evidence list has them all."""

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING
 
 from agent.evidence.check import cite
 from agent.evidence.familiarity import doubts
-from agent.graph.context import Draft, Stop
-from agent.graph.state import steps_of
+from agent.graph.state import Draft, Stop, steps_of
 from agent.navigators.compose import compose
-from agent.navigators.looks import Looks
-from agent.navigators.posterior import ranked
 from agent.navigators.search import SearchNavigator
+from agent.navigators.weigh import Looks, ranked
 from agent.run.records import Action
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
 
 
 class SlideNavigator(SearchNavigator):

@@ -14,19 +14,15 @@ import random
 from typing import TYPE_CHECKING
 
 from agent.evidence.familiarity import doubts
-from agent.graph.context import Decided, Draft, Stop, Weighed
-from agent.graph.state import steps_of
+from agent.graph.state import Decided, Draft, Stop, Weighed, steps_of
 from agent.navigators.compose import compose
-from agent.navigators.looks import Looks
 from agent.navigators.places import Choice, Scale, choose, discrimination, scales
-from agent.navigators.posterior import ranked
-from agent.navigators.weigh import weigh
+from agent.navigators.weigh import Looks, ranked, weigh
 from agent.run.records import Action, Answer
 from core_model.slides.box import Box
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
     from tools.records import Observation
 
 LEAST_LOOKS = 3

@@ -16,7 +16,7 @@ from agent.run.records import Action
 from core_model.slides.box import Box
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentContext
     from core_model.features.tiles import TileFeatures
 
 MOST = 8

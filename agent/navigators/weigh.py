@@ -7,20 +7,111 @@ place asked so far is scored again, so that all hypotheses are compared at all p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.graph.context import Weighed
-from agent.graph.state import steps_of
-from agent.navigators.looks import Looks
-from agent.navigators.posterior import Posterior, pool, ranked
+from agent.graph.state import Weighed, steps_of
+from agent.run.records import Step
 from agent.text import first_sentences, same_words
 from core_model.slides.box import Box
 
 if TYPE_CHECKING:
-    from agent.graph.context import AgentContext
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState
     from agent.run.records import Action
     from tools.records import Observation
+
+
+@dataclass(frozen=True)
+class Looks:
+    """A reading of the steps. It holds nothing that the steps do not."""
+
+    steps: Sequence[Step]
+    slide: Box
+
+    @property
+    def last(self) -> Step | None:
+        """The step taken last."""
+        return self.steps[-1] if self.steps else None
+
+    @property
+    def whole(self) -> Step | None:
+        """The step that asked about the whole slide, whether or not it succeeded."""
+        return next((step for step in self._asked() if _box(step) == self.slide), None)
+
+    @property
+    def regions(self) -> list[Step]:
+        """The steps that asked about a part of the slide and got an answer."""
+        return [step for step in self._asked() if step.observation.ok and _box(step) != self.slide]
+
+    def to_be_asked(self) -> Box | None:
+        """A place shown and not asked about: the one shown last, else one that a person chose."""
+        asked = [_box(step) for step in self._asked()]
+        shown = [step for step in self.steps if step.action.tool == "zoom" and step.observation.ok]
+        waiting = [step for step in shown if step is self.last or step.action.by == "person"]
+        return next((_box(step) for step in reversed(waiting) if _box(step) not in asked), None)
+
+    def answered(self) -> list[Step]:
+        """Every step that asked the model and got an answer, the whole slide's among them."""
+        return [step for step in self._asked() if step.observation.ok]
+
+    def tried(self, side: int) -> list[Box]:
+        """Parts of the slide no wider than `side` that were looked at, with or without success."""
+        boxes = [_box(step) for step in self.steps if step.action.tool in ("zoom", "ask_region")]
+        return [box for box in boxes if box != self.slide and max(box.w, box.h) <= side]
+
+    def hits(self, text: str) -> list[Mapping[str, Any]] | None:
+        """What a search for `text` found; None where it was not searched for, empty where it failed."""
+        for step in self.steps:
+            if step.action.tool == "retrieve" and step.action.args.get("text") == text:
+                return list(step.observation.data.get("hits", [])) if step.observation.ok else []
+        return None
+
+    @property
+    def searches(self) -> int:
+        """How many phrases were searched for."""
+        return sum(step.action.tool == "retrieve" for step in self.steps)
+
+    def settled(self, least: int) -> str | None:
+        """Why another look would not change the answer, or None where it might.
+
+        Settled means: at least `least` regions were asked, and the distance between the two leading
+        hypotheses is more than any single look has moved a probability so far.
+        """
+        posteriors = self._posteriors()
+        if len(self.regions) < least or len(posteriors) < 2:
+            return None
+        pairs = pairwise(posteriors)
+        largest = max(shift(before, after) for before, after in pairs)
+        lead = margin(posteriors[-1])
+        if lead <= largest:
+            return None
+        if len(posteriors[-1]) == 1:
+            return f"the model gave the same answer at all {len(self.regions)} regions"
+        return f"the lead of {lead:.2f} is more than any look has changed so far ({largest:.2f})"
+
+    def _posteriors(self) -> list[Posterior]:
+        return [step.posterior for step in self.answered() if step.posterior is not None]
+
+    def _asked(self) -> list[Step]:
+        return [step for step in self.steps if step.action.tool == "ask_region"]
+
+
+FLOOR = 1e-4
+"""Smallest probability a single look may assign: no look alone can rule a hypothesis out for good."""
+
+
+Posterior = dict[str, float]
+
+
+class Ranked(NamedTuple):
+    """A hypothesis and its probability."""
+
+    name: str
+    p: float
+
 
 MAX_HYPOTHESES = 6
 """Answers compared for an open question; what is said after these is heard and not added."""
@@ -133,3 +224,53 @@ def spoken(observation: Observation) -> tuple[str, float]:
 def in_words(posterior: Posterior, most: int = 3) -> str:
     """ "grade 3 0.81, grade 2 0.15"."""
     return ", ".join(f"{item.name} {item.p:.2f}" for item in ranked(posterior)[:most])
+
+
+def pool(
+    whole: Mapping[str, float] | None,
+    regions: Sequence[Mapping[str, float]],
+    slide_weight: float,
+    region_weight: float,
+) -> Posterior | None:
+    """Pooled probability of each hypothesis, summing to 1; None where nothing has been scored."""
+    if whole is None and not regions:
+        return None
+    if not regions:
+        slide_weight = 1.0
+    elif whole is None:
+        region_weight = 1.0
+    names = list(whole if whole is not None else regions[0])
+    logs = []
+    for name in names:
+        log = slide_weight * _log(whole[name]) if whole is not None else 0.0
+        if regions:
+            log += region_weight * sum(_log(region[name]) for region in regions) / len(regions)
+        logs.append(log)
+    top = max(logs)
+    weights = [math.exp(log - top) for log in logs]
+    total = sum(weights)
+    return {name: weight / total for name, weight in zip(names, weights, strict=True)}
+
+
+def _log(p: float) -> float:
+    return math.log(max(p, FLOOR))
+
+
+def ranked(posterior: Mapping[str, float]) -> list[Ranked]:
+    """Most probable first; equal ones in their own order."""
+    return sorted((Ranked(*item) for item in posterior.items()), key=lambda item: -item.p)
+
+
+def margin(posterior: Mapping[str, float]) -> float:
+    """Distance between the two leading hypotheses; 1 where there is only one."""
+    order = ranked(posterior)
+    return order[0].p - order[1].p if len(order) > 1 else 1.0
+
+
+def shift(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Largest change of any hypothesis's probability; a hypothesis that is new comes from 0."""
+    return max(abs(p - before.get(name, 0.0)) for name, p in after.items())
+
+
+def _box(step: Step) -> Box:
+    return Box(*step.action.args["box"])

@@ -17,14 +17,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from agent.graph.context import AgentContext
+from agent.graph.state import AgentContext
 from agent.replay.stand_ins import RecordedModel, RecordedSlide, RecordedToolbox, StoppedMeter
 from agent.replay.verdict import Compared, Replayed
-from agent.run.folder import ANSWER, RUN, read_answer, read_run
-from agent.run.journal import FOLDER, Journal
+from agent.run.folder import ANSWER, RUN, TRACE, read_answer, read_run, read_trace
+from agent.run.journal import FOLDER, Journal, broken_images, broken_seals
 from agent.run.records import Answer, ModelRecord, RunRecord, SlideRecord, Step, TokensRecord
-from agent.run.seal import broken_images, broken_seals
-from agent.run.trace import TRACE, read_trace
 from core_model.atomic import write_json
 from core_model.errors import GiantError, RunError
 
@@ -110,8 +108,7 @@ def _follow(folder: Path, again: Path, record: RunRecord, steps: list[Step], ans
 def _steps_again(
     folder: Path, again: Path, record: RunRecord, about: SlideRecord, steps: list[Step], answer: Answer
 ) -> None:
-    from agent.graph.build import build, run_config
-    from agent.graph.follow import finish, initial_state
+    from agent.graph.follow import build, finish, initial_state, run_config
 
     context = _context(folder, again, record, about, steps)
     toolbox, config = context.toolbox, run_config(record.settings.max_steps)
@@ -134,7 +131,7 @@ def _context(
     folder: Path, again: Path, record: RunRecord, about: SlideRecord, steps: list[Step]
 ) -> AgentContext:
     """What the nodes work with: everything recorded, nothing open."""
-    from agent.navigators.choose import navigator_for
+    from agent.session.ask import navigator_for
     from agent.session.models import NoSlideModel
 
     slide, journal = RecordedSlide(about), Journal(folder, replaying=True)

@@ -10,8 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from agent.graph.context import Meter
-from agent.graph.state import Spent
+from agent.graph.state import Meter, Spent
 from agent.run.records import ModelRecord, SlideRecord, Step
 from core_model.errors import RunError
 from core_model.slides.slide import Slide

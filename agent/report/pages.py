@@ -21,9 +21,8 @@ from PIL import Image
 from agent.evidence.check import unsupported_note
 from agent.report.figures import Figure, OverviewMap, step_figure
 from agent.report.geojson import evidence_geojson
-from agent.run.folder import read_answer, read_run
+from agent.run.folder import read_answer, read_run, read_trace
 from agent.run.records import Answer, Claim, RunRecord, SlideRecord, Step, TokensRecord
-from agent.run.trace import read_trace
 from agent.text import NOTICE, human_length, human_money, human_share, markdown_text
 from core_model.atomic import write_text
 from core_model.errors import RunError

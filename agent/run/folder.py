@@ -16,16 +16,19 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from agent.run.records import Answer, RunRecord, SlideRecord
-from core_model.atomic import write_json
+from agent.run.records import Answer, RunRecord, SlideRecord, Step
+from core_model.atomic import write_json, write_text
 from core_model.errors import RunError, SlideError, UsageError
+
+TRACE = "trace.jsonl"
+
 
 VOTES = "votes"
 
@@ -188,3 +191,36 @@ def giant_version() -> str:
         return version("giant-pathology")
     except PackageNotFoundError:
         return "source"
+
+
+def append_step(folder: Path, step: Step) -> None:
+    """Add one line to the trace."""
+    try:
+        with (folder / TRACE).open("a", encoding="utf-8") as file:
+            file.write(step.model_dump_json() + "\n")
+    except OSError as error:
+        raise RunError(f"cannot be written ({error.strerror})", where=folder / TRACE) from error
+
+
+def rebuild_trace(folder: Path, steps: Iterable[Step]) -> None:
+    """Replace the trace by exactly these steps."""
+    write_text(folder / TRACE, "".join(step.model_dump_json() + "\n" for step in steps))
+
+
+def read_trace(folder: Path) -> list[Step]:
+    """The steps of a run. Raises `RunError` naming the line that is not a step."""
+    path = folder / TRACE
+    try:
+        # Not splitlines: it also breaks at characters that JSON leaves inside strings, such as U+2028.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"is no readable trace ({error})", where=path) from error
+    steps = []
+    for number, line in enumerate(lines if lines != [""] else [], 1):
+        try:
+            steps.append(Step.model_validate_json(line))
+        except ValidationError as error:
+            raise RunError(
+                f"line {number} is not a step ({error.error_count()} faults)", where=path
+            ) from error
+    return steps

@@ -9,19 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.graph.context import AgentContext, Meter
 from agent.graph.control import Control
 from agent.graph.follow import follow
-from agent.navigators.choose import navigator_for
+from agent.graph.state import AgentContext, Meter
+from agent.navigators.local_passes import PatchesNavigator, SlideNavigator
+from agent.navigators.search import SearchNavigator
 from agent.run.folder import choose_folder, open_run
 from agent.run.journal import Journal
-from agent.run.records import Answer, RunRecord, Step, TokensRecord, Vote
+from agent.run.records import Answer, RunRecord, Settings, Step, TokensRecord, Vote
 from agent.session.models import chat_of, described, frame_for, open_local, opened, run_record
 from agent.session.request import LOCAL_MODEL, Request, checked
 from core_model.errors import RunError, UsageError
 from core_model.features.store import cache_folder
 
 if TYPE_CHECKING:
+    from agent.graph.state import Navigator
     from core_model.features.extract import Progress
     from core_model.slides.slide import Slide
     from tools.render import Frame
@@ -224,3 +226,18 @@ def _read_tokens(request: Request, path: Path, started: float) -> Answer:
 
 def _mm2(toolbox: Any) -> float:
     return round(float(toolbox.tissue.area_mm2), 4)
+
+
+def navigator_for(settings: Settings) -> Navigator:
+    """Who decides where to look."""
+    if settings.navigator == "chat" and settings.mode == "agent":
+        from agent.navigators.chat import ChatNavigator
+
+        return ChatNavigator(settings.profile)
+    if settings.navigator == "chat":
+        from agent.navigators.chat_passes import PassNavigator, patches_of
+
+        return PassNavigator(settings.mode, patches_of(settings))
+    if settings.mode == "patches":
+        return PatchesNavigator(settings.patches)
+    return SlideNavigator() if settings.mode == "slide" else SearchNavigator()

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import logging
+import os
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -176,3 +178,12 @@ def described(slide: Slide, tissue_mm2: float | None = None) -> SlideRecord:
         bounds=slide.bounds,
         tissue_mm2=tissue_mm2,
     )
+
+
+def quieten_libraries(quiet: bool) -> None:
+    """Our warnings as plain lines on stderr; no chatter and no bars from libraries."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, format="%(message)s")

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.evidence.familiarity import Familiarity, limits, question_doubts
 from agent.graph.follow import leave
-from agent.navigators.posterior import ranked
+from agent.navigators.weigh import ranked
 from agent.run.folder import read_answer
 from agent.run.journal import Journal
 from agent.run.records import Answer, Cost, RunRecord, SlideFacts
 from core_model.words import content_words
 
 if TYPE_CHECKING:
-    from agent.graph.context import Meter
+    from agent.graph.state import Meter
     from core_model.features.slide_tokens import SlideTokens
 
 LIMIT = (

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.graph.follow import leave
-from agent.run.folder import OVERBUDGET, VOTES, read_answer, read_run
+from agent.run.folder import OVERBUDGET, VOTES, read_answer, read_run, read_trace
 from agent.run.journal import Journal
 from agent.run.records import Answer, Cost, RunRecord, Step, Vote
-from agent.run.trace import read_trace
 from agent.text import first_sentences, same_words
 
 if TYPE_CHECKING:

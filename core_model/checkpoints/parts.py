@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from core_model.encoders.networks import build_tile_encoder
+from core_model.encoders.vit import build_tile_encoder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

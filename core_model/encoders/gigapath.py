@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_model.config import TileEncoderConfig
-from core_model.encoders.networks import build_dinov2
+from core_model.encoders.vit import build_dinov2
 from core_model.errors import CheckpointError, GiantError
 from core_model.weights import read_state
 

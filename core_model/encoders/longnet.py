@@ -5,15 +5,88 @@ Letters: B slides, L tokens, H heads, D channels of a token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from core_model.config import SlideEncoderConfig
-from core_model.encoders.dilated_attention import dilated_attention
+
+SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 28}
+"""Attention scores computed at a time where there is no fused kernel: in the cache of a CPU, or 1 GB."""
+
+
+FUSED_ON_CPU = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+"""Attention that never writes its scores down and says their log-sum-exp, where this PyTorch has it."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Segments of one length in one branch, and the heads that keep the same tokens of them."""
+
+    start: int
+    stop: int
+    segments: int
+    offset: int
+    ratio: int
+    heads: range
+    kept: int
+    """Tokens kept of a segment (m)."""
+    absent: int
+    """Keys per segment that are padding: of a segment cut short, or of a last dilation step."""
+
+    def pick(self, x: Tensor) -> Tensor:
+        """The view (B, S, m, h, …) of (B, L, H, …)."""
+        part = x[:, self.start : self.stop, self.heads.start : self.heads.stop].unflatten(
+            1, (self.segments, -1)
+        )  # (B, S, ≤g, h, …)
+        return part[:, :, self.offset :: self.ratio]
+
+
+class _Combined(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]
+    ) -> Tensor:
+        wide = torch.promote_types(q.dtype, torch.float32)
+        total = torch.zeros(q.shape, dtype=wide, device=q.device)
+        seen = torch.full(q.shape[:3], -math.inf, dtype=wide, device=q.device)  # log-sum-exp so far
+        for piece in _pieces(q.shape[1], q.shape[2], segments, ratios):
+            keys, values = piece.pick(k), piece.pick(v)
+            rows = [piece.pick(x) for x in (q, total, seen)]
+            for s, m in _blocks(keys):
+                queries, into, before = (x[:, s, m] for x in rows)
+                out, lse = attention(queries, keys[:, s], values[:, s], piece.absent)
+                after = torch.logaddexp(before, lse)
+                into.mul_((before - after).exp_().unsqueeze(-1))
+                into.addcmul_(out.to(wide), (lse - after).exp_().unsqueeze(-1))
+                before.copy_(after)
+        ctx.save_for_backward(q, k, v, seen)
+        ctx.branches = segments, ratios
+        return total.to(q.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, seen = ctx.saved_tensors
+        grads = [torch.zeros(x.shape, dtype=seen.dtype, device=x.device) for x in (q, k, v)]
+        with torch.autocast(q.device.type, enabled=False):
+            for piece in _pieces(q.shape[1], q.shape[2], *ctx.branches):
+                into = [piece.pick(x) for x in grads]
+                rows = [piece.pick(x) for x in (q, k, v, seen, pull)]
+                for s, m in _blocks(rows[1]):
+                    block = rows[0][:, s, m], rows[1][:, s], rows[2][:, s]
+                    found = _pulled(block, rows[3][:, s, m], rows[4][:, s, m], piece.absent)
+                    for x, add, at in zip(into, found, (m, slice(None), slice(None)), strict=True):
+                        x[:, s, at] += add
+        return *(grad.to(q.dtype) for grad in grads), None, None
+
 
 TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 65536}
 """Tokens that a layer computes at a time beside attention, where nothing is learnt.
@@ -113,3 +186,100 @@ class _FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.ffn_layernorm(F.gelu(self.fc1(x))))
+
+
+def dilated_attention(
+    q: Tensor, k: Tensor, v: Tensor, segments: tuple[int, ...], ratios: tuple[int, ...]
+) -> Tensor:
+    """Combine all branches. `q`, `k`, `v`: (B, L, H, D). Returns (B, L, H, D) in the type of `q`.
+
+    Branches are weighed in float32 at least, also under autocast: bf16 sums of scores are too coarse.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        return _Combined.apply(q, k.to(q.dtype), v.to(q.dtype), tuple(segments), tuple(ratios))
+
+
+def score_count(length: int, heads: int, segments: tuple[int, ...], ratios: tuple[int, ...]) -> int:
+    """Pairs of a query and a key that all branches and heads compare in one slide of `length` tokens."""
+    pieces = _pieces(length, heads, segments, ratios)
+    return sum(piece.segments * len(piece.heads) * piece.kept**2 for piece in pieces)
+
+
+def _pieces(length: int, heads: int, segments: tuple[int, ...], ratios: tuple[int, ...]) -> Iterator[_Piece]:
+    for segment, ratio in zip(segments, ratios, strict=True):
+        g = min(segment, length)
+        keys, group = -(-g // ratio), -(-heads // ratio)  # the last group is short where r does not divide H
+        whole = length // g * g
+        for start, stop, count in ((0, whole, whole // g), (whole, length, 1)):
+            for offset in range(-(-heads // group)):
+                kept = len(range(offset, (stop - start) // count, ratio))  # m
+                own = range(offset * group, min((offset + 1) * group, heads))
+                if kept:
+                    yield _Piece(start, stop, count, offset, ratio, own, kept, keys - kept)
+
+
+def _pulled(
+    block: tuple[Tensor, Tensor, Tensor], seen: Tensor, pull: Tensor, absent: int
+) -> tuple[Tensor, ...]:
+    """Gradients of queries, keys and values of one block, whose share of the average is a constant."""
+    q, k, v = (x.detach().requires_grad_() for x in block)
+    with torch.enable_grad():
+        out, lse = attention(q, k, v, absent)
+    share = (lse - seen).exp_().unsqueeze(-1)  # (B, S, m, h, 1)
+    return torch.autograd.grad(out, (q, k, v), (pull * share).to(out.dtype))
+
+
+def _blocks(keys: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Segments and queries to compute at a time: all of a piece where the kernel is fused.
+
+    As many queries as keys are kept of a segment, so the keys (B, S, m, h, D) tell both numbers.
+    """
+    B, S, M, h, _ = keys.shape
+    s_step, m_step = S, M
+    if not _fused(keys):
+        at_once = SCORES_AT_ONCE.get(keys.device.type, SCORES_AT_ONCE["cpu"])
+        s_step = max(1, min(S, at_once // (B * h * M * M)))
+        m_step = M if s_step > 1 else max(1, min(M, at_once // (B * h * M)))
+    for s in range(0, S, s_step):
+        for m in range(0, M, m_step):
+            yield slice(s, s + s_step), slice(m, m + m_step)
+
+
+def _fused(x: Tensor) -> bool:
+    return FUSED_ON_CPU is not None and x.device.type == "cpu"
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
+    """softmax(q kᵀ / √D) v with `absent` further keys and values of zero; and the log-sum-exp of scores.
+
+    `q`: (B, S, m, h, D); `k`, `v`: (B, S, M, h, D). Returns (B, S, m, h, D), and (B, S, m, h) in float32
+    at least, which carries no gradient.
+    """
+    B, S = q.shape[:2]
+    kernel = _attend_fused if _fused(q) else _attend
+    q, k, v = (x.flatten(0, 1).transpose(1, 2) for x in (q, k, v))  # (B·S, h, m, D)
+    out, lse = kernel(q, k, v, absent)
+    return out.transpose(1, 2).unflatten(0, (B, S)), lse.transpose(1, 2).unflatten(0, (B, S))
+
+
+def _attend_fused(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
+    """(N, h, m, D) → (N, h, m, D), (N, h, m). One zero key, weighed by its number, stands for all absent."""
+    assert FUSED_ON_CPU is not None
+    if not absent:
+        return FUSED_ON_CPU(q, k, v)
+    k, v = (F.pad(x, (0, 0, 0, 1)) for x in (k, v))  # (N, h, M+1, D)
+    weight = torch.zeros(1, 1, 1, k.shape[2], dtype=torch.promote_types(q.dtype, torch.float32))
+    weight[..., -1] = math.log(absent)
+    return FUSED_ON_CPU(q, k, v, attn_mask=weight)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
+    """The same spelled out, for other devices. The score of an absent key is zero."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (N, h, m, M)
+    scores = scores.to(torch.promote_types(q.dtype, torch.float32))
+    highest = scores.detach().amax(dim=-1, keepdim=True)  # (N, h, m, 1)
+    if absent:
+        highest = highest.clamp_min(0.0)
+    shares = scores.sub_(highest).exp_()  # in place: this is the largest array of the network
+    total = shares.sum(dim=-1, keepdim=True) + absent * (-highest).exp()  # (N, h, m, 1)
+    return (shares.to(v.dtype) @ v) / total.to(v.dtype), (highest + total.detach().log()).squeeze(-1)

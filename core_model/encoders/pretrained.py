@@ -11,8 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from core_model.encoders.tile_pixels import TilePixels, read_processor
-from core_model.encoders.vit import ViTTileEncoder
+from core_model.encoders.vit import TilePixels, ViTTileEncoder, read_processor
 from core_model.errors import CheckpointError
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,7 @@ from core_model.features.store import FeatureStore
 from core_model.features.tiles import EncoderIdentity, TileFeatures
 from core_model.slides.box import Box
 from core_model.slides.slide import Slide
-from core_model.slides.tiling import TileGrid, tile_grid
-from core_model.slides.tissue import TissueMask, find_tissue, tissue_mask
+from core_model.slides.tissue import TileGrid, TissueMask, find_tissue, tile_grid, tissue_mask
 
 MIN_TISSUE = 0.25
 """Least share of a tile that is tissue."""

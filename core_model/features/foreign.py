@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 
 from core_model.errors import FeatureStoreError
-from core_model.features.file import digest
+from core_model.features.store import digest
 from core_model.features.tiles import TileFeatures
 from core_model.slides.box import Box
-from core_model.slides.mpp import COARSEST, FINEST
+from core_model.slides.sources import COARSEST, FINEST
 
 FOLDER = "features_"
 """TRIDENT's folder of one encoder is called this and the encoder's name."""

@@ -9,16 +9,30 @@ done again.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
 
 from core_model.atomic import replacing
 from core_model.errors import FeatureStoreError
 from core_model.features.tiles import EncoderIdentity, TileFeatures
+from core_model.slides.box import Box, magnification
 from core_model.slides.slide import Slide
+from core_model.slides.tissue import METHOD
+
+FORMAT = "giant-features-1"
+
+
+class UnusableFile(Exception):
+    """A file that is not these features of this slide, whole; the message says why."""
+
 
 CACHE_VARIABLE = "GIANT_CACHE"
 
@@ -38,7 +52,6 @@ class FeatureStore:
         TRIDENT names files by the slide's stem. Where that of another slide has it, a part of its identity
         is added, so that slides of one name do not take turns in overwriting each other.
         """
-        from core_model.features.file import is_of_another
 
         safe = re.sub(r"[^\w.-]+", "_", encoder_name).strip("._") or "encoder"
         path = self.root / f"features_{safe}" / f"{slide.name}.h5"
@@ -52,7 +65,6 @@ class FeatureStore:
         path = self.path(slide, encoder.name)
         if not path.exists():
             return None
-        from core_model.features.file import UnusableFile, read_features
 
         try:
             return read_features(path, slide, encoder)
@@ -65,7 +77,6 @@ class FeatureStore:
 
         A file in the way that giant did not write is kept beside it as `<name>.foreign`.
         """
-        from core_model.features.file import is_ours, write_features
 
         path = self.path(slide, encoder.name)
         try:
@@ -113,3 +124,112 @@ def cache_folder() -> Path:
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "giant"
+
+
+def write_features(path: Path, slide: Slide, encoder: EncoderIdentity, found: TileFeatures) -> None:
+    """Write a new file at `path`; raises `OSError`."""
+    with h5py.File(path, "w") as file:
+        _write(file, slide, encoder, found, path.parent)
+
+
+def read_features(path: Path, slide: Slide, encoder: EncoderIdentity) -> TileFeatures:
+    """Read and check everything; raises `UnusableFile`."""
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(file, slide, encoder)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise UnusableFile(str(error)) from error
+
+
+def _write(
+    file: h5py.File, slide: Slide, encoder: EncoderIdentity, found: TileFeatures, folder: Path
+) -> None:
+    features = np.ascontiguousarray(found.features, dtype=np.float32)
+    coords = np.ascontiguousarray(found.coords, dtype=np.int64)
+    file.create_dataset("features", data=features)
+    dataset = file.create_dataset("coords", data=coords)
+    boxes = np.array([box for box, _ in found.failed], dtype=np.int64).reshape(-1, 4)
+    file.create_dataset("failed", data=boxes)
+    reasons = [reason for _, reason in found.failed]
+    file.create_dataset("failed_reason", data=reasons, dtype=h5py.string_dtype(), shape=(len(reasons),))
+    trident = {
+        "patch_size": encoder.tile_px,
+        "patch_size_level0": found.size,
+        "level0_magnification": round(magnification(slide.mpp), 2),
+        "target_magnification": round(magnification(encoder.mpp), 2),
+        "overlap": 0,
+        "name": slide.name,
+        "savetodir": str(folder),
+        "level0_width": slide.width,
+        "level0_height": slide.height,
+    }
+    ours = _identity(slide, encoder) | {"giant_digest": digest(features, coords)}
+    dataset.attrs.update(trident | ours)
+
+
+def _read(file: h5py.File, slide: Slide, encoder: EncoderIdentity) -> TileFeatures:
+    """Everything checked against what it should be; `ValueError` says what is not."""
+    attributes = dict(file["coords"].attrs)
+    for name, wanted in _identity(slide, encoder).items():
+        if name not in attributes:
+            raise ValueError(f"it was not written by giant, or by another version (no {name})")
+        if attributes[name] != wanted:
+            raise ValueError(f"{name} is {attributes[name]!r} where {wanted!r} is needed")
+    features, coords = file["features"][()], file["coords"][()]
+    if features.dtype != np.float32 or features.shape != (len(coords), encoder.dim):
+        raise ValueError(f"features have shape {features.shape} and type {features.dtype}")
+    if coords.dtype != np.int64 or coords.shape[1:] != (2,):
+        raise ValueError(f"coords have shape {coords.shape} and type {coords.dtype}")
+    if attributes["giant_digest"] != digest(features, coords):
+        raise ValueError("its content does not match its digest")
+    reasons = file["failed_reason"].asstr()[()]
+    boxes = (Box(*(int(v) for v in row)) for row in file["failed"][()])
+    return TileFeatures(
+        features=features,
+        coords=coords,
+        size=int(attributes["patch_size_level0"]),
+        tile_um=encoder.tile_um,
+        slide_mpp=slide.mpp,
+        encoder=encoder.name,
+        failed=tuple(zip(boxes, (str(r) for r in reasons), strict=True)),
+    )
+
+
+def _identity(slide: Slide, encoder: EncoderIdentity) -> dict[str, Any]:
+    """What a file must agree on to be these features of this slide."""
+    return {
+        "giant_format": FORMAT,
+        "giant_slide_id": slide.id,
+        "giant_slide_mpp": float(slide.mpp),
+        "giant_encoder": encoder.name,
+        "giant_fingerprint": encoder.fingerprint,
+        "giant_tile_um": float(encoder.tile_um),
+        "giant_tissue": METHOD,
+        "level0_width": slide.width,
+        "level0_height": slide.height,
+    }
+
+
+def digest(features: np.ndarray, coords: np.ndarray) -> str:
+    """What a file of giant says of its own content: SHA-256 over features and places."""
+    found = hashlib.sha256(np.ascontiguousarray(features).data)
+    found.update(np.ascontiguousarray(coords).data)
+    return found.hexdigest()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether giant wrote a file; a file too damaged to tell is of no use to anybody."""
+    try:
+        with h5py.File(path, "r") as file:
+            return "coords" in file and "giant_format" in file["coords"].attrs
+    except OSError:
+        return True
+
+
+def is_of_another(path: Path, slide: Slide) -> bool:
+    """Whether giant wrote a file for another slide; a changed slide is another one too."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file["coords"].attrs.get("giant_slide_id", slide.id) != slide.id)
+    except (OSError, KeyError):
+        return False

@@ -11,12 +11,25 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoModel, CLIPVisionConfig, LlamaConfig, LlavaConfig, Qwen2Config
 from transformers.models.llava.modeling_llava import LlavaForConditionalGeneration, LlavaModel
 
 from core_model.config import LanguageModelConfig, ModelConfig
-from core_model.language.projector import SlideProjector
+
+
+class SlideProjector(nn.Module):
+    """Two linear layers with a GELU between, C → W → W."""
+
+    def __init__(self, feature_dim: int, word_dim: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(feature_dim, word_dim)
+        self.linear_2 = nn.Linear(word_dim, word_dim)
+
+    def forward(self, slide_features: Tensor) -> Tensor:
+        """(B, n, C) → (B, n, W)."""
+        return self.linear_2(F.gelu(self.linear_1(slide_features)))
 
 
 def text_config(config: LanguageModelConfig) -> LlamaConfig | Qwen2Config:

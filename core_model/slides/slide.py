@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
 
 from core_model.errors import BoxError, RegionUnreadable, SlideError
 from core_model.slides.box import Box
@@ -16,10 +21,45 @@ from core_model.slides.box import Box
 if TYPE_CHECKING:
     from PIL import Image
 
-    from core_model.slides.mpp import MppSource
     from core_model.slides.resample import Window
-    from core_model.slides.sources import PixelSource
-    from core_model.slides.survey import Survey
+    from core_model.slides.sources import MppSource, PixelSource
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What `Slide.survey` returns."""
+
+    image: Image.Image
+    """RGB; its colour is meaningless where `unknown`."""
+    unknown: np.ndarray
+    """Bool (H, W): pixels whose area did not decode, whole or in part."""
+    box: Box
+    """What was looked at."""
+    mpp: float
+
+    @property
+    def unreadable(self) -> tuple[Box, ...]:
+        """Bounding boxes of the connected unknown parts, in level-0 px."""
+        sx, sy = self.box.w / self.image.width, self.box.h / self.image.height
+        places = ndimage.find_objects(ndimage.label(self.unknown, structure=np.ones((3, 3)))[0])
+        found = []
+        for rows, columns in places:
+            x, y = self.box.x + int(columns.start * sx), self.box.y + int(rows.start * sy)
+            right, bottom = self.box.x + math.ceil(columns.stop * sx), self.box.y + math.ceil(rows.stop * sy)
+            found.append(Box(x, y, min(right, self.box.right) - x, min(bottom, self.box.bottom) - y))
+        return tuple(found)
+
+    def shown(self) -> Image.Image:
+        """The image with unknown parts hatched in grey, so that nobody takes them for glass."""
+        if not self.unknown.any():
+            return self.image
+        pixels = np.array(self.image)
+        rows, columns = np.indices(self.unknown.shape)
+        stripe = (rows + columns) // 4 % 2 == 0
+        pixels[self.unknown & stripe] = 96
+        pixels[self.unknown & ~stripe] = 160
+        return Image.fromarray(pixels)
+
 
 MAX_PIXELS = 1 << 26
 """Largest image `read` returns: 67 Mpx, 200 MB as RGB."""
@@ -31,8 +71,7 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
     `mpp` overrides what the file says about µm/px at level 0. Raises `SlideError` where the file cannot
     be used, `MppError` where its scale is missing or absurd.
     """
-    from core_model.slides.mpp import find_mpp
-    from core_model.slides.sources import content_id, open_source
+    from core_model.slides.sources import content_id, find_mpp, open_source
 
     path = Path(path)
     source = open_source(path)
@@ -113,7 +152,6 @@ class Slide:
         Raises `SlideError` where nothing decodes.
         """
         from core_model.slides.resample import survey_window
-        from core_model.slides.survey import Survey
 
         box = box or self.box
         image, unknown = survey_window(self._source, self._window(box, mpp))

@@ -85,7 +85,7 @@ def verify_example(weights: Path, image: Path, expected: Path) -> Check:
     from PIL import Image, UnidentifiedImageError
 
     from core_model.encoders.gigapath import find_weights, network_of
-    from core_model.encoders.tile_pixels import TilePixels
+    from core_model.encoders.vit import TilePixels
     from core_model.weights import read_state
 
     file = find_weights(weights)

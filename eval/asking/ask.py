@@ -194,8 +194,7 @@ def _put(
 
 def _blind(question: Question, models: Models, budget: Budget, folder: Path, limit: float | None) -> Heard:
     """Ask as every single pass does, but for the slide: none is opened, so none has to be there."""
-    from agent.graph.context import AgentContext, Meter
-    from agent.graph.state import AgentState
+    from agent.graph.state import AgentContext, AgentState, Meter
     from agent.session.models import NoSlideModel
 
     started = time.perf_counter()

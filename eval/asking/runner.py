@@ -171,7 +171,7 @@ def ask_slide(asker: Asker, task: Task) -> list[Result]:
 
     Raises nothing but bugs of its own: what fails is a result.
     """
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
 
     quieten_libraries(quiet=False)
     # A worker of a driver that was killed may still be at this slide, for an instant.

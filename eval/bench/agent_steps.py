@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
     from rich.table import Table
 
-    from agent.graph.context import AgentContext
+    from agent.graph.state import AgentContext
 
 STEPS = 100
 LIMIT_MS, LIMIT_MB = 30.0, 50.0
@@ -149,7 +149,7 @@ class Script:
 
 def _run(profile: str, folder: Path, steps: int) -> tuple[Any, AgentContext]:
     """A run folder with one image, and the context of a run that shows it at every step."""
-    from agent.graph.context import AgentContext, Meter
+    from agent.graph.state import AgentContext, Meter
     from agent.llm.client import ChatClient
     from agent.llm.profiles import ModelProfile
     from agent.navigators.chat import ChatNavigator

@@ -97,8 +97,7 @@ def _prepare(meter: Meter, slide: Any, model: Any, work: Path) -> Any:
     """Tissue, tile grid, features; returns the features, which the store under `work` keeps."""
     from core_model.features.extract import extract
     from core_model.features.store import FeatureStore
-    from core_model.slides.tiling import tile_grid
-    from core_model.slides.tissue import find_tissue
+    from core_model.slides.tissue import find_tissue, tile_grid
 
     with meter.part("tissue") as note:
         tissue = find_tissue(slide)

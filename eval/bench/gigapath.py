@@ -108,8 +108,7 @@ def random_encoder(config: TileEncoderConfig, device: str) -> ViTTileEncoder:
     """The encoder with random weights, made on the device and kept as a loaded one is."""
     import torch
 
-    from core_model.encoders.networks import build_tile_encoder
-    from core_model.encoders.vit import bind
+    from core_model.encoders.vit import bind, build_tile_encoder
 
     with torch.device(device):
         network = build_tile_encoder(config)

@@ -123,7 +123,7 @@ def places(tiles: int, config: SlideEncoderConfig) -> Tensor:
 
 def encoder_flops(config: SlideEncoderConfig, tiles: int) -> float:
     """Operations to encode a slide: two for each multiplication and addition of a matrix product."""
-    from core_model.encoders.dilated_attention import score_count
+    from core_model.encoders.longnet import score_count
 
     D, tokens = config.embed_dim, tiles + 1
     pairs = score_count(tokens, config.heads, config.segments, config.dilated_ratio)

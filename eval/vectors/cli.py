@@ -32,7 +32,7 @@ def vectors(
 ) -> None:
     """Measure a model's slide vectors: retrieval, zero-shot classification, linear probes."""
     from agent.cli.terminal import stdout
-    from agent.libraries import quieten_libraries
+    from agent.session.models import quieten_libraries
     from eval.vectors.cohort import VECTORS, Wanted, as_table, evaluate_vectors
 
     quieten_libraries(quiet)

@@ -192,8 +192,7 @@ def _from_slide(
     cohort: Path, name: str, per_slide: int, seed: int, tile_px: int, mpp: float
 ) -> tuple[list[Bytes], list[tuple[Bytes, ...]], PhantomTruth]:
     from core_model.slides.slide import open_slide
-    from core_model.slides.tiling import tile_grid
-    from core_model.slides.tissue import find_tissue
+    from core_model.slides.tissue import find_tissue, tile_grid
     from training.phantom.truth import PhantomTruth, Zone
 
     truth = PhantomTruth.load(cohort, name)

@@ -20,8 +20,8 @@ import pytest
 
 from agent.llm.client import ChatClient, open_chat
 from agent.replay.follow import replay
+from agent.run.folder import read_trace
 from agent.run.records import Answer
-from agent.run.trace import read_trace
 from agent.session import ask as session
 from core_model.errors import GiantError
 

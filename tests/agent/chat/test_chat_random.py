@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
 from agent.llm.profiles import ModelProfile
+from agent.run.folder import read_trace
 from agent.run.records import Answer
-from agent.run.trace import read_trace
 
 NAMES = ["overview", "zoom", "pan", "retrieve", "ask_region", "answer", "verdict", "", "rm -rf", "giant:ask"]
 FIELDS = [

@@ -15,9 +15,8 @@ from cli_fakes import PaintModel, giant, one_line, only_json, paint
 from langchain_core.messages import AIMessage, BaseMessage
 
 from agent.graph.control import Control, Said
-from agent.run.folder import read_run
+from agent.run.folder import read_run, read_trace
 from agent.run.records import RunRecord, Vote
-from agent.run.trace import read_trace
 from core_model.slides.box import Box
 
 KEY = "sk-test-0123456789abcdef0123456789abcdef"

@@ -115,8 +115,8 @@ def test_a_slide_encoder_file_and_a_tile_encoder_file(
     """The published formats, at small size; what their readers do has tests of its own."""
     from core_model.config import SlideEncoderConfig, TileEncoderConfig
     from core_model.encoders import gigapath, slide_encoder
-    from core_model.encoders.networks import build_tile_encoder
     from core_model.encoders.slide_encoder import LongNetViT
+    from core_model.encoders.vit import build_tile_encoder
 
     tiles = TileEncoderConfig.gigapath().model_copy(
         update={"embed_dim": 24, "depth": 1, "heads": 1, "ffn_dim": 64, "tile_px": 32, "crop_px": 32}

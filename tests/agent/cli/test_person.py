@@ -13,7 +13,7 @@ from cli_fakes import PaintModel, giant, one_line, paint
 
 from agent.cli.person import understood
 from agent.graph.control import Said
-from agent.run.trace import read_trace
+from agent.run.folder import read_trace
 from core_model.slides.box import Box
 
 ASK = ("Which?", "--option", "purple", "--option", "pink", "--mpp", "2", "--max-steps", "6")

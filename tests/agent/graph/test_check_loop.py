@@ -10,7 +10,7 @@ from typing import Any
 import agent_fakes as fakes
 import pytest
 
-from agent.graph.context import Draft
+from agent.graph.state import Draft
 from agent.navigators.search import SearchNavigator
 from agent.run.records import Answer
 from agent.session import ask as session

@@ -11,8 +11,8 @@ import pytest
 
 import agent
 from agent.graph.control import Control, Said, said_before
+from agent.run.folder import read_trace
 from agent.run.records import Action, Answer, Step
-from agent.run.trace import read_trace
 from core_model.errors import RunError, UsageError
 from core_model.slides.box import Box
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.navigators.posterior import margin, pool, ranked, shift
+from agent.navigators.weigh import margin, pool, ranked, shift
 
 
 def shares(weights: list[float]) -> dict[str, float]:

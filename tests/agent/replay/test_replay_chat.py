@@ -15,8 +15,8 @@ from qupath import read_qupath
 
 from agent.graph.control import Control, Said
 from agent.replay.follow import replay
+from agent.run.folder import read_trace
 from agent.run.records import Answer
-from agent.run.trace import read_trace
 from agent.session import ask as session
 from core_model.slides.box import Box
 from core_model.slides.slide import open_slide

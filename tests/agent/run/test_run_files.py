@@ -10,8 +10,8 @@ from typing import Any
 import agent_fakes as fakes
 import pytest
 
+from agent.run.folder import append_step, read_trace, rebuild_trace
 from agent.run.records import Action, Step
-from agent.run.trace import append_step, read_trace, rebuild_trace
 from core_model.atomic import write_text
 from core_model.errors import RunError
 from tools.records import Observation

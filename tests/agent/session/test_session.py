@@ -11,8 +11,8 @@ import agent_fakes as fakes
 import pytest
 
 from agent.evidence.check import check
+from agent.run.folder import read_trace
 from agent.run.records import Answer, RunRecord, Step
-from agent.run.trace import read_trace
 from core_model.errors import NoTissue, RunError
 from core_model.slides.box import Box
 

@@ -12,7 +12,7 @@ import agent_fakes as fakes
 import pytest
 
 import agent
-from agent.run.trace import read_trace
+from agent.run.folder import read_trace
 from core_model.errors import RunError, UsageError
 
 Run = Callable[..., list[Any]]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from agent.evidence.check import check
 from agent.graph.control import Control
+from agent.run.folder import read_trace
 from agent.run.records import (
     Answer,
     Cost,
@@ -25,7 +26,6 @@ from agent.run.records import (
     Step,
     Vote,
 )
-from agent.run.trace import read_trace
 from agent.session.votes import Ballot, options_of_vote, whole, write_whole
 from core_model.errors import RunError
 from core_model.slides.box import Box

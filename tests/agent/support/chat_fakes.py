@@ -228,7 +228,7 @@ class Ran:
     @property
     def steps(self) -> list[Step]:
         """The steps as the trace has them in the end."""
-        from agent.run.trace import read_trace
+        from agent.run.folder import read_trace
 
         return read_trace(self.folder)
 

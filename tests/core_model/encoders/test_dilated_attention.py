@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core_model.encoders import dilated_attention as attention
+from core_model.encoders import longnet as attention
 
 GIGAPATH = (1024, 5792, 32768, 185363, 1048576), (1, 2, 4, 8, 16)
 

@@ -17,9 +17,7 @@ from core_model import load_tile_encoder
 from core_model.checkpoints.folder import new_model, save_checkpoint
 from core_model.config import ModelConfig, SlideEncoderConfig, TileEncoderConfig
 from core_model.encoders import gigapath, hub
-from core_model.encoders.networks import build_tile_encoder
-from core_model.encoders.tile_pixels import TilePixels
-from core_model.encoders.vit import ViTTileEncoder, bind
+from core_model.encoders.vit import TilePixels, ViTTileEncoder, bind, build_tile_encoder
 from core_model.errors import CheckpointError, GiantError
 
 State = dict[str, torch.Tensor]

@@ -16,8 +16,7 @@ from transformers import AutoConfig, AutoModel
 
 from core_model import load_tile_encoder
 from core_model.encoders import hub
-from core_model.encoders.tile_pixels import TilePixels
-from core_model.encoders.vit import ViTTileEncoder
+from core_model.encoders.vit import TilePixels, ViTTileEncoder
 from core_model.errors import CheckpointError
 
 KINDS = ("vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers", "dinov3_vit")

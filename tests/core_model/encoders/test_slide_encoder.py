@@ -26,8 +26,7 @@ from core_model.encoders.slide_encoder import (
 )
 from core_model.errors import CheckpointError, SlideError, UsageError
 from core_model.features.tiles import TileFeatures
-from core_model.slides.tiling import tile_grid
-from core_model.slides.tissue import find_tissue
+from core_model.slides.tissue import find_tissue, tile_grid
 
 SMALL = SlideEncoderConfig(in_chans=6, embed_dim=12, depth=2, heads=3, ffn_dim=8, tile_size=256)
 

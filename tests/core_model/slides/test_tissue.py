@@ -12,8 +12,7 @@ from PIL import Image
 from core_model.errors import NoTissue, SlideError
 from core_model.slides.box import Box
 from core_model.slides.slide import open_slide
-from core_model.slides.tiling import tile_grid
-from core_model.slides.tissue import TissueMask, find_tissue, tissue_mask
+from core_model.slides.tissue import TissueMask, find_tissue, tile_grid, tissue_mask
 
 WriteSlide = Callable[..., Path]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.run.folder import read_trace
 from agent.run.records import Answer
-from agent.run.trace import read_trace
 from eval.bench.agent_steps import as_table, measure
 
 

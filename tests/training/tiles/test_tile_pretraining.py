@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from core_model.config import TileEncoderConfig
-from core_model.encoders.networks import build_tile_encoder
+from core_model.encoders.vit import build_tile_encoder
 from core_model.errors import CheckpointError, CohortError, UsageError
 from core_model.models.tile_encoders import load_tile_encoder
 from training.phantom.truth import BENIGN, DIAGNOSES, PhantomTruth, Zone
