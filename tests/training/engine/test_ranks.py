@@ -18,7 +18,7 @@ SCRIPT = """
 import json, sys
 import torch
 from core_model.errors import RunError
-from training import ranks
+from training.engine import ranks
 
 def loss_of(rows, weight, scale):
     image = ranks.gather(rows @ weight)

@@ -536,7 +536,7 @@ def test_the_command_prints_the_summary_and_the_folder(wanted: Wanted) -> None:
 
 def test_the_command_loads_nothing_heavy_before_it_runs() -> None:
     code = (
-        "import sys, training.wsi_bench_cli; "
+        "import sys, training.wsi_bench.cli; "
         "heavy = {'torch', 'numpy', 'h5py', 'pydantic'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
