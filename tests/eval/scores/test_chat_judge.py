@@ -24,6 +24,7 @@ from eval.scores.chat_judge import MAX_CLAIMS, MAX_TEXT, SYSTEM, ChatJudge
 from eval.scores.judge import Claim, EntityOverlap, JudgeFailed, JudgeStopped, judged
 from eval.scores.texts import open_judge, score_texts
 
+HERE = Path(__file__).resolve().parent
 REFERENCE = "Squamous cell carcinoma. Focal necrosis."
 SAID = "Squamous cell carcinoma. No mitoses."
 DOLLAR = Price.model_validate({"in": 0, "out": 1e6})
@@ -216,7 +217,8 @@ def test_killed_anywhere_and_gone_on_with(tmp_path: Path, at: int) -> None:
 
 def test_a_process_killed_in_a_call_pays_for_no_reply_twice(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; sys.path[:0] = ['tests/agent/support', 'tests/eval']\n"
+        "import sys; from pathlib import Path\n"
+        f"sys.path[:0] = [{str(HERE)!r}, {str(HERE.parents[1] / 'agent' / 'support')!r}]\n"
         "import test_chat_judge as t\n"
         "mine = t.open_judge('openai:tiny', Path(sys.argv[2]), base_url=sys.argv[1])\n"
         "t.score_texts([t.result(str(i), f'Finding {i}.') for i in range(4)], mine, Path(sys.argv[2]), 2)"
