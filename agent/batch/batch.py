@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agent.batch.pages import Done, Failure, write_index
-from agent.batch.plan import Plan
+from agent.batch.plan import BatchPlan
 from agent.batch.slide import Failed, Job, Reported, report_slide
 from agent.batch.workers import Event, Lost, Started, in_processes, in_this_process
-from agent.session.request import LOCAL_MODEL
+from agent.session.options import LOCAL_MODEL
 from core_model.errors import RunError, UsageError
 from core_model.locks import held
 
@@ -36,23 +36,23 @@ SLOW_PAGES = 0.1
 """Seconds that the pages may take before they are written less often than after each slide."""
 
 
-def find_slides(given: Sequence[str]) -> list[Path]:
+def find_slides(paths: Sequence[str]) -> list[Path]:
     """The slides named, and those of the folders named (not of folders inside them), each once.
 
     A path that is no folder is kept as it is: opening it will say what is wrong. Raises `UsageError` for
     a folder without slides.
     """
-    found: dict[Path, None] = {}
-    for item in map(Path, given):
+    slides: dict[Path, None] = {}
+    for item in map(Path, paths):
         if not item.is_dir():
-            found[item] = None
+            slides[item] = None
             continue
         inside = [p for p in sorted(item.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
         inside = [p for p in inside if not p.name.startswith(".")]
         if not inside:
             raise UsageError("holds no slides", where=item, fix=f"Slides end in {' '.join(SUFFIXES)}")
-        found |= dict.fromkeys(inside)
-    return list(found)
+        slides |= dict.fromkeys(inside)
+    return list(slides)
 
 
 def folder_names(slides: Sequence[Path]) -> dict[Path, str]:
@@ -67,12 +67,12 @@ def folder_names(slides: Sequence[Path]) -> dict[Path, str]:
 
 
 class Watcher(Protocol):
-    """Told how a batch goes on."""
+    """Follows a batch: which slides were started, and what became of them."""
 
     def started(self, name: str) -> None:
         """A worker has taken up a slide."""
 
-    def ended(self, name: str, said: str, new: bool) -> None:
+    def ended(self, name: str, message: str, new: bool) -> None:
         """A slide is done; or (not `new`) it failed, or was complete already."""
 
 
@@ -80,10 +80,10 @@ class Nobody:
     """Watches nothing."""
 
     def started(self, name: str) -> None:
-        """See `Watcher`."""
+        """Nobody is watching."""
 
-    def ended(self, name: str, said: str, new: bool) -> None:
-        """See `Watcher`."""
+    def ended(self, name: str, message: str, new: bool) -> None:
+        """Nobody is watching."""
 
 
 Events = Generator[Event[Reported | Failed], None, None]
@@ -93,7 +93,7 @@ Events = Generator[Event[Reported | Failed], None, None]
 class Batch:
     """One `giant report`: what is asked, and who does the work."""
 
-    plan: Plan
+    plan: BatchPlan
     workers: int | None = None
     """Slides at once; by default 1, and on a cluster as many as it has CPUs."""
     ray: str | None = None
@@ -111,11 +111,11 @@ class Batch:
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"{self.workers} workers cannot work", fix="Give at least 1")
         plan, names = _absolute(self.plan), folder_names(slides)
-        plan.check(here=self.ray is None)
+        plan.check(locally=self.ray is None)
         out = plan.out
         if not self.resume and any((out / name).exists() for name in names.values()):
             raise RunError(
-                "already holds reports on these slides",
+                "the folder already holds reports on these slides",
                 where=out,
                 fix="Add --resume, or choose another --out",
             )
@@ -130,25 +130,28 @@ class Batch:
                 ledger.write()
         return len(ledger.done), len(ledger.failed)
 
-    def _events(self, plan: Plan, jobs: Sequence[Job]) -> Events:
+    def _events(self, plan: BatchPlan, jobs: Sequence[Job]) -> Events:
         work = partial(report_slide, plan)
         if self.ray is not None:
             from agent.batch.ray_workers import on_ray
 
             return on_ray(work, jobs, self.ray, self.workers)
-        if not isinstance(plan.model, str | Path):
+        if not isinstance(plan.ask.model, str | Path):
             return in_this_process(work, jobs)
         return in_processes(work, jobs, self.workers or 1)
 
 
-def _absolute(plan: Plan) -> Plan:
+def _absolute(plan: BatchPlan) -> BatchPlan:
     """The plan with paths that hold wherever a worker runs."""
-    changes: dict[str, Any] = {"out": plan.out.absolute()}
-    for name in ("model", "slide_model"):
-        given = getattr(plan, name)
-        if isinstance(given, str | Path) and str(given) != LOCAL_MODEL and Path(given).is_dir():
-            changes[name] = Path(given).absolute()
-    return replace(plan, **changes)
+    models = {name: getattr(plan.ask, name) for name in ("model", "slide_model")}
+    paths: dict[str, Any] = {
+        name: Path(model).absolute()
+        for name, model in models.items()
+        if isinstance(model, str | Path) and str(model) != LOCAL_MODEL and Path(model).is_dir()
+    }
+    if plan.ask.prices is not None:
+        paths["prices"] = Path(plan.ask.prices).absolute()
+    return replace(plan, out=plan.out.absolute(), ask=replace(plan.ask, **paths))
 
 
 @dataclass
@@ -173,22 +176,22 @@ class _Ledger:
         result = Failed("WorkerLost", event.why) if isinstance(event, Lost) else event.value
         if isinstance(result, Failed):
             failure = Failure(job.name, str(job.path), result.kind, result.error)
-            self.failed[event.job], said, new = failure, result.error, False
+            self.failed[event.job], message, new = failure, result.error, False
         else:
             self.done[event.job], new = Done(str(job.path), result.report), result.new
-            said = "reported" if new else "complete already"
+            message = "reported" if new else "complete already"
         # With thousands of slides the pages grow long: at most a tenth of the time goes into them.
         if self._took < SLOW_PAGES or self.clock() - self._written > 9 * self._took:
             self.write()
-        self.watch.ended(job.name, said, new)
+        self.watch.ended(job.name, message, new)
 
     def write(self) -> None:
         """The pages, in the order in which the slides were given; none where nothing is known yet."""
         if not self.done and not self.failed:
             return
-        started = self.clock()
-        done = [self.done[number] for number in sorted(self.done)]
+        start = self.clock()
+        reports = [self.done[number] for number in sorted(self.done)]
         failures = [self.failed[number] for number in sorted(self.failed)]
-        write_index(self.out, done, failures, len(self.jobs))
+        write_index(self.out, reports, failures, len(self.jobs))
         self._written = self.clock()
-        self._took = self._written - started
+        self._took = self._written - start

@@ -62,47 +62,47 @@ class Manifest(Record):
 
 def slide_file(slide: Slide) -> SlideFile:
     """The identity of an open slide."""
-    about = slide.path.stat()
-    return SlideFile(id=slide.id, bytes=about.st_size, mtime_ns=about.st_mtime_ns)
+    stat = slide.path.stat()
+    return SlideFile(id=slide.id, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
 
 
-def is_complete(folder: Path, about: Begun) -> bool:
+def is_complete(folder: Path, subject: Begun) -> bool:
     """Whether the folder is whole, unchanged, and about this."""
-    found = _read(folder / MANIFEST, Manifest)
-    if found is None or found.about != about or REPORT not in found.sha256:
+    manifest = _read(folder / MANIFEST, Manifest)
+    if manifest is None or manifest.about != subject or REPORT not in manifest.sha256:
         return False
-    return not _changed(folder, found)
+    return not _changed(folder, manifest)
 
 
-def prepare(folder: Path, about: Begun) -> None:
+def prepare(folder: Path, subject: Begun) -> None:
     """Make the folder ready for the runs about this: what does not belong to them is set aside."""
-    finished = _read(folder / MANIFEST, Manifest)
-    if _read(folder / BEGUN, Begun) != about:
+    manifest = _read(folder / MANIFEST, Manifest)
+    if _read(folder / BEGUN, Begun) != subject:
         set_aside(folder, [p.name for p in folder.iterdir() if not p.name.startswith((".", BEFORE))])
-    elif finished is not None:
-        tops = {name.split("/")[0] for name in _changed(folder, finished) if "/" in name}
+    elif manifest is not None:
+        tops = {name.split("/")[0] for name in _changed(folder, manifest) if "/" in name}
         set_aside(folder, sorted(tops))
     (folder / MANIFEST).unlink(missing_ok=True)
-    write_json(folder / BEGUN, about)
+    write_json(folder / BEGUN, subject)
 
 
-def complete(folder: Path, about: Begun, giant: str) -> None:
+def complete(folder: Path, subject: Begun, giant: str) -> None:
     """Write the manifest of a folder in which everything is done."""
     hashes = {name: digest for name in _files(folder) if (digest := _sha256(folder / name)) is not None}
-    write_json(folder / MANIFEST, Manifest(giant=giant, about=about, sha256=hashes))
+    write_json(folder / MANIFEST, Manifest(giant=giant, about=subject, sha256=hashes))
 
 
 def set_aside(folder: Path, names: Sequence[str]) -> None:
     """Move entries of the folder into the next free `before-N` in it."""
-    there = [name for name in names if (folder / name).exists()]
-    if not there:
+    entries = [name for name in names if (folder / name).exists()]
+    if not entries:
         return
     number = 1
     while (folder / f"{BEFORE}{number}").exists():
         number += 1
     try:
         (folder / f"{BEFORE}{number}").mkdir()
-        for name in there:
+        for name in entries:
             (folder / name).rename(folder / f"{BEFORE}{number}" / name)
     except OSError as error:
         raise RunError(f"cannot be changed ({error.strerror})", where=folder) from error
@@ -115,9 +115,9 @@ def _read(path: Path, kind: type[R]) -> R | None:
         return None  # missing or damaged: whoever asks does the work again
 
 
-def _changed(folder: Path, found: Manifest) -> list[str]:
+def _changed(folder: Path, manifest: Manifest) -> list[str]:
     """Files that are missing or other than the manifest says."""
-    return [name for name, digest in found.sha256.items() if _sha256(folder / name) != digest]
+    return [name for name, digest in manifest.sha256.items() if _sha256(folder / name) != digest]
 
 
 def _sha256(path: Path) -> str | None:

@@ -84,8 +84,8 @@ class SlidePage:
     @property
     def headlines(self) -> list[Sentence]:
         """What the report comes to: diagnosis and grade, without what speaks against them."""
-        told = [s for name in HEADLINES for s in self.made.section(name).sentences]
-        return [sentence for sentence in told if not sentence.against]
+        sentences = [s for name in HEADLINES for s in self.made.section(name).sentences]
+        return [sentence for sentence in sentences if not sentence.against]
 
     @property
     def open(self) -> list[tuple[list[str], str]]:
@@ -100,11 +100,11 @@ class SlidePage:
     @cached_property
     def map(self) -> Drawn | None:
         """The part of the overview's image that is the slide, with its scale bar."""
-        seen, mpp = self.made.overview, self.made.specimen.mpp
-        if seen is None:
+        overview, mpp = self.made.overview, self.made.specimen.mpp
+        if overview is None:
             return None
         return drawn_part(
-            (seen.width_px, seen.height_px), self.whole, self.whole.w * mpp / seen.width_px, mpp
+            (overview.width_px, overview.height_px), self.whole, self.whole.w * mpp / overview.width_px, mpp
         )
 
     @cached_property
@@ -112,67 +112,67 @@ class SlidePage:
         """Every place smaller than the slide that a sentence rests on, the first sentence for each."""
         if self.map is None:
             return []
-        scale, found = self.map.width / self.whole.w, dict[Box, Mark]()
+        scale, marks = self.map.width / self.whole.w, dict[Box, Mark]()
         for section in self.made.sections:
             for sentence in section.sentences:
-                for cited in self.places(sentence.evidence):
-                    x, y, w, h = (round(v * scale, 1) for v in cited.box or self.whole)
-                    found.setdefault(
-                        cited.box or self.whole, Mark(cited, section.name, sentence.text, (x, y, w, h))
+                for evidence in self.places(sentence.evidence):
+                    x, y, w, h = (round(v * scale, 1) for v in evidence.box or self.whole)
+                    marks.setdefault(
+                        evidence.box or self.whole, Mark(evidence, section.name, sentence.text, (x, y, w, h))
                     )
-        return sorted(found.values(), key=lambda mark: -mark.at[2] * mark.at[3])  # small ones on top
+        return sorted(marks.values(), key=lambda mark: -mark.at[2] * mark.at[3])  # small ones on top
 
     def places(self, evidence: Iterable[Cited]) -> list[Cited]:
         """Evidence that shows a part of the slide, the finest first."""
         parts = [c for c in evidence if c.image and c.box is not None and c.box != self.whole and c.mpp]
-        return sorted(parts, key=lambda cited: (cited.mpp or 0.0, cited.run, cited.step))
+        return sorted(parts, key=lambda item: (item.mpp or 0.0, item.run, item.step))
 
     def overview(self) -> str:
         """The overview as a data URI."""
-        seen = self.made.overview
-        assert seen is not None
-        return _uri(_small(self.folder / seen.image, (seen.width_px, seen.height_px), MAP_PX))
+        overview = self.made.overview
+        assert overview is not None
+        return _uri(_small(self.folder / overview.image, (overview.width_px, overview.height_px), MAP_PX))
 
-    def shot(self, cited: Cited) -> str:
+    def shot(self, evidence: Cited) -> str:
         """A small copy of a region as a data URI, without its caption."""
-        assert cited.image is not None
-        assert cited.box is not None
-        assert cited.mpp is not None
-        path = self.folder / cited.image
+        assert evidence.image is not None
+        assert evidence.box is not None
+        assert evidence.mpp is not None
+        path = self.folder / evidence.image
         with Image.open(path) as image:
-            drawn = drawn_part(image.size, cited.box, cited.mpp, self.made.specimen.mpp)
-        return _uri(_small(path, (drawn.width, drawn.height), SHOT_PX))
+            figure = drawn_part(image.size, evidence.box, evidence.mpp, self.made.specimen.mpp)
+        return _uri(_small(path, (figure.width, figure.height), SHOT_PX))
 
 
-def write_slide_pages(folder: Path, made: SlideReport) -> None:
+def write_slide_pages(folder: Path, report: SlideReport) -> None:
     """Write `thumbnail.jpg`, `report.html` and `report.md` into a slide's folder.
 
     Raises `RunError` where an image is missing or nothing can be written.
     """
-    page = SlidePage(folder, made)
+    page = SlidePage(folder, report)
     try:
-        if made.overview is not None:
-            part = (made.overview.width_px, made.overview.height_px)
+        if report.overview is not None:
+            part = (report.overview.width_px, report.overview.height_px)
             with replacing(folder / THUMBNAIL) as temporary:
-                temporary.write_bytes(_small(folder / made.overview.image, part, ROW_PX))
-        html = render("slide.html.j2", p=page, made=made, shots=SHOTS)
+                temporary.write_bytes(_small(folder / report.overview.image, part, ROW_PX))
+        html = render("slide.html.j2", p=page, made=report, shots=SHOTS)
     except OSError as error:
         raise RunError(f"its pages cannot be made ({error})", where=folder) from error
     write_text(folder / "report.html", html)
-    write_text(folder / "report.md", render("slide.md.j2", made=made))
+    write_text(folder / "report.md", render("slide.md.j2", made=report))
 
 
-def write_index(out: Path, done: Sequence[Done], failures: Sequence[Failure], total: int) -> None:
+def write_index(out: Path, slides: Sequence[Done], failures: Sequence[Failure], total: int) -> None:
     """`reports.jsonl`, `failures.csv` and `index.html` for what is done so far of `total` slides."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(FAILURE_COLUMNS)
     writer.writerows((f.slide, f.path, f.kind, f.error) for f in failures)
-    write_text(out / "reports.jsonl", "".join(one.line for one in done))
+    write_text(out / "reports.jsonl", "".join(slide.line for slide in slides))
     write_text(out / "failures.csv", table.getvalue())
-    reports = [one.report for one in done]
-    left = total - len(done) - len(failures)
-    page = render("index.html.j2", reports=reports, failures=failures, left=left, thumbnail=THUMBNAIL)
+    reports = [slide.report for slide in slides]
+    waiting = total - len(slides) - len(failures)
+    page = render("index.html.j2", reports=reports, failures=failures, left=waiting, thumbnail=THUMBNAIL)
     write_text(out / "index.html", page)
 
 
@@ -181,8 +181,8 @@ def render(template: str, **values: Any) -> str:
     from agent.report.pages import environment
     from agent.text import NOTICE
 
-    made = environment(html=template.endswith(".html.j2"))
-    return made.get_template(template).render(notice=NOTICE, **values)
+    templates = environment(html=template.endswith(".html.j2"))
+    return templates.get_template(template).render(notice=NOTICE, **values)
 
 
 def _small(path: Path, part: tuple[int, int], longest: int) -> bytes:

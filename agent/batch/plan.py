@@ -7,102 +7,97 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agent.batch.questions import BUILT_IN, REPORT, Asked
-from agent.session.request import LOCAL_MODEL, checked, names_chat_model
+from agent.batch.questions import BUILT_IN, REPORT, ReportQuestion
+from agent.session.options import LOCAL_MODEL, AskOptions
+from agent.session.request import checked, names_chat_model
 from core_model.errors import CheckpointError, GiantError, UsageError
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """How every slide of a batch is reported on."""
 
     out: Path
-    model: Any = LOCAL_MODEL
-    """A name, a checkpoint folder or `provider:name`; in this process also a loaded model."""
-    slide_model: Any = LOCAL_MODEL
-    """Beside a chat model: the local one that it may consult."""
-    questions: tuple[Asked, ...] | None = None
+    ask: AskOptions = field(default_factory=AskOptions)
+    """How each question is put: model, server, seed, µm/px, most looks. `max_cost` is for each slide; several
+    questions have equal shares of it."""
+    questions: tuple[ReportQuestion, ...] | None = None
     """None: the built-in list, or of a chat model one report."""
-    max_steps: int | None = None
-    max_cost: float | None = None
-    """USD for each slide; several questions have equal shares of it."""
-    seed: int = 0
-    mpp: float | None = None
-    base_url: str | None = None
-    profile: str | None = None
-    prices: Path | None = None
     quiet: bool = True
     """Whether warnings of libraries are left out."""
 
     @property
     def chats(self) -> bool:
         """Whether a chat model answers."""
-        return names_chat_model(self.model)
+        return names_chat_model(self.ask.model)
 
     @property
-    def asked(self) -> tuple[Asked, ...]:
+    def report_questions(self) -> tuple[ReportQuestion, ...]:
         """The questions of every report."""
         return self.questions or ((REPORT,) if self.chats else BUILT_IN)
 
-    def options(self, asked: Asked) -> dict[str, Any]:
-        """What `ask` is told beside slide and question, but for models and folder."""
-        return {
-            "options": asked.options,
-            "mpp": self.mpp,
-            "mode": "agent" if self.chats else asked.mode,
-            "navigator": None,
-            "profile": self.profile,
-            "votes": 1,
-            "max_steps": self.max_steps,
-            "max_cost": self.max_cost and self.max_cost / len(self.asked),
-            "prices": self.prices,
-            "seed": self.seed,
-            "resume": True,
-            "base_url": self.base_url,
-            "bits": None,
-        }
+    def options(self, question: ReportQuestion) -> AskOptions:
+        """How one question is put, but for its run folder."""
+        return replace(
+            self.ask,
+            options=question.options,
+            mode="agent" if self.chats else question.mode,
+            max_cost=self.ask.max_cost and self.ask.max_cost / len(self.report_questions),
+            resume=True,
+        )
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what a report says. Raises `UsageError` where it means nothing."""
-        models = {"model": self.model, "slide_model": self.slide_model}
-        requests = [checked("", a.question, out=None, **models, **self.options(a)) for a in self.asked]
+        """Everything that decides what a report says. Raises `UsageError` where the options contradict."""
+        prices = self.ask.prices
         return {
             "models": [_identity(model) for model in self._models()],
-            "seed": self.seed,
-            "prices": self.prices and _digest(self.prices, UsageError, "--prices"),
+            "seed": self.ask.seed,
+            "prices": prices and _digest(Path(prices), UsageError, "--prices"),
             "questions": [
-                {**asked.model_dump(mode="json"), "settings": request.settings.model_dump(mode="json")}
-                for asked, request in zip(self.asked, requests, strict=True)
+                {
+                    **question.model_dump(mode="json"),
+                    "settings": checked("", question.question, self.options(question)).settings.model_dump(
+                        mode="json"
+                    ),
+                }
+                for question in self.report_questions
             ],
         }
 
     def _models(self) -> list[Any]:
-        return [self.model, self.slide_model] if self._consults else [self.model]
+        return [self.ask.model, self.ask.slide_model] if self._consults else [self.ask.model]
 
     @property
     def _consults(self) -> bool:
         """Whether a chat model has a local one beside it; in the faithful profile it has none."""
-        return self.chats and self.profile != "giant"
+        return self.chats and self.ask.profile != "giant"
 
-    def check(self, here: bool) -> None:
-        """Raise `GiantError` where no slide could be asked about; `here`: by this machine."""
+    def check(self, locally: bool) -> None:
+        """Raise `GiantError` where no slide could be asked about; `locally`: by this machine."""
         self.settings()
-        if self.chats and here:
+        if self.chats and locally:
             from agent.llm.client import open_chat
 
-            open_chat(self.model, base_url=self.base_url, max_cost=self.max_cost, prices=self.prices)
+            prices = self.ask.prices
+            open_chat(
+                self.ask.model,
+                base_url=self.ask.base_url,
+                max_cost=self.ask.max_cost,
+                prices=Path(prices) if prices is not None else None,
+            )
 
-    def opened(self) -> dict[str, Any]:
-        """The models with the local ones loaded, once in each process. Raises `CheckpointError`."""
+    def opened(self) -> BatchPlan:
+        """The plan with its local models loaded, once in each process. Raises `CheckpointError`."""
         if not self.chats:
-            return {"model": _loaded(self.model), "slide_model": LOCAL_MODEL}
-        beside = _loaded(self.slide_model) if self._consults else self.slide_model
-        return {"model": self.model, "slide_model": beside}
+            return replace(self, ask=replace(self.ask, model=_loaded(self.ask.model)))
+        if not self._consults:
+            return self
+        return replace(self, ask=replace(self.ask, slide_model=_loaded(self.ask.slide_model)))
 
 
 def _identity(model: Any) -> dict[str, str]:
@@ -110,8 +105,8 @@ def _identity(model: Any) -> dict[str, str]:
     if names_chat_model(model):
         from agent.chat import prompts
 
-        said = inspect.getsource(prompts).encode()
-        return {"name": str(model), "prompts": hashlib.sha256(said).hexdigest()[:16]}
+        source = inspect.getsource(prompts).encode()
+        return {"name": str(model), "prompts": hashlib.sha256(source).hexdigest()[:16]}
     if isinstance(model, str | Path):
         from core_model.models.tile_encoders import MINI
 

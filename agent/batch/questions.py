@@ -32,7 +32,7 @@ ASKED_OF_MODELS = SECTIONS[1:5]
 NAME = r"[a-z][a-z0-9_]{0,39}"
 
 
-class Asked(Record):
+class ReportQuestion(Record):
     """One question that every report answers."""
 
     name: str = Field(pattern=f"^{NAME}$")
@@ -45,7 +45,7 @@ class Asked(Record):
     mode: Literal["agent", "slide"] = "agent"
 
     @model_validator(mode="after")
-    def _whole(self) -> Asked:
+    def _whole(self) -> ReportQuestion:
         if self.section not in ASKED_OF_MODELS:
             raise ValueError(f"section '{self.section}' is measured, not asked")
         if unknown := set(self.says) - set(self.options or ()):
@@ -55,20 +55,20 @@ class Asked(Record):
 
 BUILT_IN = (
     # Over the whole slide only: what is said of regions differs, so words do not pool.
-    Asked(
+    ReportQuestion(
         name="description",
         section="microscopic description",
         question="Describe this slide.",
         mode="slide",
     ),
-    Asked(
+    ReportQuestion(
         name="tumour",
         section="diagnosis",
         question="Is there tumour?",
         options=("yes", "no"),
         says={"yes": "Tumour is present.", "no": "No tumour was found."},
     ),
-    Asked(
+    ReportQuestion(
         name="diagnosis",
         section="diagnosis",
         question="What is the diagnosis?",
@@ -80,14 +80,14 @@ BUILT_IN = (
             "benign tissue",
         ),
     ),
-    Asked(
+    ReportQuestion(
         name="grade",
         section="grade",
         question="What is the grade?",
         options=("grade 1", "grade 2", "grade 3", "no tumour"),
         says={"no tumour": "No grade: no tumour was found."},
     ),
-    Asked(
+    ReportQuestion(
         name="necrosis",
         section="ancillary findings",
         question="How much necrosis is there?",
@@ -98,7 +98,7 @@ BUILT_IN = (
             "extensive": "Necrosis is extensive.",
         },
     ),
-    Asked(
+    ReportQuestion(
         name="lymphocytes",
         section="ancillary findings",
         question="How dense are the lymphocytes?",
@@ -109,7 +109,7 @@ BUILT_IN = (
             "dense": "Lymphocytes are dense.",
         },
     ),
-    Asked(
+    ReportQuestion(
         name="mitoses",
         section="ancillary findings",
         question="How high is the mitotic activity?",
@@ -135,14 +135,14 @@ lymphocytes, invasion of vessels or nerves, margins where they can be seen
 Nothing is known of patient, site or history: do not suppose it. Leave a section out where what you saw \
 does not carry it. Give the diagnosis in a few words as the answer itself."""
 
-REPORT = Asked(name="report", section="diagnosis", question=REPORT_QUESTION)
+REPORT = ReportQuestion(name="report", section="diagnosis", question=REPORT_QUESTION)
 """What a chat model is asked: everything in one run, in which its claims name their sections."""
 
 
-def read_questions(path: Path) -> tuple[Asked, ...]:
+def read_questions(path: Path) -> tuple[ReportQuestion, ...]:
     """The questions of a JSON file. Raises `UsageError` naming what is wrong with which."""
     try:
-        asked = TypeAdapter(tuple[Asked, ...]).validate_json(path.read_bytes())
+        questions = TypeAdapter(tuple[ReportQuestion, ...]).validate_json(path.read_bytes())
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})", where=path) from error
     except ValidationError as error:
@@ -153,11 +153,11 @@ def read_questions(path: Path) -> tuple[Asked, ...]:
             where=path,
             fix='Give [{"name": "necrosis", "section": "ancillary findings", "question": "…"}, …]',
         ) from error
-    names = [one.name for one in asked]
+    names = [question.name for question in questions]
     if not names or len(set(names)) < len(names):
-        what = "gives a name twice" if names else "holds no question"
-        raise UsageError(what, where=path, fix="Give each question a name of its own")
-    return asked
+        fault = "gives a name twice" if names else "holds no question"
+        raise UsageError(fault, where=path, fix="Give each question a name of its own")
+    return questions
 
 
 _STEMS: dict[str, SectionName] = {
@@ -168,8 +168,8 @@ _STEMS: dict[str, SectionName] = {
 }
 
 
-def section_of(said: str | None) -> SectionName:
+def section_of(heading: str | None) -> SectionName:
     """The section that a model meant; what it says of the specimen, it saw through the microscope too."""
-    word = (said or "").casefold().strip()
-    found = (section for stem, section in _STEMS.items() if word.startswith(stem))
-    return next(found, "microscopic description")
+    word = (heading or "").casefold().strip()
+    sections = (section for stem, section in _STEMS.items() if word.startswith(stem))
+    return next(sections, "microscopic description")

@@ -36,13 +36,13 @@ def on_ray(
     ray = _import_ray()
     with _connected(ray, address):
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_call)
-        shared = ray.put(function)
+        handle = ray.put(function)
         todo, waiting = deque(enumerate(jobs)), dict[Any, int]()
         while todo or waiting:
             most = at_once or max(1, int(ray.cluster_resources().get("CPU", 1)))
             while todo and len(waiting) < most:
                 number, job = todo.popleft()
-                waiting[task.remote(shared, job)] = number
+                waiting[task.remote(handle, job)] = number
                 yield Started(number)
             for reference in ray.wait(list(waiting), num_returns=1)[0]:
                 yield _result(ray, reference, waiting.pop(reference))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.batch.questions import ASKED_OF_MODELS, REPORT, SECTIONS, Asked, SectionName, section_of
+from agent.batch.questions import ASKED_OF_MODELS, REPORT, SECTIONS, ReportQuestion, SectionName, section_of
 from agent.batch.records import Cited, Finding, Overview, Section, Sentence, Specimen
 from agent.evidence.check import claims_absence
 from agent.evidence.coverage import coverage_in_words
@@ -22,154 +22,155 @@ from agent.text import human_length, human_share
 
 
 @dataclass(frozen=True)
-class Told:
+class QuestionRun:
     """One question with the run that answered it."""
 
-    asked: Asked
-    run: RunRecord
+    question: ReportQuestion
+    record: RunRecord
     answer: Answer
     steps: Mapping[int, Step]
 
     @staticmethod
-    def read(asked: Asked, folder: Path) -> Told:
+    def read(question: ReportQuestion, folder: Path) -> QuestionRun:
         """From a finished run folder. Raises `RunError`."""
         steps = {step.index: step for step in read_trace(folder)}
-        return Told(asked, read_run(folder), read_answer(folder), steps)
+        return QuestionRun(question, read_run(folder), read_answer(folder), steps)
 
     @property
     def own_words(self) -> str | None:
         """What a local model said of the whole slide, without what the agent says about it."""
-        if self.run.settings.navigator == "chat":
+        if self.record.settings.navigator == "chat":
             return None
-        said = (step.observation.data.get("answer") for step in self.steps.values())
-        return next((str(words) for words in said if words), None)
+        answers = (step.observation.data.get("answer") for step in self.steps.values())
+        return next((str(answer) for answer in answers if answer), None)
 
     def cite(self, indices: Iterable[int]) -> list[Cited]:
         """Steps as evidence. Those that do not exist are left out: the check has marked their sentence."""
-        findings = {cited.step: cited.finding for cited in self.answer.evidence}
+        findings = {item.step: item.finding for item in self.answer.evidence}
         return [
-            cited(self.asked.name, self.steps[index], findings.get(index))
+            citation(self.question.name, self.steps[index], findings.get(index))
             for index in dict.fromkeys(indices)
             if index in self.steps
         ]
 
 
-def cited(run: str, step: Step, finding: str | None = None) -> Cited:
+def citation(run: str, step: Step, finding: str | None = None) -> Cited:
     """A step of a run as evidence of a sentence."""
-    seen = step.observation
+    observation = step.observation
     return Cited(
         run=run,
         step=step.index,
         tool=step.action.tool,
-        box=seen.box,
-        mpp=seen.mpp,
-        image=f"{run}/{seen.image}" if seen.image else None,
+        box=observation.box,
+        mpp=observation.mpp,
+        image=f"{run}/{observation.image}" if observation.image else None,
         finding=finding or step.finding,
     )
 
 
-def sections(told: Sequence[Told], specimen: Specimen, coverage: Mapping[str, float]) -> list[Section]:
+def sections(runs: Sequence[QuestionRun], specimen: Specimen, coverage: Mapping[str, float]) -> list[Section]:
     """All six, in order."""
-    made: dict[SectionName, list[Sentence]] = {name: [] for name in SECTIONS}
-    made["specimen"] = _specimen(specimen, told)
-    made["limits"] = _limits(told, coverage)
-    for one in told:
-        for section, sentence in _sentences(one):
-            made[section].append(sentence)
+    parts: dict[SectionName, list[Sentence]] = {name: [] for name in SECTIONS}
+    parts["specimen"] = _specimen(specimen, runs)
+    parts["limits"] = _limits(runs, coverage)
+    for run in runs:
+        for section, sentence in _sentences(run):
+            parts[section].append(sentence)
     for name in ASKED_OF_MODELS:
-        made[name] = made[name] or [_nothing_said(told)]
-    made["limits"] += _doubted(made)
-    return [Section(name=name, sentences=made[name]) for name in SECTIONS]
+        parts[name] = parts[name] or [_nothing_said(runs)]
+    parts["limits"] += _doubted(parts)
+    return [Section(name=name, sentences=parts[name]) for name in SECTIONS]
 
 
-def findings(told: Sequence[Told]) -> list[Finding]:
+def findings(runs: Sequence[QuestionRun]) -> list[Finding]:
     """What each question came to."""
     return [
         Finding(
-            name=one.asked.name,
-            section=one.asked.section,
-            said=one.answer.choice or one.own_words or one.answer.answer,
-            choice=one.answer.choice,
-            confidence=one.answer.confidence,
-            abstained=one.answer.abstained,
-            reason=one.answer.reason,
+            name=run.question.name,
+            section=run.question.section,
+            said=run.answer.choice or run.own_words or run.answer.answer,
+            choice=run.answer.choice,
+            confidence=run.answer.confidence,
+            abstained=run.answer.abstained,
+            reason=run.answer.reason,
         )
-        for one in told
+        for run in runs
     ]
 
 
-def in_words(parts: Sequence[Section]) -> str:
+def report_text(parts: Sequence[Section]) -> str:
     """The whole report as text."""
-    told = (f"{part.name.capitalize()}: {' '.join(s.whole for s in part.sentences)}" for part in parts)
-    return "\n".join(told)
+    texts = (f"{part.name.capitalize()}: {' '.join(s.whole for s in part.sentences)}" for part in parts)
+    return "\n".join(texts)
 
 
-def overview_of(told: Sequence[Told]) -> tuple[Overview, Cited] | None:
+def overview_of(runs: Sequence[QuestionRun]) -> tuple[Overview, Cited] | None:
     """The first image of the whole slide that a run left; None where none looked at it."""
-    for one in told:
-        for step in one.steps.values():
-            seen = step.observation
-            if step.action.tool == "overview" and seen.image:
-                size = {side: int(seen.data[side]) for side in ("width_px", "height_px")}
-                return Overview(image=f"{one.asked.name}/{seen.image}", **size), cited(one.asked.name, step)
+    for run in runs:
+        for step in run.steps.values():
+            look = step.observation
+            if step.action.tool == "overview" and look.image:
+                size = {side: int(look.data[side]) for side in ("width_px", "height_px")}
+                name = run.question.name
+                return Overview(image=f"{name}/{look.image}", **size), citation(name, step)
     return None
 
 
-def _sentences(one: Told) -> list[tuple[SectionName, Sentence]]:
-    if one.asked == REPORT:
-        return _claims(one)
-    return [(one.asked.section, _abstained(one) if one.answer.abstained else _answered(one))]
+def _sentences(run: QuestionRun) -> list[tuple[SectionName, Sentence]]:
+    if run.question == REPORT:
+        return _claims(run)
+    return [(run.question.section, _abstained(run) if run.answer.abstained else _answered(run))]
 
 
-def _answered(one: Told) -> Sentence:
+def _answered(run: QuestionRun) -> Sentence:
     """The answer to one question as one sentence."""
-    answer = one.answer
-    said = answer.choice or one.own_words or answer.answer
-    text = one.asked.says.get(said) or f"{said[:1].upper()}{said[1:].rstrip('.')}."
+    answer = run.answer
+    words = answer.choice or run.own_words or answer.answer
+    text = run.question.says.get(words) or f"{words[:1].upper()}{words[1:].rstrip('.')}."
     return Sentence(
         text=text,
         seen=_seen(text, answer),
-        run=one.asked.name,
+        run=run.question.name,
         confidence=answer.confidence,
-        evidence=one.cite(e.step for e in answer.evidence),
-        unsupported=" ".join(one.run.unsupported) or None,
+        evidence=run.cite(e.step for e in answer.evidence),
+        unsupported=" ".join(run.record.unsupported) or None,
     )
 
 
-def _abstained(one: Told) -> Sentence:
+def _abstained(run: QuestionRun) -> Sentence:
     return Sentence(
-        text=f"No answer on {_subject(one.asked)}.",
-        why=_reason(one),
-        run=one.asked.name,
-        confidence=one.answer.confidence,
-        evidence=one.cite(e.step for e in one.answer.evidence),
+        text=f"No answer on {_subject(run.question)}.",
+        why=_reason(run),
+        run=run.question.name,
+        confidence=run.answer.confidence,
+        evidence=run.cite(e.step for e in run.answer.evidence),
         abstained=True,
-        unsupported=" ".join(one.run.unsupported) or None,
+        unsupported=" ".join(run.record.unsupported) or None,
     )
 
 
-def _claims(one: Told) -> list[tuple[SectionName, Sentence]]:
+def _claims(run: QuestionRun) -> list[tuple[SectionName, Sentence]]:
     """Each claim in its section. Of an abstention they are what was seen, never the diagnosis or grade."""
-    made: list[tuple[SectionName, Sentence]] = []
-    for claim in one.answer.claims:
+    sentences: list[tuple[SectionName, Sentence]] = []
+    for claim in run.answer.claims:
         section = section_of(claim.section)
-        if one.answer.abstained and section in ("diagnosis", "grade"):
+        if run.answer.abstained and section in ("diagnosis", "grade"):
             section = "microscopic description"
-        made.append((section, _claimed(one, claim)))
-    if one.answer.abstained:
-        made.append(("diagnosis", _abstained(one)))
-    elif all(section != "diagnosis" or sentence.against for section, sentence in made):
-        made.append(("diagnosis", _answered(one)))
-    return made
+        sentences.append((section, _claimed(run, claim)))
+    if run.answer.abstained:
+        sentences.append(("diagnosis", _abstained(run)))
+    elif all(section != "diagnosis" or sentence.against for section, sentence in sentences):
+        sentences.append(("diagnosis", _answered(run)))
+    return sentences
 
 
-def _claimed(one: Told, claim: Claim) -> Sentence:
+def _claimed(run: QuestionRun, claim: Claim) -> Sentence:
     return Sentence(
         text=claim.text,
-        seen=_seen(claim.text, one.answer),
-        run=one.asked.name,
-        confidence=one.answer.confidence,
-        evidence=one.cite(claim.steps),
+        seen=_seen(claim.text, run.answer),
+        run=run.question.name,
+        confidence=run.answer.confidence,
+        evidence=run.cite(claim.steps),
         against=claim.against,
         unsupported=claim.unsupported,
     )
@@ -180,80 +181,80 @@ def _seen(text: str, answer: Answer) -> str | None:
     return coverage_in_words(answer.coverage) if claims_absence(text) else None
 
 
-def _nothing_said(told: Sequence[Told]) -> Sentence:
+def _nothing_said(runs: Sequence[QuestionRun]) -> Sentence:
     """For a section that no run said anything about."""
-    reasons = dict.fromkeys(_reason(one) for one in told if one.answer.abstained)
+    reasons = dict.fromkeys(_reason(run) for run in runs if run.answer.abstained)
     why = " ".join(reasons) or "The model said nothing of it."
     return Sentence(text="No answer.", abstained=True, why=why)
 
 
-def _reason(one: Told) -> str:
+def _reason(run: QuestionRun) -> str:
     """Why a question was not answered, or what limits its answer, but for what the slide's tiles limit."""
-    return _without_tiles(one) or "No reason was recorded."
+    return _without_tiles(run) or "No reason was recorded."
 
 
-def _without_tiles(one: Told) -> str:
-    reason, tiles = one.answer.reason or "", _tiles(one)
+def _without_tiles(run: QuestionRun) -> str:
+    reason, tiles = run.answer.reason or "", _tiles(run)
     return reason.removesuffix(tiles).strip() if tiles else reason
 
 
-def _tiles(one: Told) -> str | None:
+def _tiles(run: QuestionRun) -> str | None:
     """What a run says of tiles that could not be read, with the place of each; the same in every run."""
-    failed = [[list(bad.box), bad.why] for bad in one.run.unreadable]
-    return unreadable({"failed": failed, "tiles": one.run.tiles or 0})  # type: ignore[typeddict-item]
+    failures = [[list(bad.box), bad.why] for bad in run.record.unreadable]
+    return unreadable({"failed": failures, "tiles": run.record.tiles or 0})  # type: ignore[typeddict-item]
 
 
-def _subject(asked: Asked) -> str:
+def _subject(question: ReportQuestion) -> str:
     """What a question is about, in words."""
-    return asked.section if asked == REPORT else asked.name.replace("_", " ")
+    return question.section if question == REPORT else question.name.replace("_", " ")
 
 
-def _specimen(specimen: Specimen, told: Sequence[Told]) -> list[Sentence]:
+def _specimen(specimen: Specimen, runs: Sequence[QuestionRun]) -> list[Sentence]:
     size = " × ".join(human_length(px * specimen.mpp) for px in (specimen.width, specimen.height))
-    found, pieces = overview_of(told), specimen.pieces
-    seen = [found[1]] if found else []
-    made = [
+    overview, pieces = overview_of(runs), specimen.pieces
+    evidence = [overview[1]] if overview else []
+    sentences = [
         Sentence(
             text=f"The scan measures {size}: {specimen.width:,} × {specimen.height:,} px at"
             f" {specimen.mpp:.3g} µm/px."
         ),
         Sentence(
             text=f"Tissue covers {specimen.tissue_mm2:.3g} mm² in {pieces} piece{'s' * (pieces != 1)}.",
-            evidence=seen,
+            evidence=evidence,
         ),
     ]
     if specimen.unreadable:
         text = f"{human_share(specimen.unreadable)} of the scan cannot be read."
-        made.append(Sentence(text=text[:1].upper() + text[1:], evidence=seen))
-    return made
+        sentences.append(Sentence(text=text[:1].upper() + text[1:], evidence=evidence))
+    return sentences
 
 
-def _limits(told: Sequence[Told], coverage: Mapping[str, float]) -> list[Sentence]:
+def _limits(runs: Sequence[QuestionRun], coverage: Mapping[str, float]) -> list[Sentence]:
     """How much was seen, and what narrows the answers or keeps them back; the same reason is told once."""
-    made = [Sentence(text=coverage_in_words(coverage))]
-    most = max(told, key=lambda one: len(one.run.unreadable))
-    if bad := len(most.run.unreadable):
-        total = bad + (most.run.tiles or 0)
+    sentences = [Sentence(text=coverage_in_words(coverage))]
+    worst = max(runs, key=lambda run: len(run.record.unreadable))
+    if bad := len(worst.record.unreadable):
+        total = bad + (worst.record.tiles or 0)
         text = f"{bad} of {total} tiles could not be read and were left out; run.json lists them."
-        made.append(Sentence(text=text, run=most.asked.name))
-    for abstained in (False, True):
+        sentences.append(Sentence(text=text, run=worst.question.name))
+    for abstains in (False, True):
         reasons: dict[str, list[str]] = {}
-        for one in told:
-            if one.answer.abstained is abstained and (_without_tiles(one) or abstained):
-                reasons.setdefault(_reason(one), []).append(_subject(one.asked))
+        for run in runs:
+            if run.answer.abstained is abstains and (_without_tiles(run) or abstains):
+                reasons.setdefault(_reason(run), []).append(_subject(run.question))
         for reason, names in reasons.items():
-            if abstained:
-                made.append(Sentence(text=f"Not answered: {', '.join(names)}. {reason}"))
+            if abstains:
+                sentences.append(Sentence(text=f"Not answered: {', '.join(names)}. {reason}"))
             else:
-                about = "" if len(names) == len(told) else f"{', '.join(names).capitalize()}: "
-                made.append(Sentence(text=f"{about}{reason}"))
-    return made
+                subject = "" if len(names) == len(runs) else f"{', '.join(names).capitalize()}: "
+                sentences.append(Sentence(text=f"{subject}{reason}"))
+    return sentences
 
 
-def _doubted(made: Mapping[SectionName, Sequence[Sentence]]) -> list[Sentence]:
+def _doubted(parts: Mapping[SectionName, Sequence[Sentence]]) -> list[Sentence]:
     """How many sentences the evidence check marked."""
-    count = sum(1 for part in made.values() for sentence in part if sentence.unsupported)
+    count = sum(1 for part in parts.values() for sentence in part if sentence.unsupported)
     if not count:
         return []
-    what = "1 sentence is" if count == 1 else f"{count} sentences are"
-    return [Sentence(text=f"{what} not supported by what was seen, and marked.")]
+    subject = "1 sentence is" if count == 1 else f"{count} sentences are"
+    return [Sentence(text=f"{subject} not supported by what was seen, and marked.")]

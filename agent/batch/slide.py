@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,10 @@ from pydantic import ValidationError
 
 from agent.batch import manifest
 from agent.batch.pages import write_slide_pages
-from agent.batch.plan import Plan
-from agent.batch.questions import Asked
+from agent.batch.plan import BatchPlan
+from agent.batch.questions import ReportQuestion
 from agent.batch.records import SlideReport, Specimen
-from agent.batch.sections import Told, findings, in_words, overview_of, sections
+from agent.batch.sections import QuestionRun, findings, overview_of, report_text, sections
 from agent.evidence.coverage import LEVELS, SAME
 from agent.llm.redact import Redactor
 from agent.run.records import Cost
@@ -65,7 +65,7 @@ class Failed:
     error: str
 
 
-def report_slide(plan: Plan, job: Job) -> Reported | Failed:
+def report_slide(plan: BatchPlan, job: Job) -> Reported | Failed:
     """Report on one slide. Raises only `UsageError` and `CheckpointError`: no slide would be spared these."""
     from agent.session.models import quieten_libraries
 
@@ -80,32 +80,32 @@ def report_slide(plan: Plan, job: Job) -> Reported | Failed:
         return _bug(plan.out / job.name, error)
 
 
-def _report(plan: Plan, job: Job) -> Reported:
+def _report(plan: BatchPlan, job: Job) -> Reported:
     from core_model.slides.slide import open_slide
     from core_model.slides.tissue import find_tissue
 
     folder = plan.out / job.name
-    with open_slide(job.path, plan.mpp) as slide:
-        about = manifest.Begun(slide=manifest.slide_file(slide), settings=plan.settings())
-        if (kept := _complete(folder, about)) is not None:
-            return Reported(kept, new=False)
-        models, tissue = plan.opened(), find_tissue(slide)  # a blank slide leaves no folder
+    with open_slide(job.path, plan.ask.mpp) as slide:
+        subject = manifest.Begun(slide=manifest.slide_file(slide), settings=plan.settings())
+        if (report := _complete(folder, subject)) is not None:
+            return Reported(report, new=False)
+        open_plan, tissue = plan.opened(), find_tissue(slide)  # a blank slide leaves no folder
         with held(folder, wait=True):  # only what a dying worker left can hold it
-            if (kept := _complete(folder, about)) is not None:
-                return Reported(kept, new=False)
-            manifest.prepare(folder, about)
-            told = [_told(plan, asked, slide, folder, models) for asked in plan.asked]
-            made = _written(job.name, slide, tissue, told)
-            write_slide_pages(folder, made)
-            write_json(folder / manifest.REPORT, made)
+            if (report := _complete(folder, subject)) is not None:
+                return Reported(report, new=False)
+            manifest.prepare(folder, subject)
+            runs = [_answered(open_plan, question, slide, folder) for question in plan.report_questions]
+            report = _report_of(job.name, slide, tissue, runs)
+            write_slide_pages(folder, report)
+            write_json(folder / manifest.REPORT, report)
             (folder / ERROR).unlink(missing_ok=True)
-            manifest.complete(folder, about, made.giant)
-    return Reported(made, new=True)
+            manifest.complete(folder, subject, report.giant)
+    return Reported(report, new=True)
 
 
-def _complete(folder: Path, about: manifest.Begun) -> SlideReport | None:
+def _complete(folder: Path, subject: manifest.Begun) -> SlideReport | None:
     """The report of a folder that is complete; None where there is work to do."""
-    if not manifest.is_complete(folder, about):
+    if not manifest.is_complete(folder, subject):
         return None
     try:
         return SlideReport.model_validate_json((folder / manifest.REPORT).read_bytes())
@@ -113,26 +113,27 @@ def _complete(folder: Path, about: manifest.Begun) -> SlideReport | None:
         return None  # of another version
 
 
-def _told(plan: Plan, asked: Asked, slide: Slide, folder: Path, models: dict[str, Any]) -> Told:
+def _answered(plan: BatchPlan, question: ReportQuestion, slide: Slide, folder: Path) -> QuestionRun:
     """One question through the agent, going on where a run was interrupted.
 
     A run folder that cannot be gone on with is set aside, and the question asked anew.
     """
-    from agent.session.ask import ask
+    from agent.session.ask import ask_with
 
-    run, options = folder / asked.name, plan.options(asked) | models
-    begun = run.exists()
+    run = folder / question.name
+    options = replace(plan.options(question), out=run)
+    is_begun = run.exists()
     try:
-        ask(slide, asked.question, out=run, **options)
+        ask_with(slide, question.question, options)
     except RunError:
-        if not begun:
+        if not is_begun:
             raise
-        manifest.set_aside(folder, [asked.name])
-        ask(slide, asked.question, out=run, **options)
-    return Told.read(asked, run)
+        manifest.set_aside(folder, [question.name])
+        ask_with(slide, question.question, options)
+    return QuestionRun.read(question, run)
 
 
-def _written(name: str, slide: Slide, tissue: TissueMask, told: Sequence[Told]) -> SlideReport:
+def _report_of(name: str, slide: Slide, tissue: TissueMask, runs: Sequence[QuestionRun]) -> SlideReport:
     specimen = Specimen(
         id=slide.id,
         width=slide.width,
@@ -143,29 +144,29 @@ def _written(name: str, slide: Slide, tissue: TissueMask, told: Sequence[Told]) 
         pieces=len(tissue.boxes()),
         unreadable=round(float(tissue.unknown.mean()), 4),
     )
-    coverage = _coverage(told, tissue)
-    parts, overview = sections(told, specimen, coverage), overview_of(told)
-    model = told[0].run.model
+    coverage = _coverage(runs, tissue)
+    parts, overview = sections(runs, specimen, coverage), overview_of(runs)
+    model = runs[0].record.model
     return SlideReport(
         slide=name,
-        report=in_words(parts),
+        report=report_text(parts),
         sections=parts,
-        findings=findings(told),
+        findings=findings(runs),
         specimen=specimen,
         coverage=coverage,
         overview=overview[0] if overview else None,
         model=f"{model.name} {model.version}".strip(),
-        giant=told[0].run.giant,
-        cost=_cost([one.answer.cost for one in told]),
+        giant=runs[0].record.giant,
+        cost=_cost([run.answer.cost for run in runs]),
     )
 
 
-def _coverage(told: Sequence[Told], tissue: TissueMask) -> dict[str, float]:
+def _coverage(runs: Sequence[QuestionRun], tissue: TissueMask) -> dict[str, float]:
     """Share of the tissue that was shown in any of the runs, at each resolution or finer."""
-    looks = [step.observation for one in told for step in one.steps.values()]
-    seen = [(look.box, look.mpp) for look in looks if look.image and look.box and look.mpp]
+    looks = [step.observation for run in runs for step in run.steps.values()]
+    regions = [(look.box, look.mpp) for look in looks if look.image and look.box and look.mpp]
     return {
-        str(level): round(tissue.covered(box for box, mpp in seen if mpp <= level * SAME), 4)
+        str(level): round(tissue.covered(box for box, mpp in regions if mpp <= level * SAME), 4)
         for level in LEVELS
     }
 
@@ -175,21 +176,21 @@ def _cost(costs: Sequence[Cost]) -> Cost:
         name: sum(getattr(cost, name) for cost in costs)
         for name in ("seconds", "regions", "pixels", "tokens_in", "tokens_out", "calls")
     }
-    paid = [cost.usd for cost in costs if cost.calls]
-    known = [usd for usd in paid if usd is not None]
+    bills = [cost.usd for cost in costs if cost.calls]
+    usd = [bill for bill in bills if bill is not None]
     return Cost(
         **total | {"seconds": round(total["seconds"], 3)},
-        usd=sum(known) if paid and len(known) == len(paid) else None,
+        usd=sum(usd) if bills and len(usd) == len(bills) else None,
     )
 
 
 def _bug(folder: Path, error: Exception) -> Failed:
-    redacted, told = Redactor(), "".join(traceback.format_exception(error))
+    redactor, text = Redactor(), "".join(traceback.format_exception(error))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / ERROR, redacted.text(told))
+        write_text(folder / ERROR, redactor.text(text))
         where = f" (see {folder.name}/{ERROR})"
     except (OSError, RunError):
         where = ""  # the disk is full, say: the line in failures.csv has to do
     first = str(error).strip().splitlines()
-    return Failed(type(error).__name__, redacted.text(f"bug: {first[0] if first else 'no message'}{where}"))
+    return Failed(type(error).__name__, redactor.text(f"bug: {first[0] if first else 'no message'}{where}"))

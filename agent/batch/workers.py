@@ -68,13 +68,13 @@ def in_processes(
 
     Function, jobs and results must be picklable, the function by name. Leaving the iterator ends the workers.
     """
-    lost: list[Lost] = []
+    retries: list[Lost] = []
     for event in _round(function, dict(enumerate(jobs)), count):
         if isinstance(event, Lost):
-            lost.append(event)
+            retries.append(event)
         else:
             yield event
-    for event in lost:
+    for event in retries:
         yield from _round(function, {event.job: jobs[event.job]}, 1)
 
 
@@ -116,13 +116,13 @@ class _Worker:
 
     def __init__(self, function: Callable[[Any], Any], count: int) -> None:
         context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
+        self.pipe, far_end = context.Pipe()
         self.job: int | None = None
         """Number of the job it has."""
         threads = max(1, (os.cpu_count() or 1) // count)
-        self._process = context.Process(target=_serve, args=(theirs, function, threads), daemon=True)
+        self._process = context.Process(target=_serve, args=(far_end, function, threads), daemon=True)
         self._process.start()
-        theirs.close()
+        far_end.close()
 
     def give(self, number: int, job: Any) -> None:
         """Send a job."""
@@ -192,10 +192,10 @@ def _portable(error: Exception) -> Exception:
     """The exception with its traceback as a note, or a copy in words where it cannot be sent."""
     import pickle
 
-    told = "".join(traceback.format_exception(error))
-    error.add_note(told)
+    text = "".join(traceback.format_exception(error))
+    error.add_note(text)
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(told)
+        return RuntimeError(text)
     return error

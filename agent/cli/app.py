@@ -28,10 +28,13 @@ COMMANDS = "giant.commands"
 
 
 class Commands(TyperGroup):
-    """The one place where errors become lines and exit codes, for our commands and added ones alike."""
+    """Our commands, and those of other packages once one is named that is not ours.
 
-    missing: dict[str, str]
-    """Entry points that could not be loaded, and why."""
+    The one place where errors become lines and exit codes.
+    """
+
+    failures: dict[str, str] | None = None
+    """Entry points that could not be loaded, and why; None until they were tried."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was called."""
@@ -41,42 +44,67 @@ class Commands(TyperGroup):
             typer.echo(f"giant: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
-            called = self.commands.get(ctx.invoked_subcommand)
-            resumes = called is not None and any(option.name == "resume" for option in called.params)
-            how = "; repeat the command with --resume to go on from there" if resumes else ""
-            typer.echo(f"giant: interrupted{how}", err=True)
+            command = self.commands.get(ctx.invoked_subcommand)
+            resumes = command is not None and any(option.name == "resume" for option in command.params)
+            advice = "; repeat the command with --resume to go on from there" if resumes else ""
+            typer.echo(f"giant: interrupted{advice}", err=True)
             raise typer.Exit(130) from None
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every command, also of other packages."""
+        self._add_commands()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        """The command of a name; other packages are loaded only where it is none of ours."""
+        if name not in self.commands:
+            self._add_commands()
+        return super().get_command(ctx, name)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer does, but a name that a broken part may have offered says so."""
-        if args and self.missing and args[0] not in self.commands and not args[0].startswith("-"):
-            why = "; ".join(
-                f"the commands of '{name}' cannot be loaded ({w})" for name, w in self.missing.items()
+        """The command that was called; a name that a broken package may have offered says so."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None and self.failures:
+            parts = (
+                f"the commands of '{name}' cannot be loaded ({why})" for name, why in self.failures.items()
             )
             fix = "Install what they need, e.g. pip install 'giant-pathology[train]'"
-            raise GiantError(f"there is no command '{args[0]}' here: {why}", fix=fix)
+            raise GiantError(f"there is no command '{args[0]}' here: {'; '.join(parts)}", fix=fix)
         return super().resolve_command(ctx, args)
 
+    def _add_commands(self) -> None:
+        if self.failures is not None:
+            return
+        app = new_app()
+        app.callback()(_root)
+        self.failures = add_commands(app)
+        for name, command in typer.main.get_group(app).commands.items():
+            self.commands.setdefault(name, command)
 
-def build_app() -> typer.Typer:
-    """The whole command line, with the commands that other installed packages add."""
-    missing: dict[str, str] = {}
-    app = typer.Typer(
-        name="giant",
-        cls=type("Commands", (Commands,), {"missing": missing}),
-        help="Ask a whole-slide image a question. For research and demonstration, not for diagnosis.",
-        no_args_is_help=True,
+
+def new_app(**options: Any) -> typer.Typer:
+    """An empty command line that prints texts as they are and keeps tracebacks."""
+    return typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
+        **options,
+    )
+
+
+def build_app() -> typer.Typer:
+    """The whole command line. Commands that other installed packages add are loaded when they are needed."""
+    app = new_app(
+        name="giant",
+        cls=Commands,
+        help="Ask a whole-slide image a question. For research and demonstration, not for diagnosis.",
+        no_args_is_help=True,
     )
     app.callback()(_root)
     for command in (ask, replay, report, index, similar, doctor, verify):
         app.command()(command)
     app.command("import")(convert.import_model)
     app.command("export")(convert.export_model)
-    missing |= add_commands(app)
     return app
 
 
@@ -84,15 +112,15 @@ def add_commands(app: typer.Typer) -> dict[str, str]:
     """Let every entry point register its commands; returns those that cannot be loaded, and why."""
     from importlib.metadata import entry_points
 
-    missing = {}
+    failures = {}
     for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
         try:
             register = entry.load()
         except (ImportError, AttributeError) as error:
-            missing[entry.name] = str(error)
+            failures[entry.name] = str(error)
         else:
             register(app)
-    return missing
+    return failures
 
 
 def main() -> None:
@@ -100,8 +128,8 @@ def main() -> None:
     build_app()(prog_name="giant")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(value: bool) -> None:
+    if value:
         from importlib.metadata import version
 
         typer.echo(version("giant-pathology"))
@@ -133,21 +161,21 @@ def verify(
     as_json: JsonOpt = False,
 ) -> None:
     """Check that this installation computes what the reference networks do."""
-    from agent.cli.verify import run, show
+    from agent.cli.verify import compare_outputs, show_verification
     from agent.session.models import quieten_libraries
 
     quieten_libraries(quiet=True)
-    found = run(folder, tolerance, weights, image, expected)
-    show(found, as_json)
-    if not found.ok:
+    verification = compare_outputs(folder, tolerance, weights, image, expected)
+    show_verification(verification, as_json)
+    if not verification.ok:
         raise typer.Exit(1)
 
 
 def doctor(as_json: JsonOpt = False) -> None:
     """Check the installation; every fault comes with its fix."""
-    from agent.cli.doctor import examine, show
+    from agent.cli.doctor import examine, show_checks
 
     checks = examine()
-    show(checks, as_json)
+    show_checks(checks, as_json)
     if any(check.status == "failed" for check in checks):
         raise typer.Exit(1)

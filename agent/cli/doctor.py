@@ -71,7 +71,7 @@ def examine() -> list[Check]:
     return [_check(name, run) for name, run in checks.items()]
 
 
-def show(checks: list[Check], as_json: bool) -> None:
+def show_checks(checks: list[Check], as_json: bool) -> None:
     """A table on stdout, or one JSON object."""
     if as_json:
         ok = all(check.status != "failed" for check in checks)
@@ -120,10 +120,10 @@ def _openslide() -> Result:
     except (ImportError, OSError) as error:
         return "failed", f"cannot be loaded ({error})", "pip install openslide-python openslide-bin"
     library = openslide.__library_version__
-    found = f"openslide-python {openslide.__version__}, library {library}"
+    version = f"openslide-python {openslide.__version__}, library {library}"
     if tuple(int(part) for part in library.split(".")[:3]) < (4, 0, 1):
-        return "failed", f"{found} has known memory faults", "pip install 'openslide-bin>=4.0.1'"
-    return "ok", found, None
+        return "failed", f"{version} has known memory faults", "pip install 'openslide-bin>=4.0.1'"
+    return "ok", version, None
 
 
 def _cpu() -> Result:
@@ -181,8 +181,8 @@ def _cache() -> Result:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         return "failed", f"{folder} cannot be written ({error.strerror})", fix
-    found = f"{folder}, {free / 2**30:.1f} GiB free"
-    return ("ok", found, None) if free >= LEAST_FREE else ("warning", found, fix)
+    place = f"{folder}, {free / 2**30:.1f} GiB free"
+    return ("ok", place, None) if free >= LEAST_FREE else ("warning", place, fix)
 
 
 def _extra(name: str, modules: tuple[str, ...]) -> Callable[[], Result]:

@@ -1,11 +1,17 @@
-"""Options that several commands have, each written once."""
+"""The options of commands, each written once; those of a question come from `AskOptions`."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from agent.session.options import AskOptions
 
 SlideArg = Annotated[str, typer.Argument(metavar="SLIDE", help="A slide file.")]
 SlidesArg = Annotated[list[str], typer.Argument(metavar="SLIDE|DIR...", help="Slides, or folders of them.")]
@@ -37,7 +43,22 @@ ProfileOpt = Annotated[
 PricesOpt = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Your prices of chat models, over our table.")
 ]
-SeedOpt = Annotated[int, typer.Option(metavar="N")]
+SeedOpt = Annotated[int, typer.Option(metavar="N", help="Decides what is drawn at random.")]
+NavigatorOpt = Annotated[
+    str | None,
+    typer.Option(metavar="search|chat", help="Who decides where to look; default: what fits the model."),
+]
+OptionOpt = Annotated[
+    list[str] | None, typer.Option("--option", metavar="TEXT", help="An answer to choose from; repeat it.")
+]
+ModeOpt = Annotated[
+    str,
+    typer.Option(
+        metavar="MODE",
+        help="agent looks around. One pass: slide (local) reads the whole at once, patches vote; by chat"
+        " thumbnail, joint, patches, blind.",
+    ),
+]
 PatchesOpt = Annotated[
     int | None, typer.Option(metavar="N", help="Patches of modes patches (30) and joint (16).")
 ]
@@ -45,3 +66,68 @@ PatchPxOpt = Annotated[int | None, typer.Option(metavar="PX", help="Their side, 
 PatchMppOpt = Annotated[
     float | None, typer.Option(metavar="UM", help="Their resolution, µm per px: 0.5 and 2.")
 ]
+VotesOpt = Annotated[int, typer.Option(metavar="N", help="Independent runs; the majority answers.")]
+MaxStepsOpt = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Most looks before an answer: 16, or 20 by a chat model."),
+]
+MaxCostOpt = Annotated[float | None, typer.Option(metavar="USD", help="Spending limit.")]
+RunFolderOpt = Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.")]
+ResumeOpt = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+
+ASK_OPTIONS: dict[str, Any] = {
+    "options": OptionOpt,
+    "model": AnyModelOpt,
+    "bits": BitsOpt,
+    "base_url": BaseUrlOpt,
+    "slide_model": SlideModelOpt,
+    "navigator": NavigatorOpt,
+    "profile": ProfileOpt,
+    "mode": ModeOpt,
+    "patches": PatchesOpt,
+    "patch_px": PatchPxOpt,
+    "patch_mpp": PatchMppOpt,
+    "votes": VotesOpt,
+    "max_steps": MaxStepsOpt,
+    "max_cost": MaxCostOpt,
+    "prices": PricesOpt,
+    "seed": SeedOpt,
+    "mpp": MppOpt,
+    "out": RunFolderOpt,
+    "resume": ResumeOpt,
+}
+"""How the command line writes each field of `AskOptions`; the defaults are the record's."""
+
+
+def with_ask_options(*names: str, **types: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields `names` of `AskOptions` as options, and hand it the record as `ask_options`.
+
+    Without names it has all of them. `types` are written in place of those of `ASK_OPTIONS`, for other help.
+    """
+    fields = [name for name in ASK_OPTIONS if name in (names or ASK_OPTIONS) or name in types]
+    defaults = {field.name: field.default for field in dataclasses.fields(AskOptions)}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def call(**arguments: Any) -> None:
+            options = AskOptions(**{name: arguments.pop(name) for name in fields})
+            command(ask_options=options, **arguments)
+
+        signature = inspect.signature(command, eval_str=True)  # typer reads the objects, not their names
+        parameters = []
+        for parameter in signature.parameters.values():
+            if parameter.name != "ask_options":
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+                continue
+            for name in fields:
+                kind = types.get(name, ASK_OPTIONS[name])
+                parameters.append(
+                    inspect.Parameter(
+                        name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kind
+                    )
+                )
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+        return call
+
+    return decorate

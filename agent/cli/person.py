@@ -40,10 +40,10 @@ class Person:
             self.console.print(Text(f"     {KEYS}", style="dim"), soft_wrap=True)
             self._told = True
         while True:
-            said = understood(self._line())
-            if not isinstance(said, str):
-                return said
-            self.console.print(f"     {said}")
+            reply = understood(self._line())
+            if not isinstance(reply, str):
+                return reply
+            self.console.print(f"     {reply}")
 
     def _line(self) -> str | None:
         self.console.print("   > ", end="")
@@ -103,6 +103,6 @@ def _proposed(action: Action, step: int) -> Text:
     box, mpp = action.args.get("box"), action.args.get("mpp")
     place = f"  box {', '.join(map(str, box))}" if box else ""
     scale = f" at {mpp:.3g} µm/px" if mpp else ""
-    other = {k: v for k, v in action.args.items() if k not in ("box", "mpp") and v is not None}
-    words = "".join(f"  {name}: {' '.join(str(value).split())}" for name, value in other.items())
+    arguments = {k: v for k, v in action.args.items() if k not in ("box", "mpp") and v is not None}
+    words = "".join(f"  {name}: {' '.join(str(value).split())}" for name, value in arguments.items())
     return line.append(f"{place}{scale}{words}\n").append(f"     {action.reason}", style="dim")

@@ -116,12 +116,12 @@ class Lines:
     def started(self, name: str) -> None:
         """See `Watcher`."""
 
-    def ended(self, name: str, said: str, new: bool) -> None:
+    def ended(self, name: str, message: str, new: bool) -> None:
         """See `Watcher`."""
         self._pace.ended(new)
-        left = self._pace.left()
-        line = f"{self._pace.done}/{self._pace.total} {name}: {said}"
-        self._console.print(f"{line} ({left})" if left else line, soft_wrap=True)
+        remaining = self._pace.left()
+        line = f"{self._pace.done}/{self._pace.total} {name}: {message}"
+        self._console.print(f"{line} ({remaining})" if remaining else line, soft_wrap=True)
 
 
 class Bar:
@@ -151,11 +151,11 @@ class Bar:
             self._hand.append(name)
         self._show()
 
-    def ended(self, name: str, said: str, new: bool) -> None:
+    def ended(self, name: str, message: str, new: bool) -> None:
         """See `Watcher`."""
-        self._hand = [other for other in self._hand if other != name]
+        self._hand = [item for item in self._hand if item != name]
         self._pace.ended(new)
-        self._bar.console.print(f"{name}: {said}", soft_wrap=True)
+        self._bar.console.print(f"{name}: {message}", soft_wrap=True)
         self._show()
 
     def _show(self) -> None:

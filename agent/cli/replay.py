@@ -14,16 +14,16 @@ from agent.replay.verdict import Replayed
 from core_model.errors import GiantError
 
 
-def in_json(found: Replayed) -> str:
+def in_json(outcome: Replayed) -> str:
     """One JSON object on one line."""
-    return f'{{"ok":{"true" if found.ok else "false"},{found.model_dump_json()[1:]}'
+    return f'{{"ok":{"true" if outcome.ok else "false"},{outcome.model_dump_json()[1:]}'
 
 
-def show(found: Replayed) -> None:
+def show(outcome: Replayed) -> None:
     """Each file with its verdict, each region that differs, and what it comes to."""
     console = stdout()
-    for part in (*found.votes, found):
-        if found.votes:
+    for part in (*outcome.votes, outcome):
+        if outcome.votes:
             console.print(Text(part.run, style="bold"))
         for file in part.files:
             verdict = Text(f"differs: {file.differs}", style="bold red") if file.differs else Text("same")
@@ -31,8 +31,8 @@ def show(found: Replayed) -> None:
         for problem in (*part.problems, *part.changed):
             console.print(Text(problem, style="bold red"))
         if part.regions is not None:
-            told = f"{part.equal} of {part.regions} regions have the pixels of the slide"
-            console.print(Text(told, style="" if part.equal == part.regions else "bold red"))
+            line = f"{part.equal} of {part.regions} regions have the pixels of the slide"
+            console.print(Text(line, style="" if part.equal == part.regions else "bold red"))
 
 
 def replay(
@@ -45,10 +45,10 @@ def replay(
     """Follow a finished run again without model or network; exit 1 where anything differs."""
     from agent.replay.follow import replay as follow_again
 
-    found = follow_again(run, slide)
+    outcome = follow_again(run, slide)
     if as_json:
-        typer.echo(in_json(found))
+        typer.echo(in_json(outcome))
     else:
-        show(found)
-    if not found.ok:
-        raise GiantError(f"the run is not as recorded: {found.first_fault}", where=run)
+        show(outcome)
+    if not outcome.ok:
+        raise GiantError(f"the run is not as recorded: {outcome.first_fault}", where=run)

@@ -55,9 +55,9 @@ def similar(
 
     quieten_libraries(quiet)
     with terminal.tile_bar(terminal.stderr(), quiet) as progress:
-        found = find_similar(slide, Query(box, text, k), among, encoder, encoder_mpp, mpp, progress)
+        hits = find_similar(slide, Query(box, text, k), among, encoder, encoder_mpp, mpp, progress)
     if as_json:
-        typer.echo(found.model_dump_json(exclude={"version"}))
+        typer.echo(hits.model_dump_json(exclude={"version"}))
         return
-    for hit in found.hits:
+    for hit in hits.hits:
         typer.echo(f"{hit.score:.3f}  {hit.slide}  box {' '.join(map(str, hit.box))}")

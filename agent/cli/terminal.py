@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -22,6 +23,7 @@ from agent.text import NOTICE, human_share
 
 if TYPE_CHECKING:
     from agent.run.records import Claim, Evidence
+    from agent.session.options import AskOptions
     from core_model.features.extract import Progress
 
 CITED = 6
@@ -51,49 +53,49 @@ def stderr() -> Console:
 
 def stdout() -> Console:
     """A console on stdout that prints texts as they are; lines are not broken where it is piped."""
-    piped = not sys.stdout.isatty()
-    width = PIPED_WIDTH if piped else None
-    return Console(markup=False, highlight=False, emoji=False, soft_wrap=piped, width=width)
+    is_pipe = not sys.stdout.isatty()
+    width = PIPED_WIDTH if is_pipe else None
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=is_pipe, width=width)
 
 
 def ask(
     slide: str,
     question: str,
+    options: AskOptions,
     *,
     confirm: bool,
     hints: Sequence[str],
     look: Sequence[int] | None,
     quiet: bool,
-    **options: Any,
 ) -> Answer:
-    """Ask as `agent.ask` does, with the person at the terminal taking part and the steps shown to them.
+    """Ask with the person at the terminal taking part and the steps shown to them.
 
     Raises `RunError` where they pause, `KeyboardInterrupt` where they press Ctrl-C.
     """
     from agent.cli.person import Person, pausing
-    from agent.session.ask import paused, stream
+    from agent.session.ask import paused, stream_with
 
     quieten_libraries(quiet)
     console, answer = stderr(), None
     person = Person(console) if confirm else None
-    control, shown = Control(person), Shown(console, quiet)
-    for said in said_before(hints, look):
-        control.redirect(said)
+    control, printer = Control(person), StepPrinter(console, quiet)
+    for words in said_before(hints, look):
+        control.redirect(words)
     # A bar that redraws itself would write over the line the person types.
     with tile_bar(console, quiet or confirm) as progress, pausing(control, person, console):
-        for item in stream(slide, question, control=control, progress=progress, **options):
+        for item in stream_with(slide, question, replace(options, control=control, progress=progress)):
             if isinstance(item, Answer):
                 answer = item
             else:
-                shown(item)
+                printer(item)
     if answer is None:
         raise KeyboardInterrupt if control.paused else paused(control)
     if control.take():
-        console.print("The run had ended before what you said could be heard.")
+        console.print("The run ended before it could take notice of what you said.")
     return answer
 
 
-class Shown:
+class StepPrinter:
     """Shows what happens as it happens: each step once, and the words that are found for it later."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
@@ -121,8 +123,8 @@ def show_step(console: Console, step: Step) -> None:
     """One step as it happens: in columns on a terminal, else on one line."""
     style = "bold cyan" if step.observation.ok else "bold red"
     tool = Text(f"{step.action.tool.replace('_', ' '):<10}", style=style)
-    found = Text(" ".join(step.finding.split())).append(f"  {step.seconds:.1f} s", style="dim")
-    _columns(console, Text(f"{step.index:>3}", style="dim"), tool, found)
+    finding = Text(" ".join(step.finding.split())).append(f"  {step.seconds:.1f} s", style="dim")
+    _columns(console, Text(f"{step.index:>3}", style="dim"), tool, finding)
 
 
 def show_words(console: Console, step: Step) -> None:
@@ -131,14 +133,14 @@ def show_words(console: Console, step: Step) -> None:
     _columns(console, Text(f"{step.index:>3}", style="dim"), Text(f"{'':<10}"), words)
 
 
-def _columns(console: Console, number: Text, tool: Text, found: Text) -> None:
+def _columns(console: Console, number: Text, tool: Text, text: Text) -> None:
     if not console.is_terminal:
-        console.print(Text("  ").join([number, tool, found]), soft_wrap=True)
+        console.print(Text("  ").join([number, tool, text]), soft_wrap=True)
         return
     from rich.table import Table
 
     row = Table.grid(padding=(0, 2))
-    row.add_row(number, tool, found)
+    row.add_row(number, tool, text)
     console.print(row)
 
 
@@ -155,10 +157,10 @@ def show_answer(console: Console, answer: Answer) -> None:
             console.print(Text(answer.reason, style="yellow"))
     console.print(f"Confidence: {answer.confidence:.2f}{_agreement(answer)}")
     if answer.coverage:
-        seen = ", ".join(f"{human_share(share)} at {mpp} µm/px" for mpp, share in answer.coverage.items())
-        console.print(f"Tissue seen: {seen}")
-    for cited in answer.evidence[:CITED]:
-        console.print(_cited(cited))
+        shares = ", ".join(f"{human_share(share)} at {mpp} µm/px" for mpp, share in answer.coverage.items())
+        console.print(f"Tissue seen: {shares}")
+    for item in answer.evidence[:CITED]:
+        console.print(_cited(item))
     if len(answer.evidence) > CITED:
         console.print(f"  and {len(answer.evidence) - CITED} more in the report")
     for claim in answer.claims:
@@ -177,10 +179,10 @@ def _agreement(answer: Answer) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    paid = f"{cost.usd:.4f} USD" if cost.usd is not None else "price unknown"
+    price = f"{cost.usd:.4f} USD" if cost.usd is not None else "price unknown"
     return (
         f"Cost: {cost.calls} call{'s' * (cost.calls != 1)}, {cost.tokens_in:,} tokens in,"
-        f" {cost.tokens_out:,} out, {paid}"
+        f" {cost.tokens_out:,} out, {price}"
     )
 
 
@@ -191,12 +193,12 @@ def _doubtful(claim: Claim) -> Text:
 
 
 def _vote(vote: Vote, number: int) -> Text:
-    said = "abstains" if vote.abstained else vote.choice or " ".join(vote.answer.split())
-    return Text(f"vote {number}: {said} ({vote.confidence:.2f})", style="bold")
+    words = "abstains" if vote.abstained else vote.choice or " ".join(vote.answer.split())
+    return Text(f"vote {number}: {words} ({vote.confidence:.2f})", style="bold")
 
 
-def _cited(cited: Evidence) -> Text:
-    place = f" box {', '.join(map(str, cited.box))}" if cited.box else ""
-    scale = f" at {cited.mpp:.3g} µm/px" if cited.mpp else ""
-    line = Text(f"  step {cited.step}{place}{scale}: ", style="dim")
-    return line.append(" ".join(cited.finding.split()), style="not dim")
+def _cited(item: Evidence) -> Text:
+    place = f" box {', '.join(map(str, item.box))}" if item.box else ""
+    scale = f" at {item.mpp:.3g} µm/px" if item.mpp else ""
+    line = Text(f"  step {item.step}{place}{scale}: ", style="dim")
+    return line.append(" ".join(item.finding.split()), style="not dim")

@@ -1,4 +1,4 @@
-"""`giant verify`: what it compares, and how it prints what it found."""
+"""`giant verify`: what it compares, and how it prints what it verification."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 COLOURS = {"ok": "green", "beyond": "bold red", "broken": "bold red", "skipped": "dim"}
 
 
-def run(
-    folder: Path | None, tolerance: float, weights: Path | None, image: Path | None, expected: Path | None
+def compare_outputs(
+    folder: Path | None, tolerance: float, weights: Path | None, image: Path | None, embedding: Path | None
 ) -> Verification:
     """Compare the goldens of a folder, and a published example of the true weights, where they are given."""
     from core_model.verify.compare import Verification, verify_example, verify_folder
@@ -25,26 +25,26 @@ def run(
     if not tolerance > 0:
         raise UsageError(f"a tolerance of {tolerance} agrees with nothing", fix="Give one above 0")
     checks = verify_folder(folder, tolerance) if folder is not None else []
-    if weights is not None and image is not None and expected is not None:
-        checks.append(verify_example(weights, image, expected))
-    elif weights or image or expected:
+    if weights is not None and image is not None and embedding is not None:
+        checks.append(verify_example(weights, image, embedding))
+    elif weights or image or embedding:
         raise UsageError("an example takes three files", fix="Give --weights, --image and --expected")
     elif folder is None:
         raise UsageError("there is nothing to compare", fix="Give a folder of goldens, or an example")
     return Verification(checks=tuple(checks))
 
 
-def show(found: Verification, as_json: bool) -> None:
+def show_verification(verification: Verification, as_json: bool) -> None:
     """A table and a verdict on stdout, or one JSON object."""
     if as_json:
-        print(f'{{"ok":{"true" if found.ok else "false"},{found.model_dump_json()[1:]}')
+        print(f'{{"ok":{"true" if verification.ok else "false"},{verification.model_dump_json()[1:]}')
         return
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for title, justify in (("golden", "left"), ("output", "left"), ("max |Δ|", "right"), ("", "left")):
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    for check in found.checks:
+    for check in verification.checks:
         delta = "" if check.delta is None else f"{check.delta:.1e}"
         status = Text(check.status, style=COLOURS[check.status])
         if check.message:
@@ -54,14 +54,14 @@ def show(found: Verification, as_json: bool) -> None:
         table.add_row(Text(check.file), Text(check.output), delta, status)
     console = stdout()
     console.print(table)
-    console.print(verdict(found))
+    console.print(outcome(verification))
 
 
-def verdict(found: Verification) -> str:
+def outcome(verification: Verification) -> str:
     """One line: how many outputs agree."""
-    if not found.compared:
+    if not verification.compared:
         return "Nothing was compared"
-    agree = sum(check.status == "ok" for check in found.checks)
-    broken = len({check.file for check in found.checks if check.status == "broken"})
-    files = f"; {broken} file{'s' if broken > 1 else ''} broken" if broken else ""
-    return f"{agree} of {found.compared} outputs agree with the reference{files}"
+    agree = sum(check.status == "ok" for check in verification.checks)
+    faults = len({check.file for check in verification.checks if check.status == "broken"})
+    files = f"; {faults} file{'s' if faults > 1 else ''} broken" if faults else ""
+    return f"{agree} of {verification.compared} outputs agree with the reference{files}"

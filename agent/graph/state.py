@@ -95,7 +95,7 @@ class AgentContext:
     @cached_property
     def tissue(self) -> TissueMask:
         """Where the slide's tissue is; kept in the journal, so that a replay measures coverage without it."""
-        from agent.run.journal import packed, unpacked
+        from agent.evidence.coverage import packed, unpacked
 
         return unpacked(self.journal.once("tissue", "mask", lambda: packed(self.toolbox.tissue)))
 

@@ -43,24 +43,24 @@ def replay(run_folder: Path, slide: Path | None = None, *, name: str | None = No
     problems = broken_seals(folder, record) + broken_images(folder, steps)
     files: list[Compared] = []
     with TemporaryDirectory(prefix="giant-replay-") as temporary:
-        again = Path(temporary)
+        copy = Path(temporary)
         try:
-            _copy(folder, again, votes)
-            _follow(folder, again, record, steps, answer)
-            files = [Compared(file=file, differs=_differs(folder / file, again / file)) for file in FILES]
+            _copy(folder, copy, votes)
+            _follow(folder, copy, record, steps, answer)
+            files = [Compared(file=file, differs=_differs(folder / file, copy / file)) for file in FILES]
         except GiantError as error:
-            problems.append(str(error).replace(str(again), str(folder)).rstrip("."))
+            problems.append(str(error).replace(str(copy), str(folder)).rstrip("."))
         except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
             # What a record may hold after somebody changed it has no end; none of it may be a traceback.
             problems.append(f"the record contradicts itself ({type(error).__name__}: {error})")
     if (problems or any(file.differs for file in files)) and record.giant != _version():
         problems.append(f"the run was made by giant {record.giant}, and this is {_version()}")
-    found = Replayed(run=name or str(folder), files=files, problems=problems, votes=votes)
+    result = Replayed(run=name or str(folder), files=files, problems=problems, votes=votes)
     if slide is None or votes:
-        return found
+        return result
     from agent.replay.regions import read_regions_again
 
-    return found.model_copy(update=read_regions_again(record, steps, slide))
+    return result.model_copy(update=read_regions_again(record, steps, slide))
 
 
 def _finished(folder: Path) -> RunRecord:
@@ -80,37 +80,37 @@ def _votes(folder: Path, record: RunRecord) -> list[str]:
     return [name for name in names if (folder / name / RUN).is_file()]
 
 
-def _copy(folder: Path, again: Path, votes: Sequence[Replayed]) -> None:
+def _copy(folder: Path, copy: Path, votes: Sequence[Replayed]) -> None:
     """What reports and seals are made of. Votes are replayed by themselves; here their files are inputs."""
     for part in ("regions", FOLDER):
         if (folder / part).is_dir():
-            shutil.copytree(folder / part, again / part)
+            shutil.copytree(folder / part, copy / part)
     for vote in votes:
         names = shutil.ignore_patterns("checkpoint.sqlite*", "report.*")
-        shutil.copytree(folder / vote.run, again / vote.run, ignore=names)
+        shutil.copytree(folder / vote.run, copy / vote.run, ignore=names)
 
 
-def _follow(folder: Path, again: Path, record: RunRecord, steps: list[Step], answer: Answer) -> None:
+def _follow(folder: Path, copy: Path, record: RunRecord, steps: list[Step], answer: Answer) -> None:
     """Write into `again` what the run leaves behind when it is followed again."""
     unwritten: dict[str, Any] = {"tiles": None, "unreadable": [], "unsupported": [], "sealed": {}}
-    begun = record.model_copy(update={"status": "running", **unwritten})
-    write_json(again / RUN, begun)
+    start = record.model_copy(update={"status": "running", **unwritten})
+    write_json(copy / RUN, start)
     if isinstance(record.slide, TokensRecord):
-        _tokens_again(folder, again, begun, answer)
+        _tokens_again(folder, copy, start, answer)
     elif record.settings.votes > 1:
         from agent.session.votes import write_whole
 
-        write_whole(begun, again, run_dir=answer.run_dir)
+        write_whole(start, copy, run_dir=answer.run_dir)
     else:
-        _steps_again(folder, again, begun, record.slide, steps, answer)
+        _steps_again(folder, copy, start, record.slide, steps, answer)
 
 
 def _steps_again(
-    folder: Path, again: Path, record: RunRecord, about: SlideRecord, steps: list[Step], answer: Answer
+    folder: Path, copy: Path, record: RunRecord, slide_record: SlideRecord, steps: list[Step], answer: Answer
 ) -> None:
     from agent.graph.follow import build, finish, initial_state, run_config
 
-    context = _context(folder, again, record, about, steps)
+    context = _context(folder, copy, record, slide_record, steps)
     toolbox, config = context.toolbox, run_config(record.settings.max_steps)
     start: Any = initial_state(record)
     state: dict[str, Any] = {}
@@ -120,21 +120,21 @@ def _steps_again(
             state = part
             continue
         for changes in part.values():
-            taken = [step["index"] for step in (changes or {}).get("steps", [])]
-            toolbox.done = max([toolbox.done, *taken])
+            indices = [step["index"] for step in (changes or {}).get("steps", [])]
+            toolbox.done = max([toolbox.done, *indices])
     if toolbox.done != len(steps):
         raise RunError(f"the trace has {len(steps)} steps, and followed again the run takes {toolbox.done}")
     finish(record, _with_measures(state, steps, answer, context), context)
 
 
 def _context(
-    folder: Path, again: Path, record: RunRecord, about: SlideRecord, steps: list[Step]
+    folder: Path, copy: Path, record: RunRecord, slide_record: SlideRecord, steps: list[Step]
 ) -> AgentContext:
     """What the nodes work with: everything recorded, nothing open."""
     from agent.session.ask import navigator_for
     from agent.session.models import NoSlideModel
 
-    slide, journal = RecordedSlide(about), Journal(folder, replaying=True)
+    slide, journal = RecordedSlide(slide_record), Journal(folder, replaying=True)
     chat = None
     if record.settings.navigator == "chat":
         from agent.llm.client import recorded_chat
@@ -147,7 +147,7 @@ def _context(
         model=model,
         toolbox=RecordedToolbox(slide, steps),
         navigator=navigator_for(record.settings),
-        folder=again,
+        folder=copy,
         mode=record.settings.mode,
         meter=StoppedMeter(model, 0.0),
         journal=journal,
@@ -162,33 +162,33 @@ def _with_measures(
     state: dict[str, Any], steps: list[Step], answer: Answer, context: AgentContext
 ) -> dict[str, Any]:
     """The final state with what was measured when the run was made, and with the name of its folder."""
-    paid = context.chat.spent(context.journal) if context.chat is not None else None
-    used = answer.cost
-    spent = {
-        "seconds": used.seconds,
-        "tokens_in": used.tokens_in - (paid.tokens_in if paid else 0),
-        "tokens_out": used.tokens_out - (paid.tokens_out if paid else 0),
+    bill = context.chat.spent(context.journal) if context.chat is not None else None
+    cost = answer.cost
+    usage = {
+        "seconds": cost.seconds,
+        "tokens_in": cost.tokens_in - (bill.tokens_in if bill else 0),
+        "tokens_out": cost.tokens_out - (bill.tokens_out if bill else 0),
     }
     seconds = {step.index: step.seconds for step in steps}
     return {
         **state,
-        "spent": spent,
+        "spent": usage,
         "steps": [{**step, "seconds": seconds[step["index"]]} for step in state["steps"]],
         "answer": {**state["answer"], "run_dir": answer.run_dir},
     }
 
 
-def _tokens_again(folder: Path, again: Path, record: RunRecord, answer: Answer) -> None:
+def _tokens_again(folder: Path, copy: Path, record: RunRecord, answer: Answer) -> None:
     from agent.session.tokens import answer_from_journal
 
-    answer_from_journal(record, again, Journal(folder, replaying=True), RecordedModel(record.model), answer)
+    answer_from_journal(record, copy, Journal(folder, replaying=True), RecordedModel(record.model), answer)
 
 
-def _differs(then: Path, now: Path) -> str | None:
+def _differs(original: Path, rebuilt: Path) -> str | None:
     """Where two files first differ; None where they are the same, byte for byte."""
-    if not then.is_file():
+    if not original.is_file():
         return "it is missing"
-    before, after = then.read_bytes(), now.read_bytes()
+    before, after = original.read_bytes(), rebuilt.read_bytes()
     if before == after:
         return None
     lines = zip(before.split(b"\n"), after.split(b"\n"), strict=False)

@@ -20,23 +20,27 @@ def read_regions_again(record: RunRecord, steps: Sequence[Step], path: Path) -> 
     """
     from core_model.slides.slide import open_slide
 
-    about = record.slide
-    if not isinstance(about, SlideRecord):
+    original = record.slide
+    if not isinstance(original, SlideRecord):
         raise RunError("the run read stored slide tokens and showed no region", fix="Leave out --slide")
-    shown = [step for step in steps if step.observation.image is not None]
-    with open_slide(path, about.mpp if about.mpp_source == "user" else None) as slide:
-        _check(slide, about, path)
-        changed = [why for step in shown if (why := _difference(slide, step)) is not None]
-    return {"regions": len(shown), "equal": len(shown) - len(changed), "changed": changed}
+    regions = [step for step in steps if step.observation.image is not None]
+    with open_slide(path, original.mpp if original.mpp_source == "user" else None) as slide:
+        _check(slide, original, path)
+        differences = [why for step in regions if (why := _difference(slide, step)) is not None]
+    return {"regions": len(regions), "equal": len(regions) - len(differences), "changed": differences}
 
 
-def _check(slide: Slide, about: SlideRecord, path: Path) -> None:
-    now = {"identity": slide.id, "size": (slide.width, slide.height), "µm/px": slide.mpp}
-    then = {"identity": about.id, "size": (about.width, about.height), "µm/px": about.mpp}
-    for name, value in now.items():
-        if value != then[name]:
+def _check(slide: Slide, original: SlideRecord, path: Path) -> None:
+    actual = {"identity": slide.id, "size": (slide.width, slide.height), "µm/px": slide.mpp}
+    facts = {
+        "identity": original.id,
+        "size": (original.width, original.height),
+        "µm/px": original.mpp,
+    }
+    for name, value in actual.items():
+        if value != facts[name]:
             raise RunError(
-                f"is another slide: its {name} is {value}, and the run's was {then[name]}",
+                f"is another slide: its {name} is {value}, and the run's was {facts[name]}",
                 where=path,
                 fix="Give the slide that the run was about",
             )
@@ -46,12 +50,12 @@ def _difference(slide: Slide, step: Step) -> str | None:
     """What keeps a region from being the one that was shown; None where its pixels are the same."""
     from tools.render import pixels_sha256, read_again
 
-    seen = step.observation
-    where = f"step {step.index}, box {tuple(seen.box or ())}"
-    if seen.pixels_sha256 is None:
+    look = step.observation
+    where = f"step {step.index}, box {tuple(look.box or ())}"
+    if look.pixels_sha256 is None:
         return f"{where}: the trace has no hash of its pixels"
     try:
-        now = pixels_sha256(read_again(slide, seen))
+        pixels = pixels_sha256(read_again(slide, look))
     except GiantError as error:
         return f"{where}: it cannot be read again ({error.what})"
-    return None if now == seen.pixels_sha256 else f"{where}: its pixels are not those that were shown"
+    return None if pixels == look.pixels_sha256 else f"{where}: its pixels are not those that were shown"

@@ -79,8 +79,8 @@ class RecordedToolbox:
         if step is None:
             raise RunError(f"step {number} would be {_told(name, args)}, and none is recorded")
         if (step.action.tool, step.action.args) != (name, dict(args)):
-            then = _told(step.action.tool, step.action.args)
-            raise RunError(f"step {number} was {then}, and would be {_told(name, args)}")
+            original = _told(step.action.tool, step.action.args)
+            raise RunError(f"step {number} was {original}, and would be {_told(name, args)}")
         return step.observation
 
     def __getattr__(self, name: str) -> NoReturn:

@@ -34,8 +34,8 @@ class Replayed(Record):
     @property
     def ok(self) -> bool:
         """Whether everything is as recorded."""
-        same = not self.problems and bool(self.files) and not any(file.differs for file in self.files)
-        return same and not self.changed and all(vote.ok for vote in self.votes)
+        files_match = not self.problems and bool(self.files) and not any(file.differs for file in self.files)
+        return files_match and not self.changed and all(vote.ok for vote in self.votes)
 
     @property
     def first_fault(self) -> str:
@@ -43,5 +43,5 @@ class Replayed(Record):
         for vote in self.votes:
             if not vote.ok:
                 return f"{vote.run}: {vote.first_fault}"
-        told = [*self.problems, *(f"{file.file}: {file.differs}" for file in self.files if file.differs)]
-        return next(iter([*told, *self.changed]), "nothing was built again")
+        faults = [*self.problems, *(f"{file.file}: {file.differs}" for file in self.files if file.differs)]
+        return next(iter([*faults, *self.changed]), "nothing was built again")

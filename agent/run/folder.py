@@ -46,10 +46,10 @@ def default_folder(record: RunRecord, resume: bool) -> Path:
     With `resume`, the last of these that exists; where none does, the run starts from its beginning.
     """
     settings = record.settings
-    asked = [record.question, record.options, record.model.fingerprint, record.seed, settings.mpp]
+    facts = [record.question, record.options, record.model.fingerprint, record.seed, settings.mpp]
     # Only where they are set: runs made before they existed keep their names.
-    asked += [settings.profile] * (settings.profile is not None) + [settings.votes] * (settings.votes > 1)
-    digest = hashlib.sha256(json.dumps([*asked, record.slide.id]).encode()).hexdigest()[:8]
+    facts += [settings.profile] * (settings.profile is not None) + [settings.votes] * (settings.votes > 1)
+    digest = hashlib.sha256(json.dumps([*facts, record.slide.id]).encode()).hexdigest()[:8]
     base = Path.cwd() / RUNS / f"{record.slide.name}-{digest}"
     number, folder, before = 1, base, base
     while folder.exists():
@@ -115,11 +115,11 @@ def read_answer(folder: Path) -> Answer:
         raise RunError(f"{ANSWER} is no answer of this version", where=folder) from error
 
 
-def differences(before: RunRecord, now: RunRecord) -> list[str]:
+def differences(before: RunRecord, new: RunRecord) -> list[str]:
     """What keeps `now` from being a continuation of `before`, one clause each."""
 
     def facts(record: RunRecord) -> dict[str, object]:
-        slide, beside = record.slide, record.slide_model
+        slide, slide_model = record.slide, record.slide_model
         size, mpp = None, None
         if isinstance(slide, SlideRecord):
             size, mpp = (slide.width, slide.height), slide.mpp
@@ -130,16 +130,16 @@ def differences(before: RunRecord, now: RunRecord) -> list[str]:
             "the question": record.question,
             "the options": record.options,
             "the model": (record.model.name, record.model.fingerprint),
-            "the slide model": beside and (beside.name, beside.fingerprint),
+            "the slide model": slide_model and (slide_model.name, slide_model.fingerprint),
             "the seed": record.seed,
             **{f"--{name.replace('_', '-')}": value for name, value in record.settings},
         }
 
-    then = facts(before)
+    old = facts(before)
     return [
-        f"{name} was {then[name]!r} and is {value!r}"
-        for name, value in facts(now).items()
-        if then[name] != value
+        f"{name} was {old[name]!r} and is {value!r}"
+        for name, value in facts(new).items()
+        if old[name] != value
     ]
 
 
@@ -148,10 +148,10 @@ def _started(folder: Path, record: RunRecord) -> RunRecord:
         write_json(folder / RUN, record)
         return record
     before = read_run(folder)
-    changed = differences(before, record)
-    if changed:
+    changes = differences(before, record)
+    if changes:
         raise RunError(
-            f"holds another run: {'; '.join(changed)}",
+            f"holds another run: {'; '.join(changes)}",
             where=folder,
             fix="Ask the same, or choose another --out",
         )

@@ -9,23 +9,17 @@ is taken again by the same code, without model, network or slide.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from agent.run.folder import ANSWER, TRACE
 from agent.run.records import RunRecord, Step
 from core_model.atomic import write_text
 from core_model.errors import RunError
-from core_model.slides.box import Box
-from core_model.slides.tissue import TissueMask
 
 FOLDER = "journal"
 _KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,150}")
@@ -92,63 +86,28 @@ class Journal:
             raise RunError(f"is no readable entry of a journal ({error})", where=path) from error
 
 
-def packed(mask: TissueMask) -> dict[str, Any]:
-    """The mask as JSON values."""
-    return {
-        "shape": list(mask.mask.shape),
-        "tissue": _bits(mask.mask),
-        "unknown": _bits(mask.unknown),
-        "mpp": float(mask.mpp),
-        "slide_box": list(mask.slide_box),
-        "slide_mpp": float(mask.slide_mpp),
-    }
-
-
-def unpacked(kept: dict[str, Any]) -> TissueMask:
-    """The mask that `packed` was given. Raises `RunError` where it is none."""
-    try:
-        height, width = kept["shape"]
-        tissue, unknown = (_mask(kept[name], height, width) for name in ("tissue", "unknown"))
-        return TissueMask(tissue, unknown, kept["mpp"], Box(*kept["slide_box"]), kept["slide_mpp"])
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise RunError(f"its journal holds no readable tissue mask ({error})") from error
-
-
-def _bits(mask: np.ndarray) -> str:
-    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode("ascii")
-
-
-def _mask(bits: str, height: int, width: int) -> np.ndarray:
-    """Bool (H, W)."""
-    size = (height * width + 7) // 8
-    flat = np.frombuffer(zlib.decompressobj().decompress(base64.b64decode(bits), size), dtype=np.uint8)
-    if len(flat) != size:
-        raise ValueError(f"{len(flat)} bytes for {height} x {width} pixels")
-    return np.unpackbits(flat, count=height * width).reshape(height, width).astype(bool)
-
-
 def seal(folder: Path) -> dict[str, str]:
     """SHA-256 of the answer, of each line of the trace, and of each file of the journal, by name."""
-    found = {ANSWER: _sha256(_read(folder / ANSWER))}
+    hashes = {ANSWER: _sha256(_read(folder / ANSWER))}
     # Bytes, because str.splitlines also breaks at characters that JSON leaves inside strings.
     lines = _read(folder / TRACE).split(b"\n")
     for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, 1):
-        found[f"{TRACE} line {number}"] = _sha256(line)
+        hashes[f"{TRACE} line {number}"] = _sha256(line)
     for path in sorted((folder / FOLDER).glob("*.json")):
-        found[f"{FOLDER}/{path.name}"] = _sha256(_read(path))
-    return found
+        hashes[f"{FOLDER}/{path.name}"] = _sha256(_read(path))
+    return hashes
 
 
 def broken_seals(folder: Path, record: RunRecord) -> list[str]:
     """What is not as it was when the run was finished, one clause each."""
-    then, now = record.sealed, seal(folder)
+    recorded_hashes, actual = record.sealed, seal(folder)
     problems = []
-    for name in sorted({*then, *now}):
-        if name not in now:
+    for name in sorted({*recorded_hashes, *actual}):
+        if name not in actual:
             problems.append(f"{name} is missing")
-        elif name not in then:
+        elif name not in recorded_hashes:
             problems.append(f"{name} was not there when the run was finished")
-        elif then[name] != now[name]:
+        elif recorded_hashes[name] != actual[name]:
             problems.append(f"{name} was changed after the run was finished")
     return problems
 
@@ -157,15 +116,15 @@ def broken_images(folder: Path, steps: list[Step]) -> list[str]:
     """Images of regions that are not those of the trace, one clause each."""
     problems = []
     for step in steps:
-        image, known = step.observation.image, step.observation.image_sha256
+        image, digest = step.observation.image, step.observation.image_sha256
         if image is None:
             continue
         path = (folder / image).resolve()
         if not path.is_relative_to(folder.resolve()) or not path.is_file():
             problems.append(f"step {step.index}: {image} is not in the run folder")
-        elif known is None:
+        elif digest is None:
             problems.append(f"step {step.index}: the trace has no hash of {image}")
-        elif _sha256(_read(path)) != known:
+        elif _sha256(_read(path)) != digest:
             problems.append(f"step {step.index}: {image} was changed after it was shown")
     return problems
 

@@ -5,36 +5,46 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.graph.control import Control
 from agent.run.records import Answer
-from agent.session.ask import paused, stream
+from agent.session.ask import paused, stream_with
+from agent.session.options import AskOptions, with_options
 
 if TYPE_CHECKING:
     from agent.session.ask import Item
-    from core_model.slides.slide import Slide
+    from agent.session.options import SlideSource
 
 
-async def aask(slide: str | Path | Slide, question: str, **options: Any) -> Answer:
-    """As `ask`. Where the task is cancelled the run is paused, and resumes at any later time."""
-    control = options.get("control") or Control()
+@with_options(AskOptions)
+async def aask(slide: SlideSource, question: str, options: AskOptions) -> Answer:
+    """Answer `question` about `slide` in an event loop. A cancelled task pauses its run, for `resume`.
+
+    Takes the arguments of `agent.ask` and raises what it raises.
+    """
+    control = options.control or Control()
     answer = None
-    async for item in astream(slide, question, **{**options, "control": control}):
+    async for item in _items(slide, question, replace(options, control=control)):
         answer = item if isinstance(item, Answer) else None
     if answer is None:
         raise paused(control)
     return answer
 
 
-async def astream(slide: str | Path | Slide, question: str, **options: Any) -> AsyncIterator[Item]:
-    """As `stream`. Where the task is cancelled the run is paused after the step in hand.
+@with_options(AskOptions)
+def astream(slide: SlideSource, question: str, options: AskOptions) -> AsyncIterator[Item]:
+    """Ask in an event loop, yielding what `agent.stream` yields. A cancelled task pauses its run.
 
-    The cancellation is raised when that step has ended and the run folder is free again.
+    The cancellation is raised when the step in hand has ended and the run folder is free again.
     """
-    control = options.get("control") or Control()
-    run = stream(slide, question, **{**options, "control": control})
+    return _items(slide, question, options)
+
+
+async def _items(slide: SlideSource, question: str, options: AskOptions) -> AsyncIterator[Item]:
+    control = options.control or Control()
+    run = stream_with(slide, question, replace(options, control=control))
     # One thread for the whole run: torch, SQLite and LangGraph keep some of their state by thread.
     with ThreadPoolExecutor(1, thread_name_prefix="giant-run") as pool:
         loop = asyncio.get_running_loop()
@@ -48,17 +58,17 @@ async def astream(slide: str | Path | Slide, question: str, **options: Any) -> A
 
 async def _whatever_happens(ending: asyncio.Future[None]) -> None:
     """Wait for `ending` even where the task is cancelled again meanwhile; then the cancellation is raised."""
-    again = None
+    cancellation = None
     while not ending.done():
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError as error:
             if ending.cancelled():
                 raise
-            again = error
+            cancellation = error
     ending.result()
-    if again is not None:
-        raise again
+    if cancellation is not None:
+        raise cancellation
 
 
 def _close(run: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 from agent.graph.control import Control
 from agent.graph.follow import follow
 from agent.graph.state import AgentContext, Meter
-from agent.navigators.local_passes import PatchesNavigator, SlideNavigator
 from agent.navigators.search import SearchNavigator
 from agent.run.folder import choose_folder, open_run
 from agent.run.journal import Journal
 from agent.run.records import Answer, RunRecord, Settings, Step, TokensRecord, Vote
 from agent.session.models import chat_of, described, frame_for, open_local, opened, run_record
-from agent.session.request import LOCAL_MODEL, Request, checked
+from agent.session.options import AskOptions, with_options
+from agent.session.request import Request, checked
 from core_model.errors import RunError, UsageError
 from core_model.features.store import cache_folder
 
 if TYPE_CHECKING:
     from agent.graph.state import Navigator
+    from agent.session.options import SlideSource
     from core_model.features.extract import Progress
     from core_model.slides.slide import Slide
     from tools.render import Frame
@@ -33,14 +34,20 @@ Item = Step | Vote | Answer
 the answer of the whole."""
 
 
-def ask(slide: str | Path | Slide, question: str, **options: Any) -> Answer:
-    """The answer to `question` about `slide`; takes the options of `stream` and drops the steps.
+@with_options(AskOptions)
+def ask(slide: SlideSource, question: str, options: AskOptions) -> Answer:
+    """Answer `question` about `slide`: `stream` without its steps.
 
-    Raises `RunError` where the run was paused by its `control`.
+    Raises `RunError` where the run was paused by its `control`, and what `stream` raises.
     """
-    control = options.get("control") or Control()
+    return ask_with(slide, question, options)
+
+
+def ask_with(slide: SlideSource, question: str, options: AskOptions) -> Answer:
+    """Ask with a record of options, as `ask` does with keyword arguments."""
+    control = options.control or Control()
     answer = None
-    for item in stream(slide, question, **{**options, "control": control}):
+    for item in stream_with(slide, question, replace(options, control=control)):
         answer = item if isinstance(item, Answer) else None
     if answer is None:
         raise paused(control)
@@ -48,86 +55,30 @@ def ask(slide: str | Path | Slide, question: str, **options: Any) -> Answer:
 
 
 def paused(control: Control) -> RunError:
-    """What a paused run has in place of an answer."""
+    """The error that a paused run has in place of an answer."""
     fix = "Repeat the call with --resume (in Python: resume=True) to go on"
     return RunError("the run is paused", where=control.run, fix=fix)
 
 
-def stream(
-    slide: str | Path | Slide,
-    question: str,
-    *,
-    options: Sequence[str] | None = None,
-    model: Any = LOCAL_MODEL,
-    slide_model: Any = LOCAL_MODEL,
-    mpp: float | None = None,
-    mode: str = "agent",
-    navigator: str | None = None,
-    profile: str | None = None,
-    patches: int | None = None,
-    patch_px: int | None = None,
-    patch_mpp: float | None = None,
-    votes: int = 1,
-    max_steps: int | None = None,
-    max_cost: float | None = None,
-    prices: str | Path | None = None,
-    seed: int = 0,
-    out: str | Path | None = None,
-    resume: bool = False,
-    base_url: str | None = None,
-    bits: int | None = None,
-    control: Control | None = None,
-    progress: Progress | None = None,
-) -> Iterator[Item]:
+@with_options(AskOptions)
+def stream(slide: SlideSource, question: str, options: AskOptions) -> Iterator[Item]:
     """Ask, yielding each step as it happens and the answer at the end.
 
-    `slide` is a path or an open slide, or in mode "slide" a `.pt` file of slide tokens; `mpp` its µm per
-    level-0 px where the file does not say. With `options` one of them is chosen, else the model's own words
-    are the answer. `model` is a name, a checkpoint folder or a loaded model; `bits` (4 or 8) packs its
-    weights. `out` is the run folder (default: giant-runs/… in the working folder); `resume` continues the
-    run that is there at its last step and yields the steps from there on, or starts it where there is none.
-    `control` takes part in the run: a paused one ends without an answer. `progress` is told how many tiles
-    are encoded.
-
-    With `provider:name` as `model` a chat model looks around: `profile` says how ("survey", or "giant" as
-    published), `base_url` on which server, `max_cost` for how many USD by `prices` (a file over our own
-    table), and `slide_model` is the local model that it may consult. A step is yielded again when the model
-    has put into words what it showed.
-
-    `mode` is "agent", or a single pass: "slide" (the local model reads the whole slide), "patches" (places
-    drawn at random, one call each, the majority answers), and with a chat model "thumbnail", "joint" (the
-    slide and many patches in one call) or "blind". `patches`, `patch_px` and `patch_mpp` say how many
-    patches, how large and how fine.
+    `slide` is a path or an open slide, or in mode "slide" a `.pt` file of slide tokens. The other arguments
+    are the fields of `AskOptions`. A step is yielded again when a chat model has put into words what it
+    showed; with several votes each is yielded when it is cast.
 
     Raises `UsageError` at once; other `GiantError`s while it is iterated.
     """
-    if votes > 1 and control is not None and control.leads:
+    return stream_with(slide, question, options)
+
+
+def stream_with(slide: SlideSource, question: str, options: AskOptions) -> Iterator[Item]:
+    """Ask with a record of options, as `stream` does with keyword arguments."""
+    if options.votes > 1 and options.control is not None and options.control.leads:
         fix = "Leave out --confirm, --hint and --look, or use 1 vote"
         raise UsageError("votes are independent runs, which nobody leads", fix=fix)
-    request = checked(
-        slide,
-        question,
-        options=options,
-        model=model,
-        slide_model=slide_model,
-        mpp=mpp,
-        mode=mode,
-        navigator=navigator,
-        profile=profile,
-        patches=patches,
-        patch_px=patch_px,
-        patch_mpp=patch_mpp,
-        votes=votes,
-        max_steps=max_steps,
-        max_cost=max_cost,
-        prices=prices,
-        seed=seed,
-        out=out,
-        resume=resume,
-        base_url=base_url,
-        bits=bits,
-    )
-    return _run(request, control, progress)
+    return _run(checked(slide, question, options), options.control, options.progress)
 
 
 def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | None, frame: Frame) -> Any:
@@ -140,10 +91,10 @@ def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | No
 
 
 def _run(request: Request, control: Control | None, progress: Progress | None) -> Iterator[Item]:
-    started = time.perf_counter()
+    start = time.perf_counter()
     with ExitStack() as stack:
         if request.tokens is not None:
-            yield _read_tokens(request, request.tokens, started)
+            yield _read_tokens(request, request.tokens, start)
             return
         request = opened(request, stack)
 
@@ -151,7 +102,7 @@ def _run(request: Request, control: Control | None, progress: Progress | None) -
             return _look_around(vote, control, progress, time.perf_counter())
 
         if request.settings.votes == 1:
-            yield from _look_around(request, control, progress, started)
+            yield from _look_around(request, control, progress, start)
         else:
             yield from _vote(request, control, progress, one)
 
@@ -160,7 +111,7 @@ def _vote(
     request: Request,
     control: Control | None,
     progress: Progress | None,
-    one: Callable[[Request], Iterator[Item]],
+    run: Callable[[Request], Iterator[Item]],
 ) -> Iterator[Item]:
     """Several runs of a request that is open; the whole folder is this process's meanwhile."""
     from agent.session.votes import cast
@@ -169,11 +120,11 @@ def _vote(
     with open_run(folder, record, request.resume) as record:
         if control is not None:
             control.run = folder
-        yield from cast(request, record, folder, one)
+        yield from cast(request, record, folder, run)
 
 
 def _look_around(
-    request: Request, control: Control | None, progress: Progress | None, started: float
+    request: Request, control: Control | None, progress: Progress | None, start: float
 ) -> Iterator[Item]:
     """One run of a request that is open; the folder is this process's until the run ends or is left."""
     model = request.slide_model if request.chats else request.model
@@ -188,7 +139,7 @@ def _look_around(
             navigator=navigator_for(request.settings),
             folder=folder,
             mode=request.settings.mode,
-            meter=Meter(model, started),
+            meter=Meter(model, start),
             journal=Journal(folder),
             name=record.model.name,
             run_id=record.id,
@@ -209,19 +160,19 @@ def _prepared(request: Request, progress: Progress | None) -> tuple[RunRecord, P
     return record.model_copy(update={"slide": described(slide, _mm2(toolbox))}), folder, toolbox
 
 
-def _read_tokens(request: Request, path: Path, started: float) -> Answer:
+def _read_tokens(request: Request, path: Path, start: float) -> Answer:
     """The answer where slide tokens are given in place of a slide."""
     from agent.session.tokens import answer_from_tokens
     from core_model.features.slide_tokens import open_slide_tokens
 
     model = open_local(request.model, request)
-    seen = open_slide_tokens(path, model.config.n_tokens, model.config.feature_dim)
-    n, channels = seen.tokens.shape
-    about = TokensRecord(id=seen.id, name=seen.name, tokens=n, channels=channels)
-    record = run_record(replace(request, model=model), about)
+    tokens = open_slide_tokens(path, model.config.n_tokens, model.config.feature_dim)
+    n, channels = tokens.tokens.shape
+    record_of_tokens = TokensRecord(id=tokens.id, name=tokens.name, tokens=n, channels=channels)
+    record = run_record(replace(request, model=model), record_of_tokens)
     folder = choose_folder(record, request.out, request.resume)
     with open_run(folder, record, request.resume) as record:
-        return answer_from_tokens(record, folder, seen, model, Meter(model, started))
+        return answer_from_tokens(record, folder, tokens, model, Meter(model, start))
 
 
 def _mm2(toolbox: Any) -> float:
@@ -229,7 +180,7 @@ def _mm2(toolbox: Any) -> float:
 
 
 def navigator_for(settings: Settings) -> Navigator:
-    """Who decides where to look."""
+    """Who decides where to look: the navigator of a run's settings."""
     if settings.navigator == "chat" and settings.mode == "agent":
         from agent.navigators.chat import ChatNavigator
 
@@ -238,6 +189,8 @@ def navigator_for(settings: Settings) -> Navigator:
         from agent.navigators.chat_passes import PassNavigator, patches_of
 
         return PassNavigator(settings.mode, patches_of(settings))
-    if settings.mode == "patches":
-        return PatchesNavigator(settings.patches)
-    return SlideNavigator() if settings.mode == "slide" else SearchNavigator()
+    if settings.mode == "agent":
+        return SearchNavigator()
+    from agent.navigators.local_passes import PatchesNavigator, SlideNavigator
+
+    return PatchesNavigator(settings.patches) if settings.mode == "patches" else SlideNavigator()

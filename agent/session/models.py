@@ -83,29 +83,30 @@ def open_local(model: Any, request: Request) -> Any:
         from core_model import load_model
 
         model = load_model(model, bits=request.settings.bits)
-    needed = ["llava"] if request.tokens else ["tile_encoder", "slide_encoder", "llava"]
+    parts = ["llava"] if request.tokens else ["tile_encoder", "slide_encoder", "llava"]
     if request.settings.mode == "agent":
-        needed.append("alignment")
+        parts.append("alignment")
     if hasattr(model, "need"):  # anything with the methods of a run is a model; ours may lack parts
-        for part in needed:
+        for part in parts:
             model.need(part)
     return model
 
 
 def frame_for(request: Request) -> Frame:
     """How regions are drawn: with guides in the unit a chat model names places in, or with none."""
-    from agent.chat.regions import frame_px
     from tools.render import MAX_PX, Frame
 
     if not request.chats:
         return Frame()
+    from agent.chat.regions import frame_px
+
     if request.settings.mode != "agent":
         return Frame(max_px=THUMBNAIL_PX if request.settings.mode == "thumbnail" else MAX_PX)
-    about, survey = request.model.profile, request.settings.profile != "giant"
-    px = frame_px(about, survey)
+    profile, survey = request.model.profile, request.settings.profile != "giant"
+    px = frame_px(profile, survey)
     if not survey:
         return Frame(max_px=px, guides="lines", unit="level0")
-    return Frame(max_px=px, guides="ticks", unit=about.boxes, multiple=about.image_multiple)
+    return Frame(max_px=px, guides="ticks", unit=profile.boxes, multiple=profile.image_multiple)
 
 
 def model_records(request: Request) -> tuple[ModelRecord, ModelRecord | None]:
@@ -114,8 +115,8 @@ def model_records(request: Request) -> tuple[ModelRecord, ModelRecord | None]:
         return local_record(request.model), None
     chat = request.model
     answering = ModelRecord(name=chat.name, version="", fingerprint=chat_fingerprint(request))
-    beside = None if isinstance(request.slide_model, NoSlideModel) else local_record(request.slide_model)
-    return answering, beside
+    slide_model = None if isinstance(request.slide_model, NoSlideModel) else local_record(request.slide_model)
+    return answering, slide_model
 
 
 def local_record(model: Any) -> ModelRecord:
@@ -152,7 +153,7 @@ def _open_slide(request: Request, stack: ExitStack) -> Slide:
 
 def run_record(request: Request, slide: SlideRecord | TokensRecord) -> RunRecord:
     """What this run is, for `run.json`. The models of the request are open."""
-    answering, beside = model_records(request)
+    answering, slide_model = model_records(request)
     return RunRecord(
         id=uuid.uuid4().hex,
         giant=giant_version(),
@@ -160,7 +161,7 @@ def run_record(request: Request, slide: SlideRecord | TokensRecord) -> RunRecord
         options=request.options,
         seed=request.seed,
         model=answering,
-        slide_model=beside,
+        slide_model=slide_model,
         slide=slide,
         settings=request.settings,
     )

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent.run.records import Settings
+from agent.session.options import LOCAL_MODEL, AskOptions
 from core_model.errors import UsageError
 
 if TYPE_CHECKING:
+    from agent.session.options import SlideSource
     from core_model.slides.slide import Slide
 
 LOCAL_MODES = ("agent", "slide", "patches")
@@ -22,7 +24,6 @@ MAX_PATCHES, MAX_PATCH_PX = 500, 1000
 STEPS = {"search": 16, "chat": 20}
 """Default budget of each navigator."""
 CHAT_MODEL = "--model provider:name, e.g. openai:gpt-5"
-LOCAL_MODEL = "mini"
 MAX_QUESTION, MAX_OPTION = 10_000, 1_000
 """Characters."""
 TOKENS = ".pt"
@@ -62,11 +63,11 @@ class Request:
 
 def names_chat_model(model: object) -> bool:
     """Whether `model` is `provider:name`, or a chat model that is open already; a file of that name wins."""
+    if isinstance(model, str | Path):
+        provider, colon, name = str(model).partition(":")
+        return isinstance(model, str) and bool(provider and colon and name) and not Path(model).exists()
     from agent.llm.client import ChatClient
 
-    if isinstance(model, str):
-        provider, colon, name = model.partition(":")
-        return bool(provider and colon and name) and not Path(model).exists()
     return isinstance(model, ChatClient)
 
 
@@ -76,70 +77,44 @@ def tokens_file(slide: object) -> Path | None:
     return Path(str(slide)) if is_one else None
 
 
-def checked(
-    slide: str | Path | Slide,
-    question: str,
-    *,
-    options: Sequence[str] | None,
-    model: Any,
-    slide_model: Any,
-    mpp: float | None,
-    mode: str,
-    navigator: str | None,
-    profile: str | None,
-    votes: int,
-    max_steps: int | None,
-    max_cost: float | None,
-    prices: str | Path | None,
-    seed: int,
-    out: str | Path | None,
-    resume: bool,
-    base_url: str | None,
-    bits: int | None,
-    patches: int | None = None,
-    patch_px: int | None = None,
-    patch_mpp: float | None = None,
-) -> Request:
-    """The request, or `UsageError` in one line."""
-    chats = names_chat_model(model)
-    _check_mode(mode, chats, max_steps, (patches, patch_px, patch_mpp))
-    navigator = _navigator(navigator, model, chats)
+def checked(slide: SlideSource, question: str, options: AskOptions) -> Request:
+    """The request, with defaults filled in. Raises `UsageError` where the options contradict each other."""
+    chats = names_chat_model(options.model)
+    _check_mode(options, chats)
+    navigator = _navigator(options, chats)
     if chats:
-        _check_chat(model, profile, base_url, prices)
+        _check_chat(options)
     else:
-        _check_local(slide_model, profile, base_url, prices)
-    _check_votes(votes, mode)
-    if tokens_file(slide) and mode != "slide":
+        _check_local(options)
+    _check_votes(options)
+    if tokens_file(slide) and options.mode != "slide":
         raise UsageError("a file of slide tokens has nothing to look around in", fix="Use --mode slide")
-    if bits is not None and not isinstance(slide_model if chats else model, str | Path):
+    if options.bits is not None and not isinstance(
+        options.slide_model if chats else options.model, str | Path
+    ):
         raise UsageError("a model that is loaded already cannot be packed", fix="Load it with bits")
-    steps = _looks(mode, navigator, patches) if max_steps is None else max_steps
-    _check_numbers(steps, max_cost, mpp)
+    steps = (
+        _looks(options.mode, navigator, options.patches) if options.max_steps is None else options.max_steps
+    )
+    _check_numbers(steps, options.max_cost, options.mpp)
+    names = ("mode", "max_cost", "mpp", "patches", "patch_px", "patch_mpp", "votes", "base_url", "bits")
     settings = Settings(
-        mode=mode,
         navigator=navigator,
         max_steps=steps,
-        max_cost=max_cost,
-        mpp=mpp,
-        profile=(profile or PROFILES[0]) if chats and mode == "agent" else None,
-        patches=patches,
-        patch_px=patch_px,
-        patch_mpp=patch_mpp,
-        votes=votes,
-        base_url=base_url,
-        bits=bits,
+        profile=(options.profile or PROFILES[0]) if chats and options.mode == "agent" else None,
+        **{name: getattr(options, name) for name in names},
     )
     return Request(
         slide=slide,
         question=check_question(question),
-        options=check_options(options),
-        model=model,
-        slide_model=slide_model,
-        prices=Path(prices) if prices is not None else None,
+        options=check_options(options.options),
+        model=options.model,
+        slide_model=options.slide_model,
+        prices=Path(options.prices) if options.prices is not None else None,
         settings=settings,
-        seed=seed,
-        out=Path(out) if out is not None else None,
-        resume=resume,
+        seed=options.seed,
+        out=Path(options.out) if options.out is not None else None,
+        resume=options.resume,
     )
 
 
@@ -157,49 +132,50 @@ def check_options(options: Sequence[str] | None) -> list[str] | None:
     """The options without outer spaces; None for an open question. Raises `UsageError`."""
     if not options:
         return None
-    cleaned = [_readable(option, "an option").strip() for option in options]
-    if not all(cleaned):
+    texts = [_readable(option, "an option").strip() for option in options]
+    if not all(texts):
         raise UsageError("an option is empty", fix="Give every --option a text")
-    if any(len(option) > MAX_OPTION for option in cleaned):
+    if any(len(option) > MAX_OPTION for option in texts):
         raise UsageError("an option is too long", fix=f"Use at most {MAX_OPTION:,} characters")
-    if len(cleaned) == 1:
+    if len(texts) == 1:
         raise UsageError("one option is no choice", fix="Give at least two, or none for an open question")
-    keys = [option.casefold() for option in cleaned]
-    twice = [option for i, option in enumerate(cleaned) if keys[i] in keys[:i]]
-    if twice:
-        raise UsageError(f"the option '{twice[0]}' is given twice", fix="Give each option once")
-    return cleaned
+    keys = [option.casefold() for option in texts]
+    doubles = [option for i, option in enumerate(texts) if keys[i] in keys[:i]]
+    if doubles:
+        raise UsageError(f"the option '{doubles[0]}' is given twice", fix="Give each option once")
+    return texts
 
 
-def _readable(text: str, what: str) -> str:
+def _readable(text: str, subject: str) -> str:
     """The text, if it can be written down: an argument of broken bytes cannot."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{what} is not valid UTF-8", fix="Check the terminal's encoding") from error
+        raise UsageError(f"{subject} is not valid UTF-8", fix="Check the terminal's encoding") from error
     return text
 
 
-def _navigator(asked: str | None, model: Any, chats: bool) -> str:
+def _navigator(options: AskOptions, chats: bool) -> str:
     """The navigator that fits the model. Raises `UsageError` where another was asked for."""
-    fits = "chat" if chats else "search"
-    if asked is not None and asked not in NAVIGATORS:
-        raise UsageError(f"there is no navigator '{asked}'", fix="Use search or chat, or leave it out")
-    if asked not in (None, fits):
+    name, fitting = options.navigator, "chat" if chats else "search"
+    if name is not None and name not in NAVIGATORS:
+        raise UsageError(f"there is no navigator '{name}'", fix="Use search or chat, or leave it out")
+    if name not in (None, fitting):
         if chats:
-            what, fix = "the search navigator is driven by a local model", f"Leave out --navigator {asked}"
+            fault, fix = "the search navigator is driven by a local model", f"Leave out --navigator {name}"
         else:
-            what, fix = "the chat navigator is driven by a chat model", f"Give {CHAT_MODEL}"
-        raise UsageError(f"{what}, and '{getattr(model, 'name', model)}' is none", fix=fix)
-    return fits
+            fault, fix = "the chat navigator is driven by a chat model", f"Give {CHAT_MODEL}"
+        raise UsageError(f"{fault}, and '{getattr(options.model, 'name', options.model)}' is none", fix=fix)
+    return fitting
 
 
-def _check_mode(mode: str, chats: bool, max_steps: int | None, patches: tuple[float | None, ...]) -> None:
-    modes = CHAT_MODES if chats else LOCAL_MODES
+def _check_mode(options: AskOptions, chats: bool) -> None:
+    mode, modes = options.mode, CHAT_MODES if chats else LOCAL_MODES
+    patches = (options.patches, options.patch_px, options.patch_mpp)
     if mode not in modes:
         kind = "a chat model" if chats else "a local model"
         raise UsageError(f"{kind} has no mode '{mode}'", fix=f"It has {', '.join(modes)}")
-    if mode not in ("agent", "slide") and max_steps is not None:
+    if mode not in ("agent", "slide") and options.max_steps is not None:
         raise UsageError(f"mode '{mode}' takes a number of looks of its own", fix="Leave out --max-steps")
     if mode not in ("patches", "joint") and any(value is not None for value in patches):
         raise UsageError(f"mode '{mode}' has no patches to choose", fix="Use --mode patches or joint")
@@ -207,7 +183,7 @@ def _check_mode(mode: str, chats: bool, max_steps: int | None, patches: tuple[fl
         raise UsageError("a local model reads tiles of its own size", fix="Give --patches alone")
     if any(value is not None and not value > 0 for value in patches):
         raise UsageError("patches have a number, a size and a resolution above 0")
-    if (patches[0] or 0) > MAX_PATCHES or (patches[1] or 0) > MAX_PATCH_PX:
+    if (options.patches or 0) > MAX_PATCHES or (options.patch_px or 0) > MAX_PATCH_PX:
         raise UsageError(
             f"at most {MAX_PATCHES} patches of {MAX_PATCH_PX} px can be asked for", fix="Ask for fewer"
         )
@@ -217,17 +193,17 @@ def _looks(mode: str, navigator: str, patches: int | None) -> int:
     """The budget of a run that names none: all that its mode needs."""
     if mode in ("agent", "slide"):
         return STEPS[navigator]
-    own = {"patches": 30, "joint": 16}.get(mode, 1)
-    return (patches or own) + (mode == "joint")
+    default = {"patches": 30, "joint": 16}.get(mode, 1)
+    return (patches or default) + (mode == "joint")
 
 
-def _check_chat(model: Any, profile: str | None, base_url: str | None, prices: str | Path | None) -> None:
-    if not isinstance(model, str) and (base_url is not None or prices is not None):
+def _check_chat(options: AskOptions) -> None:
+    if not isinstance(options.model, str) and (options.base_url is not None or options.prices is not None):
         raise UsageError("a chat model that is open has its server and price", fix="Give them to open_chat")
-    if profile is not None and profile not in PROFILES:
-        raise UsageError(f"there is no profile '{profile}'", fix=f"Use {' or '.join(PROFILES)}")
-    if base_url is not None:
-        _check_url(base_url)
+    if options.profile is not None and options.profile not in PROFILES:
+        raise UsageError(f"there is no profile '{options.profile}'", fix=f"Use {' or '.join(PROFILES)}")
+    if options.base_url is not None:
+        _check_url(options.base_url)
 
 
 def _check_url(url: str) -> None:
@@ -246,28 +222,27 @@ def _check_url(url: str) -> None:
         raise UsageError(f"--base-url '{url}' is no http or https URL", fix="e.g. http://127.0.0.1:8000/v1")
 
 
-def _check_local(
-    slide_model: Any, profile: str | None, base_url: str | None, prices: str | Path | None
-) -> None:
+def _check_local(ask_options: AskOptions) -> None:
     """What is said of a chat model means nothing where there is none."""
-    given = {
-        "--profile": profile is not None,
-        "--base-url": base_url is not None,
-        "--prices": prices is not None,
-        "--slide-model": slide_model != LOCAL_MODEL,
+    flags = {
+        "--profile": ask_options.profile is not None,
+        "--base-url": ask_options.base_url is not None,
+        "--prices": ask_options.prices is not None,
+        "--slide-model": ask_options.slide_model != LOCAL_MODEL,
     }
-    for name, is_given in given.items():
-        if is_given:
+    for name, is_set in flags.items():
+        if is_set:
             raise UsageError(
                 f"{name} is for chat models, and this is a local model", fix=f"Give {CHAT_MODEL}"
             )
 
 
-def _check_votes(votes: int, mode: str) -> None:
-    if votes < 1:
-        raise UsageError(f"{votes} votes decide nothing", fix="Give at least 1")
-    if votes > 1 and mode != "agent":
-        raise UsageError(f"every vote of mode '{mode}' would be the same", fix="Use --mode agent, or 1 vote")
+def _check_votes(options: AskOptions) -> None:
+    if options.votes < 1:
+        raise UsageError(f"{options.votes} votes decide nothing", fix="Give at least 1")
+    if options.votes > 1 and options.mode != "agent":
+        fault = f"every vote of mode '{options.mode}' would be the same"
+        raise UsageError(fault, fix="Use --mode agent, or 1 vote")
 
 
 def _check_numbers(max_steps: int, max_cost: float | None, mpp: float | None) -> None:

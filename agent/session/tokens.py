@@ -36,43 +36,41 @@ class _Said(NamedTuple):
 
 
 def answer_from_tokens(
-    record: RunRecord, folder: Path, seen: SlideTokens, model: Any, meter: Meter
+    record: RunRecord, folder: Path, tokens: SlideTokens, model: Any, meter: Meter
 ) -> Answer:
     """Ask about `seen` and write the run folder; a finished run gives its answer again."""
     if record.status == "finished":
         return read_answer(folder)
-    answer = _conclude(record, str(folder), seen, model, Journal(folder))
-    spent = meter.lap()
-    used = Cost(
-        seconds=round(spent["seconds"], 3), tokens_in=spent["tokens_in"], tokens_out=spent["tokens_out"]
-    )
-    answer = answer.model_copy(update={"cost": used})
+    answer = _conclude(record, str(folder), tokens, model, Journal(folder))
+    lap = meter.lap()
+    cost = Cost(seconds=round(lap["seconds"], 3), tokens_in=lap["tokens_in"], tokens_out=lap["tokens_out"])
+    answer = answer.model_copy(update={"cost": cost})
     leave(folder, record, [], answer)
     return answer
 
 
 def answer_from_journal(
-    record: RunRecord, folder: Path, journal: Journal, model: Any, recorded: Answer
+    record: RunRecord, folder: Path, journal: Journal, model: Any, old_answer: Answer
 ) -> None:
     """Come to the answer again from what the journal has, and write the run folder; for a replay."""
-    answer = _conclude(record, recorded.run_dir, None, model, journal)
-    leave(folder, record, [], answer.model_copy(update={"cost": recorded.cost}))
+    answer = _conclude(record, old_answer.run_dir, None, model, journal)
+    leave(folder, record, [], answer.model_copy(update={"cost": old_answer.cost}))
 
 
 def _conclude(
-    record: RunRecord, run_dir: str, seen: SlideTokens | None, model: Any, journal: Journal
+    record: RunRecord, run_dir: str, tokens: SlideTokens | None, model: Any, journal: Journal
 ) -> Answer:
     """The answer, from what the model says or has said: `seen` is needed only where it was not asked yet."""
-    known = journal.once("familiarity", "question", lambda: _known(model, record))
+    familiarity = journal.once("familiarity", "question", lambda: _known(model, record))
     least = journal.once("calibration", "model", lambda: float(model.config.calibration.abstain_below))
-    why, said = question_doubts(known, model.name), None
+    why, reply = question_doubts(familiarity, model.name), None
     if not why:
-        said = _Said(*journal.once("tokens", "said", lambda: list(_ask(model, seen, record))))
-    if said is not None and said.confidence < least:
+        reply = _Said(*journal.once("tokens", "said", lambda: list(_ask(model, tokens, record))))
+    if reply is not None and reply.confidence < least:
         why = [
-            f"the answer '{said.leading}' has confidence {said.confidence:.2f}, below {least:.2f} required"
+            f"the answer '{reply.leading}' has confidence {reply.confidence:.2f}, below {least:.2f} required"
         ]
-    return _answer(record, run_dir, model, said, why, limits(known))
+    return _answer(record, run_dir, model, reply, why, limits(familiarity))
 
 
 def _known(model: Any, record: RunRecord) -> Familiarity:
@@ -88,11 +86,11 @@ def _known(model: Any, record: RunRecord) -> Familiarity:
     )
 
 
-def _ask(model: Any, seen: SlideTokens | None, record: RunRecord) -> _Said:
+def _ask(model: Any, tokens: SlideTokens | None, record: RunRecord) -> _Said:
     if record.options is None:
-        text, p = model.generate(seen, record.question)
+        text, p = model.generate(tokens, record.question)
         return _Said(text, float(p), f"{text} Confidence {p:.2f}: the certainty of its words.")
-    scores = model.score_options(seen, record.question, record.options)  # (O,)
+    scores = model.score_options(tokens, record.question, record.options)  # (O,)
     first, second = ranked(dict(zip(record.options, map(float, scores), strict=True)))[:2]
     name = first.name[:1].upper() + first.name[1:]
     text = f"{name}. Probability {first.p:.2f} over the whole slide; next is {second.name} ({second.p:.2f})."
@@ -100,19 +98,19 @@ def _ask(model: Any, seen: SlideTokens | None, record: RunRecord) -> _Said:
 
 
 def _answer(
-    record: RunRecord, run_dir: str, model: Any, said: _Said | None, why: list[str], limit: str | None
+    record: RunRecord, run_dir: str, model: Any, reply: _Said | None, why: list[str], limit: str | None
 ) -> Answer:
     reason = "; ".join(why)
     reason = f"{reason[:1].upper()}{reason[1:]}." if reason else ""
-    abstained = bool(why)
-    text = f"No answer is given (abstained). {reason}" if abstained or said is None else said.text
+    abstains = bool(why)
+    text = f"No answer is given (abstained). {reason}" if abstains or reply is None else reply.text
     return Answer(
         question=record.question,
         answer=text,
-        choice=said.leading if said and record.options and not abstained else None,
+        choice=reply.leading if reply and record.options and not abstains else None,
         options=record.options,
-        confidence=said.confidence if said else 0.0,
-        abstained=abstained,
+        confidence=reply.confidence if reply else 0.0,
+        abstained=abstains,
         reason=" ".join(part for part in (reason, LIMIT, limit) if part),
         model=model.name,
         mode=record.settings.mode,

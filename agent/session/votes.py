@@ -48,14 +48,14 @@ class Ballot:
     @property
     def vote(self) -> Vote:
         """The ballot as the answer of the whole lists it."""
-        said = self.answer
+        answer = self.answer
         return Vote(
             run=self.run,
             seed=self.seed,
-            choice=said.choice,
-            answer=said.choice or first_sentences(said.answer, 1),
-            confidence=said.confidence,
-            abstained=said.abstained,
+            choice=answer.choice,
+            answer=answer.choice or first_sentences(answer.answer, 1),
+            confidence=answer.confidence,
+            abstained=answer.abstained,
         )
 
 
@@ -67,13 +67,13 @@ def cast(
     The spending limit is that of all votes together: each may spend what those before it left.
     """
     for number in range(1, record.settings.votes + 1):
-        left = _left(request, folder, number)
-        if left is not None and left <= 0 and number > 1:
+        budget = _left(request, folder, number)
+        if budget is not None and budget <= 0 and number > 1:
             break
         ballot = read_ballot(folder, number)
         if ballot is None:
-            one = _single(request, record, folder, number, left)
-            yield from (item for item in run(one) if isinstance(item, Step))
+            request_of_vote = _single(request, record, folder, number, budget)
+            yield from (item for item in run(request_of_vote) if isinstance(item, Step))
             ballot = read_ballot(folder, number)
         if ballot is None:  # paused
             return
@@ -90,9 +90,9 @@ def write_whole(record: RunRecord, folder: Path, *, run_dir: str | None = None) 
     """
     ballots = read_ballots(folder, record.settings.votes)
     answer, leading = whole(record, run_dir or str(folder), ballots)
-    led = read_run(folder / leading.run)
+    leader = read_run(folder / leading.run)
     record = record.model_copy(
-        update={name: getattr(led, name) for name in ("tiles", "unreadable", "unsupported")}
+        update={name: getattr(leader, name) for name in ("tiles", "unreadable", "unsupported")}
     )
     leave(folder, record, steps_of_vote(folder, leading.run), answer)
     return answer
@@ -100,8 +100,8 @@ def write_whole(record: RunRecord, folder: Path, *, run_dir: str | None = None) 
 
 def read_ballots(folder: Path, votes: int) -> list[Ballot]:
     """The votes that were cast, in order."""
-    read = (read_ballot(folder, number) for number in range(1, votes + 1))
-    return [ballot for ballot in read if ballot is not None]
+    ballots = (read_ballot(folder, number) for number in range(1, votes + 1))
+    return [ballot for ballot in ballots if ballot is not None]
 
 
 def read_ballot(folder: Path, number: int) -> Ballot | None:
@@ -112,8 +112,8 @@ def read_ballot(folder: Path, number: int) -> Ballot | None:
     record = read_run(folder / name)
     if record.status != "finished":
         return None
-    cut = Journal(folder / name).has(OVERBUDGET)
-    return Ballot(run=name, seed=record.seed, answer=read_answer(folder / name), cut=cut)
+    over_budget = Journal(folder / name).has(OVERBUDGET)
+    return Ballot(run=name, seed=record.seed, answer=read_answer(folder / name), cut=over_budget)
 
 
 def steps_of_vote(folder: Path, run: str) -> list[Step]:
@@ -131,23 +131,23 @@ def whole(record: RunRecord, run_dir: str, ballots: Sequence[Ballot]) -> tuple[A
     The confidence is the winners' mean times their share of the votes. Either alone claims too much: a run
     does not know that others came to another answer, and votes that agree may each be unsure.
     """
-    counted = [ballot for ballot in ballots if ballot.counts] or list(ballots[:1])
-    winners = _winners(counted, record.options)
+    valid = [ballot for ballot in ballots if ballot.counts] or list(ballots[:1])
+    winners = _winners(valid, record.options)
     leading = max(winners, key=lambda ballot: ballot.answer.confidence)
-    agreement = len(winners) / len(counted)
+    agreement = len(winners) / len(valid)
     mean = math.fsum(ballot.answer.confidence for ballot in winners) / len(winners)
-    said = leading.answer
-    answer = said.model_copy(
+    words = leading.answer
+    answer = words.model_copy(
         update={
             "options": record.options,
             "confidence": mean * agreement,
-            "reason": _reason(record, counted, winners, said),
+            "reason": _reason(record, valid, winners, words),
             "evidence": [
-                cited.model_copy(update={"image": _elsewhere(cited.image, leading.run)})
-                for cited in said.evidence
+                item.model_copy(update={"image": _elsewhere(item.image, leading.run)})
+                for item in words.evidence
             ],
             "agreement": agreement,
-            "votes": [ballot.vote for ballot in counted],
+            "votes": [ballot.vote for ballot in valid],
             "cost": _cost([ballot.answer.cost for ballot in ballots]),
             "run_dir": run_dir,
         }
@@ -162,13 +162,13 @@ def options_of_vote(options: list[str] | None, seed: int, number: int) -> list[s
     return random.Random(f"options:{seed}").sample(options, len(options))
 
 
-def _single(request: Request, record: RunRecord, folder: Path, number: int, left: float | None) -> Request:
+def _single(request: Request, record: RunRecord, folder: Path, number: int, budget: float | None) -> Request:
     """The request of one vote."""
     seed = record.seed + number - 1
     return replace(
         request,
         options=options_of_vote(record.options, seed, number),
-        settings=record.settings.model_copy(update={"votes": 1, "max_cost": left}),
+        settings=record.settings.model_copy(update={"votes": 1, "max_cost": budget}),
         seed=seed,
         out=folder / VOTES / str(number),
         resume=True,
@@ -181,20 +181,20 @@ def _left(request: Request, folder: Path, number: int) -> float | None:
     if limit is None or not request.chats:
         return limit
     runs = (Journal(folder / VOTES / str(earlier)) for earlier in range(1, number))
-    spent = [request.model.spent(journal) for journal in runs]
-    return max(0.0, limit - math.fsum((one.usd or 0.0) + one.lost_usd for one in spent))
+    bills = [request.model.spent(journal) for journal in runs]
+    return max(0.0, limit - math.fsum((bill.usd or 0.0) + bill.lost_usd for bill in bills))
 
 
 def _winners(ballots: Sequence[Ballot], options: list[str] | None) -> list[Ballot]:
     """The ballots of the majority."""
     silent = [ballot for ballot in ballots if ballot.answer.abstained]
-    spoken = [ballot for ballot in ballots if not ballot.answer.abstained]
+    answers = [ballot for ballot in ballots if not ballot.answer.abstained]
     if 2 * len(silent) > len(ballots):
         return silent
     groups: list[list[Ballot]] = []
-    same = operator.eq if options else same_words
-    for ballot in spoken:
-        group = next((group for group in groups if same(group[0].vote.answer, ballot.vote.answer)), None)
+    agree = operator.eq if options else same_words
+    for ballot in answers:
+        group = next((group for group in groups if agree(group[0].vote.answer, ballot.vote.answer)), None)
         if group is None:
             groups.append([ballot])
         else:
@@ -208,16 +208,16 @@ def _winners(ballots: Sequence[Ballot], options: list[str] | None) -> list[Ballo
 
 
 def _reason(
-    record: RunRecord, counted: Sequence[Ballot], winners: Sequence[Ballot], said: Answer
+    record: RunRecord, valid: Sequence[Ballot], winners: Sequence[Ballot], answer: Answer
 ) -> str | None:
     parts = []
-    if said.abstained:
-        parts.append(f"{len(winners)} of {len(counted)} votes abstained.")
-    if len(counted) < record.settings.votes:
-        n = len(counted)
+    if answer.abstained:
+        parts.append(f"{len(winners)} of {len(valid)} votes abstained.")
+    if len(valid) < record.settings.votes:
+        n = len(valid)
         parts.append(f"The spending limit left {n} of {record.settings.votes} votes.")
-    if said.reason:
-        parts.append(said.reason)
+    if answer.reason:
+        parts.append(answer.reason)
     return " ".join(parts) or None
 
 
@@ -225,16 +225,16 @@ def _cost(costs: Sequence[Cost]) -> Cost:
     """The sum; its dollars are unknown where those of a vote that asked a chat model are."""
     fields = ("seconds", "regions", "pixels", "tokens_in", "tokens_out", "calls")
     total = {name: sum(getattr(cost, name) for cost in costs) for name in fields}
-    paid = [cost.usd for cost in costs if cost.calls]
-    known = [usd for usd in paid if usd is not None]
-    usd = math.fsum(known) if known and len(known) == len(paid) else None
+    bills = [cost.usd for cost in costs if cost.calls]
+    usd_of_votes = [usd for usd in bills if usd is not None]
+    usd = math.fsum(usd_of_votes) if usd_of_votes and len(usd_of_votes) == len(bills) else None
     return Cost(**{**total, "seconds": round(total["seconds"], 3)}, usd=usd)
 
 
 def _step_elsewhere(step: Step, run: str) -> Step:
-    seen = step.observation
-    moved = seen.model_copy(update={"image": _elsewhere(seen.image, run)})
-    return step.model_copy(update={"observation": moved})
+    original = step.observation
+    observation = original.model_copy(update={"image": _elsewhere(original.image, run)})
+    return step.model_copy(update={"observation": observation})
 
 
 def _elsewhere(image: str | None, run: str) -> str | None:

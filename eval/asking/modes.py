@@ -73,20 +73,23 @@ def check(
     prices: Path | None,
 ) -> None:
     """Raise `UsageError`, or another `GiantError`, where a mode could not be asked of this model at all."""
-    from agent.session.request import LOCAL_MODEL, checked, names_chat_model
+    from agent.session.options import LOCAL_MODEL, AskOptions
+    from agent.session.request import checked, names_chat_model
 
     asked = [mode for mode in modes if mode != CONSTANT]
     chats = names_chat_model(model)
     _check_budget(asked, budget, chats, max_cost)
     for mode in asked:
-        given: dict[str, Any] = {"profile": None, "votes": 1, "max_steps": None}
-        given |= {"patches": None, "patch_px": None, "patch_mpp": None} | budget.options(mode)
-        open_already = chats and not isinstance(model, str)
-        checked(
-            "", "?", options=None, model=model, slide_model=slide_model if mode == "agent" else LOCAL_MODEL,
-            mpp=None, navigator=None, max_cost=max_cost, prices=None if open_already else prices, out=None,
-            resume=True, base_url=None if open_already else budget.base_url, bits=None, **given,
-        )  # fmt: skip
+        is_open = chats and not isinstance(model, str)
+        options = AskOptions(
+            model=model,
+            slide_model=slide_model if mode == "agent" else LOCAL_MODEL,
+            max_cost=max_cost,
+            prices=None if is_open else prices,
+            base_url=None if is_open else budget.base_url,
+            **budget.options(mode),
+        )
+        checked("", "?", options)
     if asked and chats and isinstance(model, str):
         from agent.llm.client import open_chat
 

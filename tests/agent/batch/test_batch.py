@@ -19,9 +19,10 @@ from agent.batch import batch
 from agent.batch import plan as batch_plan
 from agent.batch import slide as batch_slide
 from agent.batch.batch import Batch, find_slides, folder_names
-from agent.batch.plan import Plan
-from agent.batch.sections import Told
+from agent.batch.plan import BatchPlan
+from agent.batch.sections import QuestionRun
 from agent.batch.workers import in_this_process
+from agent.session.options import AskOptions
 from core_model.errors import RunError, UsageError
 from core_model.locks import held
 
@@ -46,7 +47,9 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(*slides: object, watch: Any = None, **options: Any) -> tuple[int, int]:
     """A batch in this process with the fake model."""
     given = {name: options.pop(name) for name in ("workers", "resume") if name in options}
-    plan = Plan(Path("out"), **{"model": PaintModel(), "mpp": 2.0, "max_steps": 3, **options})
+    questions = options.pop("questions", None)
+    ask = AskOptions(**{"model": PaintModel(), "mpp": 2.0, "max_steps": 3, **options})
+    plan = BatchPlan(Path("out"), ask, questions)
     return Batch(plan, **given).run([Path(str(slide)) for slide in slides], watch)
 
 
@@ -84,14 +87,14 @@ def test_bad_slides_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     scaled(slides / "f.tiff", 0.9)
     scaled(slides / "g.tiff", 0.1)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-for-anybodys-eyes")
-    answer = batch_slide._told
+    answer = batch_slide._answered
 
-    def told(plan: Any, asked: Any, slide: Any, *rest: Any) -> Told:
+    def answered(plan: Any, question: Any, slide: Any, folder: Any) -> QuestionRun:
         if slide.name == "f":
             raise ZeroDivisionError("with sk-not-for-anybodys-eyes\nand more")
-        return answer(plan, asked, slide, *rest)
+        return answer(plan, question, slide, folder)
 
-    monkeypatch.setattr(batch_slide, "_told", told)
+    monkeypatch.setattr(batch_slide, "_answered", answered)
     result = giant("report", slides, "--out", "out", "--max-steps", "4")
     assert result.exit_code == 1
     said = result.stderr.splitlines()
@@ -116,7 +119,7 @@ def test_bad_slides_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     index = Path("out/index.html").read_text()
     assert "2 slides reported, 5 failed" in index
     assert all(row["error"].split("(")[0] in index for row in failures() if "'" not in row["error"])
-    monkeypatch.setattr(batch_slide, "_told", answer)
+    monkeypatch.setattr(batch_slide, "_answered", answer)
     assert giant("report", slides, "--out", "out", "--max-steps", "4", "--resume").exit_code == 1
     assert reported() == ["a", "f", "g"]
     assert not Path("out/f/error.txt").exists()
@@ -211,14 +214,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions asked from now on, as slide/question."""
     from agent.session import ask as session
 
-    heard, ask = list[str](), session.ask
+    questions, ask_with = list[str](), session.ask_with
 
-    def noted(slide: Any, question: str, **options: Any) -> Any:
-        heard.append(f"{slide.name}/{options['out'].name}")
-        return ask(slide, question, **options)
+    def noting(slide: Any, question: str, options: Any) -> Any:
+        questions.append(f"{slide.name}/{options.out.name}")
+        return ask_with(slide, question, options)
 
-    monkeypatch.setattr(session, "ask", noted)
-    return heard
+    monkeypatch.setattr(session, "ask_with", noting)
+    return questions
 
 
 def test_resume_skips_what_is_complete(asked: list[str]) -> None:

@@ -17,9 +17,10 @@ from batch_jobs import dab
 
 from agent.batch import batch
 from agent.batch.batch import Batch
-from agent.batch.plan import Plan
+from agent.batch.plan import BatchPlan
 from agent.batch.ray_workers import _import_ray, on_ray
 from agent.batch.workers import Ended, Lost
+from agent.session.options import AskOptions
 from core_model.errors import CheckpointError, GiantError, UsageError
 
 MEMORY = 80_000_000
@@ -78,7 +79,7 @@ def test_every_slide_is_reported_once_where_a_node_is_killed(
                     cluster.remove_node(node, allow_graceful=False)
 
         watched = jobs.Watched(kill_its_node)
-        plan = Plan(tmp_path / "out", questions=jobs.SHORT[1:], mpp=2.0, max_steps=3)
+        plan = BatchPlan(tmp_path / "out", AskOptions(mpp=2.0, max_steps=3), jobs.SHORT[1:])
         assert Batch(plan, ray=cluster.address).run(slides, watched) == (6, 0)
     assert sorted(watched.ends) == sorted(names)
     lines = (tmp_path / "out" / "reports.jsonl").read_text().splitlines()

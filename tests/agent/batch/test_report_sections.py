@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.batch.questions import REPORT, SECTIONS, Asked
+from agent.batch.questions import REPORT, SECTIONS, ReportQuestion
 from agent.batch.records import Sentence, Specimen
-from agent.batch.sections import Told, in_words, overview_of, sections
+from agent.batch.sections import QuestionRun, overview_of, report_text, sections
 from agent.evidence.familiarity import unreadable
 from agent.run.records import (
     Action,
@@ -38,7 +38,7 @@ def step(index: int, tool: str, box: Box, **data: Any) -> Step:
     return Step(index=index, action=Action(tool=tool), observation=seen, finding=f"Finding {index}.")
 
 
-def told(asked: Asked, navigator: str = "search", **answer: Any) -> Told:
+def told(asked: ReportQuestion, navigator: str = "search", **answer: Any) -> QuestionRun:
     """A finished run of one question: an overview, and the slide model's words about the whole slide."""
     steps = [
         step(1, "overview", WHOLE, width_px=800, height_px=600),
@@ -57,14 +57,14 @@ def told(asked: Asked, navigator: str = "search", **answer: Any) -> Told:
         tiles=8,
         unreadable=[Unreadable(box=Box(*box), why=why) for box, why in FAILED],
     )
-    return Told(asked, run, made, {one.index: one for one in steps})
+    return QuestionRun(asked, run, made, {one.index: one for one in steps})
 
 
-def asked(name: str, section: str = "ancillary findings", **more: Any) -> Asked:
-    return Asked(name=name, section=section, question=f"{name}?", **more)  # type: ignore[arg-type]
+def asked(name: str, section: str = "ancillary findings", **more: Any) -> ReportQuestion:
+    return ReportQuestion(name=name, section=section, question=f"{name}?", **more)  # type: ignore[arg-type]
 
 
-def made(*runs: Told) -> dict[str, list[Sentence]]:
+def made(*runs: QuestionRun) -> dict[str, list[Sentence]]:
     parts = sections(runs, SPECIMEN, COVERAGE)
     assert [part.name for part in parts] == list(SECTIONS)
     return {part.name: part.sentences for part in parts}
@@ -132,5 +132,5 @@ def test_the_specimen_is_what_was_measured() -> None:
     found = overview_of([run])
     assert found is not None
     assert (found[0].width_px, found[0].height_px) == (800, 600)
-    words = in_words(sections([run], SPECIMEN, COVERAGE)).splitlines()
+    words = report_text(sections([run], SPECIMEN, COVERAGE)).splitlines()
     assert [line.split(":")[0].lower() for line in words] == list(SECTIONS)

@@ -73,7 +73,7 @@ def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monk
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "stream", interrupted)
+    monkeypatch.setattr(session, "stream_with", interrupted)
     result = giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK)
     assert result.exit_code == 130
     assert "--resume" in one_line(result)
@@ -94,7 +94,7 @@ def test_what_cannot_be_resumed_does_not_say_so(monkeypatch: pytest.MonkeyPatch)
 def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from agent.session import ask as session
 
-    monkeypatch.setattr(session, "stream", lambda *_, **__: [][0])
+    monkeypatch.setattr(session, "stream_with", lambda *_, **__: [][0])
     assert isinstance(giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK).exception, IndexError)
 
 

@@ -54,9 +54,9 @@ def test_a_cache_that_cannot_be_written_fails(tmp_path: Path, monkeypatch: pytes
 
 def test_damaged_weights_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    from core_model.encoders import vit as tile_encoder
+    from core_model.models import tile_encoders
 
-    monkeypatch.setattr(tile_encoder, "MINI", tmp_path)
+    monkeypatch.setattr(tile_encoders, "MINI", tmp_path)
     status, message, fix = doctor._weights()
     assert status == "failed"
     assert str(tmp_path) in message

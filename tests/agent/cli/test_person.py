@@ -82,7 +82,7 @@ def test_pausing_says_how_to_resume(slide: str, tmp_path: Path, lines: str) -> N
     assert "where is it pink" in [step.action.args.get("text") for step in read_trace(tmp_path / "run")]
     late = giant("ask", slide, *ASK, "--out", "run", "--resume", "--hint", "and now?", "--look", 0, 0, 9, 9)
     assert late.exit_code == 0
-    assert "before what you said could be heard" in late.stderr
+    assert "before it could take notice of what you said" in late.stderr
 
 
 def test_a_place_to_look_at_comes_first(slide: str, tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_ctrl_c_twice_stops_at_once(slide: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_steps_are_shown_once_and_their_words_when_they_come(capsys: pytest.CaptureFixture[str]) -> None:
-    from agent.cli.terminal import Shown, stderr
+    from agent.cli.terminal import StepPrinter, stderr
     from agent.run.records import Action, Step, Vote
     from tools.records import Observation
 
     seen = Observation(tool="zoom", text="Shown.")
     step = Step(index=2, action=Action(tool="zoom"), observation=seen, finding="Shown.")
-    show = Shown(stderr(), quiet=False)
+    show = StepPrinter(stderr(), quiet=False)
     for item in (step, step, step.model_copy(update={"finding": "Glands [b]fused[/b]."})):
         show(item)
     show(Vote(run="votes/1", seed=0, choice="x", answer="X.", confidence=0.5, abstained=False))

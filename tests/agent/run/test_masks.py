@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.evidence.coverage import coverage
-from agent.run.journal import Journal, packed, unpacked
+from agent.evidence.coverage import coverage, packed, unpacked
+from agent.run.journal import Journal
 from agent.run.records import Action, Step
 from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask

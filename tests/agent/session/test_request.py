@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import agent
 from agent.llm.client import ChatClient
 from agent.llm.profiles import ModelProfile
 from agent.run.records import Settings
+from agent.session.options import AskOptions
 from agent.session.request import checked
 from core_model.errors import UsageError
 
@@ -92,10 +92,7 @@ def test_an_open_chat_model_keeps_its_server_and_price(tmp_path: Path) -> None:
 
 def test_settings_follow_the_model() -> None:
     def settings(**given: Any) -> Settings:
-        names = inspect.signature(checked).parameters
-        neutral = dict.fromkeys(list(names)[2:], None)
-        neutral |= {"model": "mini", "slide_model": "mini", "mode": "agent", "votes": 1, "seed": 0}
-        return checked("a.svs", "grade?", **{**neutral, **given}).settings
+        return checked("a.svs", "grade?", AskOptions(**given)).settings
 
     local, survey, giant = settings(), settings(**CHAT), settings(**CHAT, profile="giant", votes=5)
     assert (local.navigator, local.profile, local.max_steps) == ("search", None, 16)

@@ -8,19 +8,19 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from agent.batch.plan import Plan
-from agent.batch.questions import Asked
+from agent.batch.plan import BatchPlan
+from agent.batch.questions import ReportQuestion
 from agent.batch.slide import Failed, Job, Reported, report_slide
 from core_model.errors import CheckpointError
 
 SHORT = (
-    Asked(
+    ReportQuestion(
         name="description",
         section="microscopic description",
         question="Describe this slide.",
         mode="slide",
     ),
-    Asked(
+    ReportQuestion(
         name="tumour",
         section="diagnosis",
         question="Is there tumour?",
@@ -54,7 +54,7 @@ def threads(job: int) -> str | None:
     return os.environ.get("OMP_NUM_THREADS")
 
 
-def painted(plan: Plan, job: Job) -> Reported | Failed:
+def painted(plan: BatchPlan, job: Job) -> Reported | Failed:
     """`report_slide` with the model that tells purple from pink.
 
     A slide whose name begins with "killer" kills the worker that has it, "once" only the first time; one that
@@ -72,7 +72,7 @@ def painted(plan: Plan, job: Job) -> Reported | Failed:
     return report_slide(plan, job)
 
 
-def stuck_once(port: int, plan: Plan, job: Job) -> Reported | Failed:
+def stuck_once(port: int, plan: BatchPlan, job: Job) -> Reported | Failed:
     """`painted` on Ray; the slide "stuck" first tells a port which node it is on, and stays there."""
     import ray
 

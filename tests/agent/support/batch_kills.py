@@ -22,7 +22,8 @@ from cli_fakes import PaintModel
 from agent.batch import batch, manifest
 from agent.batch import slide as batch_slide
 from agent.batch.batch import Batch
-from agent.batch.plan import Plan
+from agent.batch.plan import BatchPlan
+from agent.session.options import AskOptions
 from tools.toolbox import Toolbox
 
 
@@ -55,7 +56,7 @@ def run(out: Path, slides: list[Path], way: tuple[str, str, int] | None) -> list
     """One batch in this process; returns the slides that were taken up and were not complete already."""
     if way is not None:
         die_at(*PLACES[way[0]], *way[1:])
-    plan = Plan(out, model=PaintModel(), questions=jobs.SHORT[1:], mpp=2.0, max_steps=3)
+    plan = BatchPlan(out, AskOptions(model=PaintModel(), mpp=2.0, max_steps=3), jobs.SHORT[1:])
     watched = jobs.Watched()
     Batch(plan, resume=True).run(slides, watched)
     return [told[1] for told in watched.told if told[0] == "ended" and told[2] == "reported"]
