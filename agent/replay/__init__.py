@@ -1,0 +1,1 @@
+"""A finished run followed again from its folder, without model or network, and compared byte for byte."""

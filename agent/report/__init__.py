@@ -1,0 +1,1 @@
+"""A finished run as pages for people and as GeoJSON for QuPath."""

@@ -1,0 +1,1 @@
+"""Comparison of this installation's networks with recorded outputs of the reference networks."""
