@@ -1,0 +1,1 @@
+"""Trains a model from nothing, or from pretrained parts, in the steps of a recipe."""

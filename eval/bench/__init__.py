@@ -1,1 +1,1 @@
-"""How fast, and with how much memory."""
+"""How fast giant is, and how much memory it takes: one file for each `giant bench`."""

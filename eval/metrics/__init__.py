@@ -1,1 +1,1 @@
-"""Metrics, each computed from labels alone."""
+"""Metrics, each computed from labels, texts or vectors alone, with no file or model."""

@@ -1,0 +1,1 @@
+"""What results amount to: figures, comparisons, judged texts, plots, pages. No model or slide is needed."""

@@ -1,0 +1,1 @@
+"""Pretraining of the tile encoder on photographs of real tissue and on procedural tiles."""
