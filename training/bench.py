@@ -41,7 +41,7 @@ SMALL_LENGTH = 64
 
 @dataclass(frozen=True)
 class StageSpeed:
-    """What was measured."""
+    """How fast one stage learns: what `bench_stage` measured."""
 
     stage: int
     device: str
@@ -60,8 +60,8 @@ class StageSpeed:
     """The former over the latter."""
     peak_gb: float
 
-    def told(self) -> str:
-        """A line for people."""
+    def sentence(self) -> str:
+        """The figures in one line for people."""
         return (
             f"stage {self.stage} on {self.device}: {self.parameters / 1e9:.2f} G parameters,"
             f" {self.trained / 1e6:.1f} M trained, {self.batch} x {self.length} tokens:"
@@ -71,7 +71,7 @@ class StageSpeed:
         )
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """The figures as a mapping for JSON."""
         return asdict(self)
 
 
@@ -100,8 +100,8 @@ def bench_stage(
         llava.model.multi_modal_projector.requires_grad_(True)
     schedule = (recipe.stage2 if stage == 2 else recipe.stage3).schedule
     task = LlavaTask(llava, schedule.recompute).train()
-    trained = [p for p in task.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=torch.device(device).type == "cuda")
+    parameters_learned = [p for p in task.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters_learned, lr=1e-5, fused=torch.device(device).type == "cuda")
     sample = random_batch(config, batch, length, device)
 
     def step() -> None:
@@ -111,18 +111,18 @@ def bench_stage(
         optimizer.step()
         optimizer.zero_grad()
 
-    taken = timed(step, steps, device)
-    flops = step_flops(config, llava, batch, length, sample["labels"], stage) / taken
+    step_seconds = seconds_per_step(step, steps, device)
+    flops = step_flops(config, llava, batch, length, sample["labels"], stage) / step_seconds
     rate = matmul_rate(device)
     return StageSpeed(
         stage=stage,
         device=device_name(device),
         parameters=parameters,
-        trained=sum(p.numel() for p in trained),
+        trained=sum(p.numel() for p in parameters_learned),
         batch=batch,
         length=length,
-        step_seconds=taken,
-        tokens_per_second=batch * length / taken,
+        step_seconds=step_seconds,
+        tokens_per_second=batch * length / step_seconds,
         model_flops=flops,
         matmul_flops=rate,
         mfu=flops / rate,
@@ -151,17 +151,17 @@ def random_batch(config: ModelConfig, batch: int, length: int, device: str) -> d
     words[:, :n] = lm.image_id
     labels = words.clone()
     labels[:, : n + 2 * (length - n) // 3] = IGNORE
-    seen = torch.randn((batch, n, config.feature_dim), generator=draw)
+    slide_features = torch.randn((batch, n, config.feature_dim), generator=draw)
     return {
-        "slide_features": seen.to(device),
+        "slide_features": slide_features.to(device),
         "input_ids": words.to(device),
         "labels": labels.to(device),
-        "labelled": float((labels[:, 1:] != IGNORE).sum()),
+        "label_count": float((labels[:, 1:] != IGNORE).sum()),
     }
 
 
-def timed(step: Any, steps: int, device: str) -> float:
-    """Seconds per step, after two that are not counted."""
+def seconds_per_step(step: Any, steps: int, device: str) -> float:
+    """Seconds of one call of `step`, the mean of `steps` calls after two that are not counted."""
     for _ in range(2):
         step()
     finish(device)

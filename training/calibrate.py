@@ -16,7 +16,7 @@ from core_model.config import Calibration, FamiliarityConfig
 from core_model.features.familiarity import Familiarity, fit_familiarity
 from core_model.slides.box import Box
 from training.cohort.cohort import ClosedQuestion, Cohort
-from training.engine.fit import Progress, quiet
+from training.engine.fit import StageProgress, quiet
 
 if TYPE_CHECKING:
     from core_model.features.tiles import TileFeatures
@@ -43,7 +43,7 @@ FAMILIAR_TILES = 40000
 
 
 @dataclass(frozen=True)
-class Heard:
+class QuestionScores:
     """What the model says to one question: of the slide, and of some of its regions."""
 
     whole: Floats
@@ -56,60 +56,60 @@ class Heard:
 
 def calibrate(
     model: WsiLlava,
-    asked: Sequence[ClosedQuestion],
+    questions: Sequence[ClosedQuestion],
     features: Mapping[str, TileFeatures],
     settings: CalibrateSettings,
-    progress: Progress = quiet,
+    progress: StageProgress = quiet,
 ) -> Calibration:
     """Temperature, pooling weights and the confidence to abstain below, from a model at temperature 1."""
-    heard, tiles = [], {}  # type: tuple[list[Heard], dict[str, npt.NDArray[np.float32]]]
-    for done, item in enumerate(asked, start=1):
+    scores, tiles = [], {}  # type: tuple[list[QuestionScores], dict[str, npt.NDArray[np.float32]]]
+    for count, item in enumerate(questions, start=1):
         if item.slide not in tiles:
             tiles[item.slide] = model.embed_tiles(features[item.slide])
-        heard.append(hear(model, item, features[item.slide], tiles[item.slide], settings))
-        progress("calibrate", done, len(asked))
-    return fitted(heard)
+        scores.append(hear(model, item, features[item.slide], tiles[item.slide], settings))
+        progress("calibrate", count, len(questions))
+    return fitted(scores)
 
 
-def fitted(heard: Sequence[Heard]) -> Calibration:
+def fitted(scores: Sequence[QuestionScores]) -> Calibration:
     """The calibration under which the right options are likeliest; the default where nothing was asked.
 
     Temperature first, on whole slides; then the weights of slide and regions at that temperature. Ties
     go to the smaller weight of the regions.
     """
-    if not heard:
+    if not scores:
         return Calibration()
-    wholes = _padded([h.whole for h in heard])  # (Q, O)
-    truths = np.array([h.truth for h in heard])
+    wholes = _padded([h.whole for h in scores])  # (Q, O)
+    truths = np.array([h.truth for h in scores])
     temperature = min(TEMPERATURES, key=lambda t: _loss(wholes / t, truths))
-    slides = _padded([_floored(_cool(h.whole, temperature)) for h in heard])  # (Q, O)
-    regions = _padded([_mean_look(h, temperature) for h in heard])  # (Q, O)
+    slides = _padded([_floored(_cool(h.whole, temperature)) for h in scores])  # (Q, O)
+    regions = _padded([_mean_look(h, temperature) for h in scores])  # (Q, O)
     weights = [(a, b) for b in REGION_WEIGHTS for a in SLIDE_WEIGHTS if a + b > 0]
     losses = [_loss(a * slides + b * regions, truths) for a, b in weights]
     slide_weight, region_weight = weights[int(np.argmin(losses))]
-    logs = [pooled(h, temperature, slide_weight, region_weight) for h in heard]
+    logs = [pooled(h, temperature, slide_weight, region_weight) for h in scores]
     return Calibration(
         temperature=float(temperature),
         slide_weight=float(slide_weight),
         region_weight=float(region_weight),
         abstain_below=abstain_below(
             [float(np.exp(log.max())) for log in logs],
-            [int(log.argmax()) == h.truth for log, h in zip(logs, heard, strict=True)],
+            [int(log.argmax()) == h.truth for log, h in zip(logs, scores, strict=True)],
         ),
     )
 
 
-def pooled(heard: Heard, temperature: float, slide_weight: float, region_weight: float) -> Floats:
+def pooled(scores: QuestionScores, temperature: float, slide_weight: float, region_weight: float) -> Floats:
     """Log-linear pool (O,) of slide and regions: weighted logs, the regions' averaged, normalised."""
-    whole = _floored(_cool(heard.whole, temperature))
-    return _normal(slide_weight * whole + region_weight * _mean_look(heard, temperature))
+    whole = _floored(_cool(scores.whole, temperature))
+    return _normal(slide_weight * whole + region_weight * _mean_look(scores, temperature))
 
 
-def _mean_look(heard: Heard, temperature: float) -> Floats:
+def _mean_look(scores: QuestionScores, temperature: float) -> Floats:
     """(O,) mean of the regions' log-probabilities; zeros where there is no region."""
-    if not len(heard.regions):
-        return np.zeros_like(heard.whole)
-    return _floored(_cool(heard.regions, temperature)).mean(axis=0)
+    if not len(scores.regions):
+        return np.zeros_like(scores.whole)
+    return _floored(_cool(scores.regions, temperature)).mean(axis=0)
 
 
 def _floored(logs: Floats) -> Floats:
@@ -157,7 +157,7 @@ def hear(
     features: TileFeatures,
     tiles: npt.NDArray[np.float32],
     settings: CalibrateSettings,
-) -> Heard:
+) -> QuestionScores:
     """Ask about the slide, then about the windows that best tell its two likeliest options apart.
 
     `tiles` (N, E): the slide's tiles in the common space.
@@ -169,7 +169,7 @@ def hear(
     boxes = telling_windows(features, np.abs(tiles @ (ends[0] - ends[1])), settings)
     parts = [features.inside(box) for box in boxes]
     regions = _logs(model.score_options_many(parts, item.question, item.options))
-    return Heard(whole, regions, item.options.index(item.answer))
+    return QuestionScores(whole, regions, item.options.index(item.answer))
 
 
 def _logs(probabilities: npt.NDArray[np.floating]) -> Floats:
@@ -185,7 +185,7 @@ def telling_windows(
     for i in np.argsort(-worth):
         x, y = (max(0, int(v) - (settings.window // 2) * features.size) for v in features.coords[i])
         box = Box(x, y, side, side)
-        if all(box.intersect(other) is None for other in boxes):
+        if all(box.intersect(chosen_box) is None for chosen_box in boxes):
             boxes.append(box)
         if len(boxes) == settings.regions:
             break
@@ -198,12 +198,12 @@ def familiar_tiles(
     """Centroids of the training tiles, and the largest slide distance that counts as familiar."""
     counts = [len(features[name]) for name in cohort.train]
     rng = np.random.default_rng([recipe.seed, 31])
-    kept = rng.permutation(sum(counts))[:FAMILIAR_TILES]
+    sample = rng.permutation(sum(counts))[:FAMILIAR_TILES]
     ends = np.cumsum(counts)
-    rows = np.empty((len(kept), features[cohort.train[0]].features.shape[1]), np.float32)
+    rows = np.empty((len(sample), features[cohort.train[0]].features.shape[1]), np.float32)
     for name, end, count in zip(cohort.train, ends, counts, strict=True):  # one slide in memory at a time
-        here = np.flatnonzero((kept >= end - count) & (kept < end))
-        rows[here] = features[name].features[kept[here] - (end - count)]
+        places = np.flatnonzero((sample >= end - count) & (sample < end))
+        rows[places] = features[name].features[sample[places] - (end - count)]
     familiar = fit_familiarity(rows, recipe.calibrate.centroids, recipe.seed)
     distances = [familiar.distance(features[name].features) for name in cohort.val]
     return familiar, MARGIN * float(np.quantile(distances, recipe.calibrate.familiar_quantile))

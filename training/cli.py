@@ -1,16 +1,20 @@
-"""`giant train …` and `giant phantom`. Only typer is imported here; torch waits until a command runs."""
+"""`giant train …`, `giant phantom` and `giant wsi-bench`.
+
+Only typer is imported here; torch waits until a command runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from training.engine.fit import Progress
+    from training.engine.fit import StageProgress
 
 RecipeOpt = Annotated[str, typer.Option(metavar="NAME", help="mini, tiny, wsi-llava-7b or wsi-llava-qwen7b.")]
 DataOpt = Annotated[Path, typer.Option(metavar="DIR", help="Cohort folder, as `giant phantom` writes it.")]
@@ -19,7 +23,7 @@ ResumeOpt = Annotated[bool, typer.Option(help="Skip finished steps and continue 
 SetOpt = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; repeat it.")
 ]
-TRAINED = {
+HELP = {
     "all": "Every step of the recipe; the model ends up in OUT/model/checkpoint.",
     "tiles": "Pretrain the tile encoder.",
     "language": "Pretrain tokenizer and language model on the cohort's text.",
@@ -30,12 +34,12 @@ TRAINED = {
 
 
 def register(app: typer.Typer) -> None:
-    """Add our commands to `giant`."""
+    """Add `train`, `phantom` and `wsi-bench` to `giant`."""
     from training.wsi_bench.cli import wsi_bench
 
     group = typer.Typer(help="Train a model step by step.", no_args_is_help=True)
-    for name, told in TRAINED.items():
-        group.command(name, help=told)(_command(name))
+    for name, text in HELP.items():
+        group.command(name, help=text)(_command(name))
     group.command("bench")(bench)
     app.add_typer(group, name="train")
     app.command()(phantom)
@@ -43,39 +47,38 @@ def register(app: typer.Typer) -> None:
 
 
 def _command(name: str):  # type: ignore[no-untyped-def]  # typer reads the inner function's signature
-    def run(
+    def command(
         data: DataOpt,
         out: OutOpt,
         recipe: RecipeOpt = "mini",
         resume: ResumeOpt = False,
         set_: SetOpt = None,
     ) -> None:
-        train(name, recipe, data, out, resume, set_ or [])
+        run_steps(name, recipe, data, out, resume, set_ or [])
 
-    return run
+    return command
 
 
-def train(command: str, recipe: str, data: Path, out: Path, resume: bool, overrides: list[str]) -> None:
-    """Run the steps of one command and print what was measured."""
+def run_steps(command: str, recipe: str, data: Path, out: Path, resume: bool, overrides: list[str]) -> None:
+    """Run the steps of one training command and print what was measured."""
     _require_extra()
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     from training.engine import ranks
     from training.engine.fit import quiet
-    from training.pipeline import COMMANDS, steps_of
-    from training.pipeline import train as train_steps
+    from training.pipeline import COMMANDS, recipe_steps, train_recipe
     from training.recipes import make_recipe
 
     disable_progress_bar()
     set_verbosity_error()
-    chosen = make_recipe(recipe, overrides)
-    ranks.start()
+    settings = make_recipe(recipe, overrides)
+    ranks.join()
     with _bars() if ranks.is_main() else nullcontext(quiet) as progress:
-        run = train_steps(chosen, data, out, command=command, resume=resume, progress=progress)
+        run = train_recipe(settings, data, out, command=command, resume=resume, progress=progress)
     if ranks.is_main():
-        known = steps_of(run)
-        for name in (name for name in COMMANDS[command] if name in known):
-            typer.echo(_told(name, run.folder(name)))
+        steps = recipe_steps(run)
+        for name in (name for name in COMMANDS[command] if name in steps):
+            typer.echo(_summary_line(name, run.folder(name)))
 
 
 def bench(
@@ -98,15 +101,17 @@ def bench(
     from training.bench import SMALL_LENGTH, SMALL_SIZE, bench_stage
     from training.recipes import make_recipe
 
-    chosen = make_recipe(recipe, [*(SMALL_SIZE if small else ()), *(set_ or [])])
+    settings = make_recipe(recipe, [*(SMALL_SIZE if small else ()), *(set_ or [])])
     length = min(length, SMALL_LENGTH) if small else length
     for number in stage or (2, 3):
-        found = bench_stage(chosen, number, batch=batch, length=length, steps=steps, device=default_device())
-        typer.echo(json.dumps(found.record()) if json_ else found.told())
+        speed = bench_stage(
+            settings, number, batch=batch, length=length, steps=steps, device=default_device()
+        )
+        typer.echo(json.dumps(speed.record()) if json_ else speed.sentence())
 
 
-def _told(name: str, folder: Path) -> str:
-    """One line about a finished step."""
+def _summary_line(name: str, folder: Path) -> str:
+    """One line about a finished step: its folder and its figures."""
     import json
 
     path = folder / "metrics.json"
@@ -117,7 +122,7 @@ def _told(name: str, folder: Path) -> str:
 
 
 def _require_extra() -> None:
-    """Training needs libraries that asking does not."""
+    """Raise GiantError where a library that only training needs is missing."""
     from importlib.util import find_spec
 
     from core_model.errors import GiantError
@@ -129,7 +134,7 @@ def _require_extra() -> None:
 
 
 @contextmanager
-def _bars() -> Iterator[Progress]:
+def _bars() -> Iterator[StageProgress]:
     """A progress bar per step, on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -138,10 +143,10 @@ def _bars() -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks = {}
 
-        def report(name: str, done: int, total: int) -> None:
+        def report(name: str, count: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done, total=total)
+            bars.update(tasks[name], completed=count, total=total)
 
         yield report
 
@@ -162,5 +167,5 @@ def phantom(
         typer.echo(out / "slide.tiff")
         return
     with _bars() as progress:
-        write_cohort(out, slides, seed, workers, lambda done, total: progress("phantom", done, total))
+        write_cohort(out, slides, seed, workers, partial(progress, "phantom"))
     typer.echo(out)

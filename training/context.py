@@ -14,9 +14,9 @@ from core_model.checkpoints.folder import load_checkpoint
 from core_model.encoders.vit import bind
 from core_model.errors import RunError
 from core_model.features.tiles import TileFeatures
-from training.cohort.cohort import Cohort, load_cohort
+from training.cohort.cohort import Cohort, load_training_cohort
 from training.cohort.stored import stored_features
-from training.engine.fit import Progress, quiet, read_log
+from training.engine.fit import StageProgress, quiet, read_log
 from training.settings import PretrainedTiles, Recipe
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ CHECKPOINT, METRICS, POOL, FEATURE_INDEX = "checkpoint", "metrics.json", "pool",
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training run: its recipe, its cohort folder and its output folder."""
 
     recipe: Recipe
     data: Path
     out: Path
-    progress: Progress = quiet
+    progress: StageProgress = quiet
 
     def folder(self, name: str) -> Path:
         """Where a step writes."""
@@ -45,7 +45,7 @@ class Run:
     @cached_property
     def cohort(self) -> Cohort:
         """The cohort, read once."""
-        return load_cohort(self.data)
+        return load_training_cohort(self.data)
 
     @cached_property
     def encoder(self) -> TileEncoder:
@@ -67,13 +67,15 @@ class Run:
             index: dict[str, str] = json.loads((folder / FEATURE_INDEX).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(f"{FEATURE_INDEX} cannot be read ({error})", where=folder) from error
-        theirs = bool(self.cohort.features)  # our own files know their scale
-        found = stored_features(
+        is_foreign = bool(self.cohort.features)  # our own files know their scale
+        features_by_name = stored_features(
             {name: folder / path for name, path in index.items()},
-            mpp=self.recipe.feature_mpp if theirs else None,
-            size=self.recipe.feature_side if theirs else None,
+            mpp=self.recipe.feature_mpp if is_foreign else None,
+            size=self.recipe.feature_side if is_foreign else None,
         )
-        return {name: replace(features, encoder=self.recipe.name) for name, features in found.items()}
+        return {
+            name: replace(features, encoder=self.recipe.name) for name, features in features_by_name.items()
+        }
 
     def record(self, stage: str, figures: Mapping[str, float], **more: Any) -> None:
         """Write metrics.json of a stage: its figures on validation, and how its loss went."""
@@ -93,10 +95,10 @@ class Run:
 def read_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a finished stage. Raises RunError where there is none."""
     try:
-        found: dict[str, Any] = json.loads((folder / METRICS).read_text("utf-8"))
+        metrics: dict[str, Any] = json.loads((folder / METRICS).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{METRICS} cannot be read ({error})", where=folder) from error
-    return found
+    return metrics
 
 
 def pretrained_tiles(settings: PretrainedTiles) -> tuple[nn.Module, TileEncoderConfig]:

@@ -70,13 +70,13 @@ def _text_tower(text: AlignmentConfig) -> str:
 def _data(record: Mapping[str, Any]) -> list[str]:
     slides = record["slides"]
     seeds = "".join(f", seed {seed}" for seed in record["phantom_seeds"])
-    counted = f"- {slides['train']} training and {slides['val']} validation slides"
+    sentence = f"- {slides['train']} training and {slides['val']} validation slides"
     if slides["with_truth"]:
-        counted += (
+        sentence += (
             f", {slides['with_truth']} of them procedural (`giant phantom`{seeds}), with"
             " reports and questions made from their truth"
         )
-    lines = ["## Data", "", f"{counted}."]
+    lines = ["## Data", "", f"{sentence}."]
     if record["real_tiles"]:
         lines.append(
             "- The tile encoder has also seen labelled photographs of real tissue, split by group;"
@@ -111,27 +111,27 @@ def _recipe(record: Mapping[str, Any]) -> list[str]:
 def _results(config: ModelConfig, record: Mapping[str, Any]) -> list[str]:
     lines = ["## Measured on the validation slides", "", *_figures(record)]
     retrieval = record["stages"].get("stage1", {}).get("figures", {}).get("retrieval")
-    told = [
+    facts = [
         f"{part.replace('_', ' ')}: pretrained, {record[key]['pretrained']}"
         for part, key in (("tile_encoder", "tiles"), ("language_model", "language"))
         if "pretrained" in record[key]
     ]
-    told += [
+    facts += [
         *(f"tile encoder: {name.replace('_', ' ')} {value:.3f}" for name, value in _numbers(record["tiles"]))
     ]
-    told += [
+    facts += [
         f"language model, reading a report: {name} {value:.3f}"
         for name, value in _numbers(record["language"])
     ]
     if retrieval is not None:
-        told.append(f"text retrieves a fitting region first: {retrieval:.3f}")
+        facts.append(f"text retrieves a fitting region first: {retrieval:.3f}")
     calibration = config.calibration
-    told.append(
+    facts.append(
         f"calibration: temperature {calibration.temperature:.2f}, weights of slide and regions"
         f" {calibration.slide_weight:.1f} and {calibration.region_weight:.1f},"
         f" abstains below {calibration.abstain_below:.2f}"
     )
-    return [*lines, "", *(f"- {line}" for line in told), ""]
+    return [*lines, "", *(f"- {line}" for line in facts), ""]
 
 
 def _figures(record: Mapping[str, Any]) -> list[str]:
@@ -156,9 +156,9 @@ def _numbers(values: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def _limits(config: ModelConfig, record: Mapping[str, Any]) -> list[str]:
-    slide, asked = config.familiarity.slide_threshold, config.familiarity.question_nll
+    slide, surprise = config.familiarity.slide_threshold, config.familiarity.question_nll
     limits = [f"median tile distance above {slide:.2f}"] if slide is not None else []
-    limits += [f"surprise above {asked:.2f} nats per token"] if asked is not None else []
+    limits += [f"surprise above {surprise:.2f} nats per token"] if surprise is not None else []
     unlike = "The agent abstains where a slide or a question is unlike its training data"
     lines = ["## Limits", ""]
     if _procedural(record):

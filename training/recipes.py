@@ -188,10 +188,10 @@ def make_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        said = str(first["msg"]).removeprefix("Value error, ")
+        message = str(first["msg"]).removeprefix("Value error, ")
         if isinstance(first["input"], Mapping):  # several values that do not fit each other
-            raise UsageError(f"--set {where}: {said}" if where else f"the recipe: {said}") from error
-        raise UsageError(f"--set {where}: {said}", fix=f"it was given as {first['input']!r}") from error
+            raise UsageError(f"--set {where}: {message}" if where else f"the recipe: {message}") from error
+        raise UsageError(f"--set {where}: {message}", fix=f"it was given as {first['input']!r}") from error
 
 
 def keys_of(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -240,6 +240,6 @@ class Recipe(_Record):
             language_model=self.language.model,
         )
         if isinstance(self.language, PretrainedLanguage):
-            kept = ("template", "system", "generation")
-            config = config.model_copy(update={name: getattr(self.language, name) for name in kept})
+            names = ("template", "system", "generation")
+            config = config.model_copy(update={name: getattr(self.language, name) for name in names})
         return config

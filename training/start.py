@@ -15,7 +15,7 @@ from training.settings import PretrainedLanguage, PretrainedTiles
 if TYPE_CHECKING:
     from core_model.checkpoints.parts import Parts
     from core_model.config import AlignmentConfig, LanguageModelConfig, ModelConfig
-    from training.context import Run
+    from training.context import TrainingRun
 
 SLIDE_FILE = "slide_encoder.pth"
 BEGINNERS = ("slide_encoder", "alignment", "projector", "language_model")
@@ -24,7 +24,7 @@ NOT_OF_THE_NETWORK = ("_name_or_path", "transformers_version")
 """Entries of a transformers configuration that say where and by what it was read."""
 
 
-def first_parts(run: Run) -> tuple[Parts, ModelConfig]:
+def first_parts(run: TrainingRun) -> tuple[Parts, ModelConfig]:
     """All parts, each pretrained where the recipe says so. Raises what the loaders raise."""
     recipe, config = run.recipe, run.recipe.model
     text = None
@@ -38,8 +38,10 @@ def first_parts(run: Run) -> tuple[Parts, ModelConfig]:
     if text is not None:
         assert parts.alignment is not None
         tower = parts.alignment.text.bert
-        kept = tower.state_dict()
-        tower.load_state_dict({key: value for key, value in text.network.state_dict().items() if key in kept})
+        state = tower.state_dict()
+        tower.load_state_dict(
+            {key: value for key, value in text.network.state_dict().items() if key in state}
+        )
         parts.text_tokenizer = text.tokenizer
     if recipe.slide_weights is not None:
         parts.slide_encoder = pretrained_slides(recipe.slide_weights, config)
@@ -83,11 +85,11 @@ def _around_pretrained(
         torch.manual_seed(seed)
         projector = SlideProjector(config.feature_dim, config.language_model.embed_dim)
     state = {f"multi_modal_projector.{key}": value for key, value in projector.state_dict().items()}
-    tied = config.language_model.tie_embeddings
+    is_tied = config.language_model.tie_embeddings
     for key, value in language.state_dict().items():
         if key.startswith("model."):
             state[f"language_model.{key.removeprefix('model.')}"] = value
-        elif not tied:
+        elif not is_tied:
             state[key] = value
     fill_llava(parts.llava, state)
     return parts, config
@@ -124,15 +126,15 @@ def pretrained_text(name: str, config: AlignmentConfig) -> TextEncoder:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise _unusable("text encoder", error, folder) from error
-    described = network.config.to_diff_dict()
-    text_config = {key: value for key, value in described.items() if key not in NOT_OF_THE_NETWORK}
-    known = {
+    network_config = network.config.to_diff_dict()
+    text_config = {key: value for key, value in network_config.items() if key not in NOT_OF_THE_NETWORK}
+    changes = {
         "class_name": type(network).__name__,
         "text_config": text_config | {"model_type": network.config.model_type},
         "vocab_size": network.config.vocab_size,
         "max_positions": min(config.max_positions, network.config.max_position_embeddings),
     }
-    return TextEncoder(network, tokenizer, config.model_copy(update=known))
+    return TextEncoder(network, tokenizer, config.model_copy(update=changes))
 
 
 def pretrained_language(settings: PretrainedLanguage) -> tuple[Any, Any, LanguageModelConfig]:
@@ -162,6 +164,6 @@ def _folder(name: str) -> Path:
     return Path(name) if Path(name).is_dir() else fetch_folder(name)
 
 
-def _unusable(what: str, error: Exception, folder: Path) -> CheckpointError:
+def _unusable(kind: str, error: Exception, folder: Path) -> CheckpointError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return CheckpointError(f"is no {what} of transformers ({reason})", where=folder)
+    return CheckpointError(f"is no {kind} of transformers ({reason})", where=folder)

@@ -12,7 +12,7 @@ import pytest
 
 from core_model.features.tiles import TileFeatures
 from training.cohort.cohort import ClosedQuestion, Cohort
-from training.phantom.language import benchmark_questions, report
+from training.phantom.language import benchmark_questions, pathology_report
 from training.phantom.truth import BENIGN, DIAGNOSES, PhantomTruth, Zone
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -106,7 +106,7 @@ def make_world() -> World:
     truths = {truth.name: truth for truth in map(draw_truth, range(24))}
     names = tuple(truths)
     rng = np.random.default_rng(0)
-    reports = {name: report(truth.describe(), rng) for name, truth in truths.items()}
+    reports = {name: pathology_report(truth.describe(), rng) for name, truth in truths.items()}
     questions = [
         ClosedQuestion(name, qa.question, qa.options or (), qa.answer, qa.family)
         for name, truth in truths.items()

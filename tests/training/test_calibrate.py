@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.calibrate import Heard, abstain_below, fitted, pooled
+from training.calibrate import QuestionScores, abstain_below, fitted, pooled
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
-def heard(count: int, sharpness: float, telling: float, seed: int = 0) -> list[Heard]:
+def heard(count: int, sharpness: float, telling: float, seed: int = 0) -> list[QuestionScores]:
     """Answers whose truth is drawn from their own softmax, then told `sharpness` times too surely.
 
     The regions add evidence of their own, `telling` nats for the truth.
@@ -24,7 +24,7 @@ def heard(count: int, sharpness: float, telling: float, seed: int = 0) -> list[H
         truth = int(rng.choice(4, p=np.exp(log_softmax(logits))))
         regions = rng.normal(0, 1.0, (3, 4))
         regions[:, truth] += telling
-        found.append(Heard(log_softmax(sharpness * logits), log_softmax(regions), truth))
+        found.append(QuestionScores(log_softmax(sharpness * logits), log_softmax(regions), truth))
     return found
 
 
@@ -41,11 +41,11 @@ def test_regions_count_as_far_as_they_tell() -> None:
 
 
 def test_pooled_probabilities_sum_to_one_and_one_look_never_rules_out() -> None:
-    sure = Heard(log_softmax(np.array([0.0, -50.0])), log_softmax(np.array([[-8.0, 0.0]])), 1)
+    sure = QuestionScores(log_softmax(np.array([0.0, -50.0])), log_softmax(np.array([[-8.0, 0.0]])), 1)
     both = np.exp(pooled(sure, 1.0, 1.0, 1.0))
     assert both.sum() == pytest.approx(1)
     assert both[1] > 0.1  # the whole slide alone said e^-50
-    alone = Heard(sure.whole, np.zeros((0, 2)), 0)
+    alone = QuestionScores(sure.whole, np.zeros((0, 2)), 0)
     assert np.exp(pooled(alone, 1.0, 1.0, 1.0)).sum() == pytest.approx(1)
 
 

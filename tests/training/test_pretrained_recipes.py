@@ -16,7 +16,7 @@ from core_model.checkpoints.folder import load_checkpoint
 from core_model.config import SlideEncoderConfig
 from core_model.encoders.slide_encoder import LongNetViT
 from core_model.errors import CheckpointError, FeatureStoreError, RunError
-from training.pipeline import train
+from training.pipeline import train_recipe
 from training.recipes import make_recipe
 from training.start import pretrained_language, pretrained_text
 
@@ -104,7 +104,7 @@ def overrides(given: dict[str, Path]) -> list[str]:
 @pytest.mark.parametrize("tokens", [False, True])
 def test_a_full_recipe_runs_through_its_steps(given: dict[str, Path], tmp_path: Path, tokens: bool) -> None:
     cohort, out = write_cohort(tmp_path / "cohort", tokens), tmp_path / "out"
-    train(make_recipe("wsi-llava-7b", overrides(given)), cohort, out)
+    train_recipe(make_recipe("wsi-llava-7b", overrides(given)), cohort, out)
     done = {path.parent.name for path in out.glob("*/done.json")}
     expected = {"start", "tokens", "stage2", "stage3", "model"}
     assert done == (expected if tokens else expected | {"features", "stage1"})
@@ -122,7 +122,7 @@ def test_a_full_recipe_runs_through_its_steps(given: dict[str, Path], tmp_path: 
 
 def test_what_is_pretrained_is_what_training_starts_from(given: dict[str, Path], tmp_path: Path) -> None:
     cohort, out = write_cohort(tmp_path / "cohort", tokens=True), tmp_path / "out"
-    train(make_recipe("wsi-llava-7b", overrides(given)), cohort, out, command="stage2")
+    train_recipe(make_recipe("wsi-llava-7b", overrides(given)), cohort, out, command="stage2")
     parts, config = load_checkpoint(out / "start/checkpoint")
     assert parts.slide_encoder is not None
     assert parts.alignment is not None
@@ -153,7 +153,7 @@ def test_closed_questions_are_asked_and_calibrated_on(given: dict[str, Path], tm
         for i, name in enumerate(NAMES)
     ]
     (cohort / "questions.csv").write_text(QUESTION + "".join(rows))
-    train(make_recipe("wsi-llava-7b", overrides(given)), cohort, out)
+    train_recipe(make_recipe("wsi-llava-7b", overrides(given)), cohort, out)
     record = json.loads((out / "model/metrics.json").read_text())
     assert record["questions"] == 2
     assert record["figures"]["closed"] in (0.0, 0.5, 1.0)
@@ -167,20 +167,26 @@ def test_a_file_that_is_not_finite_stops_the_step(given: dict[str, Path], tmp_pa
     cohort = write_cohort(tmp_path / "cohort", tokens=False)
     write_trident(cohort / f"features/{NAMES[2]}.h5", np.full((4, CHANNELS), np.nan, np.float32))
     with pytest.raises(FeatureStoreError, match=f"{NAMES[2]}.*not finite"):
-        train(make_recipe("wsi-llava-7b", overrides(given)), cohort, tmp_path / "out", command="stage1")
+        train_recipe(
+            make_recipe("wsi-llava-7b", overrides(given)), cohort, tmp_path / "out", command="stage1"
+        )
 
 
 def test_stage_1_has_nothing_to_train_where_tokens_are_given(given: dict[str, Path], tmp_path: Path) -> None:
     cohort = write_cohort(tmp_path / "cohort", tokens=True)
     with pytest.raises(RunError, match="no step 'stage1'"):
-        train(make_recipe("wsi-llava-7b", overrides(given)), cohort, tmp_path / "out", command="stage1")
+        train_recipe(
+            make_recipe("wsi-llava-7b", overrides(given)), cohort, tmp_path / "out", command="stage1"
+        )
 
 
 def test_features_of_another_width_are_refused_by_name(given: dict[str, Path], tmp_path: Path) -> None:
     cohort = write_cohort(tmp_path / "cohort", tokens=False)
     write_trident(cohort / f"features/{NAMES[1]}.h5", np.zeros((4, 5), np.float32))
-    with pytest.raises(RunError, match=f"{NAMES[1]} have 5 channels, the recipe reads 8"):
-        train(make_recipe("wsi-llava-7b", overrides(given)), cohort, tmp_path / "out", command="stage1")
+    with pytest.raises(RunError, match=f"{NAMES[1]} have 5 channels, but the recipe reads 8"):
+        train_recipe(
+            make_recipe("wsi-llava-7b", overrides(given)), cohort, tmp_path / "out", command="stage1"
+        )
 
 
 def test_a_folder_that_is_no_model_is_told(tmp_path: Path, world: Any) -> None:

@@ -16,7 +16,7 @@ from core_model.models.wsi_llava import load_model
 from training import pipeline as runs
 from training.phantom import cohort as phantom
 from training.phantom.spec import SlideSpec, sample_spec
-from training.pipeline import STEPS, train
+from training.pipeline import STEPS, train_recipe
 from training.recipes import make_recipe
 
 SHORT = [f"stage{n}.schedule.steps=4" for n in (1, 2, 3)] + [
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out") / "run"
-    train(make_recipe("tiny", SHORT), folder, out)
+    train_recipe(make_recipe("tiny", SHORT), folder, out)
     return out
 
 
@@ -96,7 +96,7 @@ def test_resume_skips_what_is_done(trained: Path, folder: Path, monkeypatch: pyt
         raise AssertionError("a finished step was done again")
 
     monkeypatch.setattr(runs, "STEPS", {name: replace(step, work=never) for name, step in STEPS.items()})
-    train(make_recipe("tiny", SHORT), folder, trained, resume=True)
+    train_recipe(make_recipe("tiny", SHORT), folder, trained, resume=True)
 
 
 def test_a_step_that_did_not_finish_is_continued(
@@ -110,7 +110,7 @@ def test_a_step_that_did_not_finish_is_continued(
     monkeypatch.setattr(runs, "STEPS", spied)
     before = os.stat(trained / "stage2/checkpoint/manifest.json").st_mtime_ns
     (trained / "stage3/done.json").unlink()
-    train(make_recipe("tiny", SHORT), folder, trained, resume=True)
+    train_recipe(make_recipe("tiny", SHORT), folder, trained, resume=True)
     assert called == [("stage3", True)]
     assert (trained / "stage3/done.json").is_file()
     assert os.stat(trained / "stage2/checkpoint/manifest.json").st_mtime_ns == before
@@ -118,16 +118,16 @@ def test_a_step_that_did_not_finish_is_continued(
 
 def test_finished_work_is_not_overwritten_unasked(trained: Path, folder: Path) -> None:
     with pytest.raises(RunError, match="--resume"):
-        train(make_recipe("tiny", SHORT), folder, trained)
+        train_recipe(make_recipe("tiny", SHORT), folder, trained)
     with pytest.raises(RunError, match="other settings or another cohort: stage2, stage3, model"):
-        train(make_recipe("tiny", [*SHORT, "stage2.max_length=100"]), folder, trained, resume=True)
+        train_recipe(make_recipe("tiny", [*SHORT, "stage2.max_length=100"]), folder, trained, resume=True)
     with pytest.raises(RunError, match="other settings or another cohort: language"):
-        train(make_recipe("tiny", [*SHORT, "seed=4"]), folder, trained, command="stage2")
+        train_recipe(make_recipe("tiny", [*SHORT, "seed=4"]), folder, trained, command="stage2")
 
 
 def test_a_stage_without_the_one_before_says_so(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="giant train tiles"):
-        train(make_recipe("tiny"), folder, tmp_path / "empty", command="stage2")
+        train_recipe(make_recipe("tiny"), folder, tmp_path / "empty", command="stage2")
 
 
 def test_the_log_of_a_stage_has_a_line_per_step(trained: Path) -> None:

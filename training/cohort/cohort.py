@@ -63,12 +63,12 @@ class Cohort:
         """Slides of "train" or "val"."""
         return self.train if split == "train" else self.val
 
-    def asked(self, split: str) -> list[ClosedQuestion]:
+    def closed_questions(self, split: str) -> list[ClosedQuestion]:
         """Closed questions about the slides of one split."""
         names = set(self.names(split))
         return [question for question in self.questions if question.slide in names]
 
-    def told(self, name: str) -> tuple[Turn, ...]:
+    def turns_about(self, name: str) -> tuple[Turn, ...]:
         """What was written about a slide: its conversation, or a call for its report."""
         return self.turns.get(name) or (Turn(REPORT_CALL, self.reports[name]),)
 
@@ -78,14 +78,14 @@ class Cohort:
         return {name: (truth.width, truth.height) for name, truth in self.truths.items()}
 
 
-def load_cohort(root: Path) -> Cohort:
+def load_training_cohort(root: Path) -> Cohort:
     """Read and check a cohort folder. Raises CohortError, naming the file and row that is wrong."""
     root = Path(root)
     if not root.is_dir():
         raise CohortError("is no folder", where=root, fix="write a cohort with `giant phantom --out DIR`")
     train, val = (tuple(split_names(root, split)) for split in ("train", "val"))
-    if both := sorted(set(train) & set(val)):
-        raise CohortError(f"{_listed(both)} in both splits", where=root / "split.json")
+    if shared_names := sorted(set(train) & set(val)):
+        raise CohortError(f"{_listed(shared_names)} in both splits", where=root / "split.json")
     if not train or not val:
         raise CohortError("one of the splits is empty", where=root / "split.json")
     names = (*train, *val)
@@ -94,7 +94,7 @@ def load_cohort(root: Path) -> Cohort:
         raise CohortError(
             f"has none of the folders {', '.join(SOURCES)}", where=root, fix="put the slides into one of them"
         )
-    asked = root / "questions.csv"
+    questions_file = root / "questions.csv"
     return Cohort(
         root=root,
         paths=files["slides"],
@@ -102,7 +102,7 @@ def load_cohort(root: Path) -> Cohort:
         val=val,
         reports=_read_reports(root / "reports.jsonl", names),
         turns=_read_turns(root / "instructions.json", names),
-        questions=tuple(_read_questions(asked, names)) if asked.exists() else (),
+        questions=tuple(_read_questions(questions_file, names)) if questions_file.exists() else (),
         truths={name: PhantomTruth.load(root, name) for name in names if _has_truth(root, name)},
         features=files["features"],
         tokens=files["tokens"],
@@ -123,17 +123,17 @@ def _files(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
     """A file for each slide; none where there is no such folder. A folder that lacks some is an error."""
     if not folder.is_dir():
         return {}
-    found = {slide_name(p.name): p for p in sorted(folder.iterdir())}
-    if missing := [name for name in names if name not in found]:
+    paths = {slide_name(p.name): p for p in sorted(folder.iterdir())}
+    if missing := [name for name in names if name not in paths]:
         raise CohortError(
             f"{_listed(missing)} of {len(names)} in split.json have no file",
             where=folder,
             fix="copy them there, or take them out of split.json",
         )
-    return {name: found[name] for name in names}
+    return {name: paths[name] for name in names}
 
 
-def _read_reports(path: Path, known: Collection[str]) -> dict[str, str]:
+def _read_reports(path: Path, names: Collection[str]) -> dict[str, str]:
     reports = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
@@ -145,15 +145,15 @@ def _read_reports(path: Path, known: Collection[str]) -> dict[str, str]:
                 raise ValueError("empty report")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _malformed(path, f"line {number}", error) from error
-        if name in known:
+        if name in names:
             reports[name] = words
-    if silent := [name for name in known if name not in reports]:
+    if silent := [name for name in names if name not in reports]:
         raise CohortError(f"{_listed(silent)} without a report", where=path)
     return reports
 
 
-def _read_turns(path: Path, known: Collection[str]) -> dict[str, tuple[Turn, ...]]:
-    turns: dict[str, list[Turn]] = {name: [] for name in known}
+def _read_turns(path: Path, names: Collection[str]) -> dict[str, tuple[Turn, ...]]:
+    turns: dict[str, list[Turn]] = {name: [] for name in names}
     try:
         rows = json.loads(_text(path))
     except ValueError as error:
@@ -168,14 +168,14 @@ def _read_turns(path: Path, known: Collection[str]) -> dict[str, tuple[Turn, ...
     return {name: tuple(pairs) for name, pairs in turns.items()}
 
 
-def _read_questions(path: Path, known: Collection[str]) -> Iterator[ClosedQuestion]:
+def _read_questions(path: Path, names: Collection[str]) -> Iterator[ClosedQuestion]:
     """Closed questions; open ones have no options and are not for measuring accuracy."""
     rows = csv.DictReader(_text(path).splitlines())
     for number, row in enumerate(rows, start=2):
         try:
             name = slide_name(row["image_path"])
             options = ast.literal_eval(row["options"]) if row["options"].strip() else []
-            if name not in known or not options:
+            if name not in names or not options:
                 continue
             yield ClosedQuestion(
                 slide=name,

@@ -20,7 +20,7 @@ import numpy as np
 
 from core_model.errors import CohortError
 from core_model.language.conversation import EOS, IMAGE, Turn, clean, conversation
-from training.phantom.language import QA, benchmark_questions, caption, questions, report
+from training.phantom.language import QA, benchmark_questions, caption, pathology_report, questions
 from training.phantom.truth import BoxTruth, PhantomTruth
 
 SLIDE_SUFFIXES = (".tiff", ".tif", ".svs", ".ndpi", ".mrxs", ".scn", ".dcm", ".pt", ".h5")
@@ -33,7 +33,7 @@ TURNS = 6
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingDocument:
     """A text with questions about it."""
 
     context: str
@@ -60,7 +60,9 @@ def cohort_texts(cohort: Path, split: str = "train", *, per_slide: int = 32, see
     return [texts[i] for i in rng.permutation(len(texts))]
 
 
-def cohort_readings(cohort: Path, split: str = "val", *, per_slide: int = 2, seed: int = 1) -> list[Reading]:
+def cohort_readings(
+    cohort: Path, split: str = "val", *, per_slide: int = 2, seed: int = 1
+) -> list[ReadingDocument]:
     """Closed questions about reports of random boxes, one question per reading's turn, for measuring.
 
     Only slides with truth maps have any.
@@ -77,11 +79,11 @@ def cohort_questions(cohort: Path, split: str = "train", *, per_slide: int = 8, 
     """Questions with their options as one text each: what counts as a familiar question."""
     names = split_names(cohort, split)
     rng = np.random.default_rng(seed)
-    found = [turn for reading in _written_readings(cohort, names) for turn in reading.turns]
+    turns = [turn for reading in _written_readings(cohort, names) for turn in reading.turns]
     for truth in _truths(cohort, names):
         for t in random_boxes(truth, rng, per_slide):
-            found += [_turn(qa) for qa in questions(t, rng)]
-    return [" ".join([turn.question, *(turn.options or ())]) for turn in found]
+            turns += [_turn(qa) for qa in questions(t, rng)]
+    return [" ".join([turn.question, *(turn.options or ())]) for turn in turns]
 
 
 def split_names(cohort: Path, split: str) -> list[str]:
@@ -104,8 +106,8 @@ def slide_name(path: str) -> str:
 def random_boxes(truth: PhantomTruth, rng: np.random.Generator, count: int) -> Iterator[BoxTruth]:
     """The whole slide, then truths of random boxes with tissue: sides log-uniform from one tile up."""
     yield truth.describe()
-    made, tries = 1, 0
-    while made < count and tries < 50 * count:
+    boxes, tries = 1, 0
+    while boxes < count and tries < 50 * count:
         tries += 1
         sides = [
             int(np.exp(rng.uniform(np.log(min(SMALLEST_UM / truth.mpp, side)), np.log(side))))
@@ -115,7 +117,7 @@ def random_boxes(truth: PhantomTruth, rng: np.random.Generator, count: int) -> I
         x, y = int(rng.integers(truth.width - w + 1)), int(rng.integers(truth.height - h + 1))
         t = truth.describe((x, y, w, h))
         if t.tissue_share >= MIN_TISSUE:
-            made += 1
+            boxes += 1
             yield t
 
 
@@ -123,18 +125,18 @@ def truth_document(t: BoxTruth, rng: np.random.Generator) -> str:
     """One training text about one truth: four times in five a reading, else a description told twice."""
     if rng.random() < 0.8:
         return truth_reading(t, rng).document()
-    again = report(t, rng) if rng.random() < 0.5 else caption(t, rng)
-    return f"{report(t, rng)} {again}{EOS}"
+    second = pathology_report(t, rng) if rng.random() < 0.5 else caption(t, rng)
+    return f"{pathology_report(t, rng)} {second}{EOS}"
 
 
-def truth_reading(t: BoxTruth, rng: np.random.Generator) -> Reading:
+def truth_reading(t: BoxTruth, rng: np.random.Generator) -> ReadingDocument:
     """A report with a few questions about it."""
-    return Reading(report(t, rng), tuple(_turn(qa) for qa in questions(t, rng)[:TURNS]))
+    return ReadingDocument(pathology_report(t, rng), tuple(_turn(qa) for qa in questions(t, rng)[:TURNS]))
 
 
-def closed_reading(t: BoxTruth, rng: np.random.Generator) -> Reading:
+def closed_reading(t: BoxTruth, rng: np.random.Generator) -> ReadingDocument:
     """A report with one benchmark question per family."""
-    return Reading(report(t, rng), tuple(_turn(qa) for qa in benchmark_questions(t, rng)))
+    return ReadingDocument(pathology_report(t, rng), tuple(_turn(qa) for qa in benchmark_questions(t, rng)))
 
 
 def _turn(qa: QA) -> Turn:
@@ -148,7 +150,7 @@ def _truths(cohort: Path, names: Sequence[str]) -> Iterator[PhantomTruth]:
             yield PhantomTruth.load(Path(cohort), name)
 
 
-def _written_readings(cohort: Path, names: Sequence[str]) -> Iterator[Reading]:
+def _written_readings(cohort: Path, names: Sequence[str]) -> Iterator[ReadingDocument]:
     """The conversations of instructions.json, those about one slide joined, each with its slide's report.
 
     A conversation about a slide without report has nothing to read and is left out: answers without their
@@ -162,9 +164,9 @@ def _written_readings(cohort: Path, names: Sequence[str]) -> Iterator[Reading]:
             turns.get(slide_name(row["image"]), []).extend(dialogue(row["conversations"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CohortError(f"a conversation is malformed ({error!r})", where=path) from error
-    for name, about in turns.items():
-        for start in range(0, len(about), TURNS):
-            yield Reading(reports[name], tuple(about[start : start + TURNS]))
+    for name, pairs in turns.items():
+        for start in range(0, len(pairs), TURNS):
+            yield ReadingDocument(reports[name], tuple(pairs[start : start + TURNS]))
 
 
 def dialogue(messages: Sequence[dict[str, Any]]) -> Iterator[Turn]:

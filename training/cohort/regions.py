@@ -75,10 +75,10 @@ def sample_window(
     size = features.size
     grid = features.coords // size  # (N, 2) columns and rows of the tile grid
     span = grid.max(axis=0) - grid.min(axis=0) + 1  # (2,)
-    wanted = math.exp(rng.uniform(0.0, math.log(float(span.prod()) + 1.0)))
+    area = math.exp(rng.uniform(0.0, math.log(float(span.prod()) + 1.0)))
     aspect = MAX_ASPECT ** rng.uniform(-1.0, 1.0)
-    columns = int(np.clip(round(math.sqrt(wanted * aspect)), 1, span[0]))
-    rows = int(np.clip(round(wanted / columns), 1, span[1]))
+    columns = int(np.clip(round(math.sqrt(area * aspect)), 1, span[0]))
+    rows = int(np.clip(round(area / columns), 1, span[1]))
     sides = np.array([columns, rows])
     first = grid[rng.integers(len(grid))] - rng.integers(sides)  # (2,) so that the chosen tile lies inside
     inside = ((grid >= first) & (grid < first + sides)).all(axis=1)  # (N,)
@@ -113,7 +113,7 @@ def sample_regions(
 
 
 def batches_by_length(
-    lengths: Sequence[int], batch: int, together: int, rng: np.random.Generator
+    lengths: Sequence[int], batch: int, group_size: int, rng: np.random.Generator
 ) -> list[list[list[int]]]:
     """Random batches of `batch` positions, each made of groups of up to `together` of equal length.
 
@@ -125,9 +125,9 @@ def batches_by_length(
     for i in rng.permutation(len(lengths)):
         of_length.setdefault(int(lengths[i]), []).append(int(i))
     groups = [
-        same[start : start + together]
-        for same in of_length.values()
-        for start in range(0, len(same), together)
+        positions[start : start + group_size]
+        for positions in of_length.values()
+        for start in range(0, len(positions), group_size)
     ]
     batches: list[list[list[int]]] = [[]]
     room = batch

@@ -30,8 +30,8 @@ class LazyRows:
 
     ndim, dtype = 2, np.dtype(np.float32)
 
-    def __init__(self, read: Callable[[], np.ndarray], shape: tuple[int, int], memory: Memory) -> None:
-        self._read, self.shape, self._memory = read, shape, memory
+    def __init__(self, reader: Callable[[], np.ndarray], shape: tuple[int, int], memory: Memory) -> None:
+        self._read, self.shape, self._memory = reader, shape, memory
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -49,13 +49,13 @@ class Memory:
     def __init__(self, limit: int = REMEMBERED) -> None:
         self.limit, self._held = limit, OrderedDict()  # type: int, OrderedDict[object, np.ndarray]
 
-    def get(self, owner: object, read: Callable[[], np.ndarray]) -> np.ndarray:
+    def get(self, owner: object, reader: Callable[[], np.ndarray]) -> np.ndarray:
         """The owner's matrix, read where it is not remembered."""
-        found = self._held.pop(owner, None)
-        self._held[owner] = found = read() if found is None else found
+        matrix = self._held.pop(owner, None)
+        self._held[owner] = matrix = reader() if matrix is None else matrix
         while len(self._held) > 1 and sum(rows.nbytes for rows in self._held.values()) > self.limit:
             self._held.popitem(last=False)
-        return found
+        return matrix
 
 
 def stored_features(
@@ -73,14 +73,14 @@ def stored_features(
     from core_model.features.foreign import read_slide_features
 
     memory = memory or Memory()
-    found = {}
+    features = {}
     for name, path in paths.items():
         places = read_slide_features(path, mpp=mpp, size=size, values=False)
         shape = (len(places), places.features.shape[1])
-        read = partial(_values, path, mpp, size)
-        rows = LazyRows(read, shape, memory)
-        found[name] = replace(places, features=cast(np.ndarray, rows))
-    return found
+        reader = partial(_values, path, mpp, size)
+        rows = LazyRows(reader, shape, memory)
+        features[name] = replace(places, features=cast(np.ndarray, rows))
+    return features
 
 
 def _values(path: Path, mpp: float | None, size: int | None) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.phantom import askings, phrases
-from training.phantom.language import CATEGORIES, caption, choice, report
+from training.phantom.language import CATEGORIES, caption, choice, pathology_report
 
 if TYPE_CHECKING:
     from training.phantom.truth import BoxTruth
@@ -35,7 +35,7 @@ class Text:
 
     def fits(self, attributes: Attributes) -> bool:
         """Whether every claim holds for a region with these attributes."""
-        return all(attributes.get(name) in allowed for name, allowed in self.claims.items())
+        return all(attributes.get(name) in values for name, values in self.claims.items())
 
 
 def attributes_of(truth: BoxTruth) -> dict[str, str]:
@@ -50,7 +50,7 @@ def told_in_full(words: str, attributes: Attributes) -> Text:
 
 def long_text(truth: BoxTruth, whole: bool, rng: np.random.Generator) -> Text:
     """A report (always of a whole slide, half the time of a region) or a caption."""
-    words = report(truth, rng) if whole or rng.random() < 0.5 else caption(truth, rng)
+    words = pathology_report(truth, rng) if whole or rng.random() < 0.5 else caption(truth, rng)
     return told_in_full(words, attributes_of(truth))
 
 

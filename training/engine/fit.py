@@ -17,23 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from training.engine import ranks, zero
-from training.engine.resume import Layout, checkpoint_for, last_whole_checkpoint, step_of
-from training.engine.step_log import LOG, Progress, StepLog, quiet, read_log
+from training.engine.resume import CheckpointLayout, checkpoint_for, last_whole_checkpoint, step_of
+from training.engine.step_log import LOG, StageProgress, StepLog, quiet, read_log
 from training.settings import Schedule
 
 __all__ = [
     "LOG",
-    "Batch",
-    "Progress",
+    "StageBatch",
+    "StageProgress",
     "Trainable",
     "fit",
     "last_whole_checkpoint",
-    "needed",
     "quiet",
     "read_log",
+    "require_part",
 ]
 
-Batch = dict[str, Any]
+StageBatch = dict[str, Any]
 CHECKPOINTS = "trainer"
 
 
@@ -53,18 +53,18 @@ class Trainable(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Tensors of `trained`, by name."""
-        trained = self.trained()
+        names = self.trained()
         state = super().state_dict(*args, **kwargs)
-        return {key: value for key, value in state.items() if key in trained}
+        return {key: value for key, value in state.items() if key in names}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         """Take over the tensors of `trained`; the others stay. `strict`: they must all be there."""
-        found = super().load_state_dict(state_dict, strict=False, assign=assign)
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
         if strict and (wrong := set(state_dict) ^ set(self.trained())):
             raise RuntimeError(f"tensors missing or unexpected: {', '.join(sorted(wrong))}")
-        return found
+        return result
 
     @property
     def _keys_to_ignore_on_save(self) -> set[str]:
@@ -77,7 +77,7 @@ class Trainable(nn.Module):
 
 def fit(
     module: Trainable,
-    batch_of: Callable[[int], Batch],
+    batch_of: Callable[[int], StageBatch],
     schedule: Schedule,
     folder: Path,
     *,
@@ -85,7 +85,7 @@ def fit(
     parts: int = 1,
     rates: Mapping[str, float] | None = None,
     resume: bool = False,
-    progress: Progress = quiet,
+    progress: StageProgress = quiet,
 ) -> dict[str, Tensor]:
     """Train the parameters of `module` that require gradients; `module(**batch)` returns {"loss": …}.
 
@@ -98,11 +98,11 @@ def fit(
     with the whole trained module, and gets the trained tensors by name: float32, on the CPU. Raises
     RunError where the loss is no longer a number, and where a checkpoint was left by other processes.
     """
-    zero.prepare(schedule)
+    zero.prepare_engine(schedule)
     from transformers import set_seed
 
     set_seed(seed)
-    layout = Layout(ranks.world(), schedule.zero)
+    layout = CheckpointLayout(ranks.world(), schedule.zero)
     start = ranks.from_main(partial(_prepare, folder, layout, resume))
     device = next(module.parameters()).device
     for parameter in module.trained().values():
@@ -113,22 +113,22 @@ def fit(
     if ranks.rank():
         set_seed(seed + ranks.rank())  # each process drops out other numbers
     trainer.train(resume_from_checkpoint=str(start) if start else None)
-    trained = zero.whole_tensors(trainee.trained(), module.trained())
+    tensors = zero.whole_tensors(trainee.trained(), module.trained())
     if log is not None:
         log.close()
     trainer.accelerator.free_memory()
     del trainer, trainee
     if schedule.zero:
         zero.leave_deepspeed()
-    module.to(device).load_state_dict(trained)
+    module.to(device).load_state_dict(tensors)
     module.eval()
     ranks.from_main(partial(shutil.rmtree, folder / CHECKPOINTS, ignore_errors=True))
-    return trained
+    return tensors
 
 
 def _trainer(
     module: Trainable,
-    batch_of: Callable[[int], Batch],
+    batch_of: Callable[[int], StageBatch],
     schedule: Schedule,
     folder: Path,
     seed: int,
@@ -140,7 +140,7 @@ def _trainer(
 
     return StageTrainer(
         folder=folder,
-        layout=Layout(ranks.world(), schedule.zero),
+        layout=CheckpointLayout(ranks.world(), schedule.zero),
         step_log=log,
         make_optimizer=partial(_optimizer, module, schedule, rates),
         model=module,
@@ -150,7 +150,7 @@ def _trainer(
     )
 
 
-def _prepare(folder: Path, layout: Layout, resume: bool) -> Path | None:
+def _prepare(folder: Path, layout: CheckpointLayout, resume: bool) -> Path | None:
     """The checkpoint to begin with, in a folder that is ready to be written to."""
     folder.mkdir(parents=True, exist_ok=True)
     start = checkpoint_for(folder / CHECKPOINTS, layout) if resume else None
@@ -162,17 +162,17 @@ def _prepare(folder: Path, layout: Layout, resume: bool) -> Path | None:
 class _Batches:
     """A dataset of the micro-batches of all processes in turn, of which the Trainer takes each its own."""
 
-    def __init__(self, batch_of: Callable[[int], Batch], count: int) -> None:
+    def __init__(self, batch_of: Callable[[int], StageBatch], count: int) -> None:
         self.batch_of, self.count, self.world = batch_of, count, ranks.world()
 
     def __len__(self) -> int:
         return self.count * self.world
 
-    def __getitem__(self, i: int) -> Batch:
+    def __getitem__(self, i: int) -> StageBatch:
         return self.batch_of(i // self.world)
 
 
-def _only_item(items: list[Batch]) -> Batch:
+def _only_item(items: list[StageBatch]) -> StageBatch:
     """Collates the one batch that the Trainer takes for one sample."""
     (batch,) = items
     return batch
@@ -224,7 +224,7 @@ def _arguments(folder: Path, schedule: Schedule, seed: int, parts: int, uses_all
     return arguments
 
 
-def needed(part: Any) -> Any:
+def require_part(part: Any) -> Any:
     """A part that an earlier step must have made."""
     if part is None:
         raise ValueError("a part that an earlier step makes is not loaded")

@@ -30,7 +30,7 @@ PATIENCE = timedelta(days=7)
 """Processes wait so long while one alone prepares, saves or evaluates."""
 
 
-def start(alone: bool = False) -> None:
+def join(alone: bool = False) -> None:
     """Join the processes that torchrun or deepspeed started with this one, where there are any.
 
     `alone`: be a group of one even then, as DeepSpeed wants it.
@@ -51,7 +51,7 @@ def start(alone: bool = False) -> None:
     _hosts()
 
 
-def stop() -> None:
+def leave() -> None:
     """Leave the other processes, where there are any."""
     _hosts.cache_clear()
     if distributed.is_initialized():
@@ -82,28 +82,28 @@ def wait() -> None:
 @contextmanager
 def alone() -> Iterator[None]:
     """What is begun within knows of no other process: transformers' Trainer would wait for them."""
-    hidden = {name: os.environ.pop(name) for name in PLACE if name in os.environ}
+    variables = {name: os.environ.pop(name) for name in PLACE if name in os.environ}
     try:
         yield
     finally:
-        os.environ |= hidden
+        os.environ |= variables
 
 
 def from_main(work: Callable[[], Found]) -> Found:
     """What `work` gives in the main process, in every process; so is a GiantError that it raises."""
     if world() == 1:
         return work()
-    told: list[Any] = [None, None]
+    message: list[Any] = [None, None]
     if is_main():
         try:
-            told[0] = work()
+            message[0] = work()
         except GiantError as error:
-            told[1] = error
-    distributed.broadcast_object_list(told, src=0, group=_hosts())
-    if told[1] is not None:
-        raise told[1]
-    found: Found = told[0]
-    return found
+            message[1] = error
+    distributed.broadcast_object_list(message, src=0, group=_hosts())
+    if message[1] is not None:
+        raise message[1]
+    result: Found = message[0]
+    return result
 
 
 def gather(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ LAYOUT, STATE = "layout.json", "trainer_state.json"
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """How a checkpoint is divided into files."""
 
     world: int
@@ -65,21 +65,21 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=step_of, default=None)
 
 
-def layout_of(checkpoint: Path) -> Layout:
+def layout_of(checkpoint: Path) -> CheckpointLayout:
     """How a checkpoint is divided. Raises OSError, ValueError or TypeError where it does not say so."""
-    return Layout(**json.loads((checkpoint / LAYOUT).read_text()))
+    return CheckpointLayout(**json.loads((checkpoint / LAYOUT).read_text()))
 
 
-def checkpoint_for(folder: Path, layout: Layout) -> Path | None:
+def checkpoint_for(folder: Path, layout: CheckpointLayout) -> Path | None:
     """The checkpoint to go on from. Raises RunError where other processes than these wrote it."""
-    found = last_whole_checkpoint(folder)
-    if found is not None and (wrote := layout_of(found)) != layout:
+    checkpoint = last_whole_checkpoint(folder)
+    if checkpoint is not None and (wrote := layout_of(checkpoint)) != layout:
         raise RunError(
             f"was written by {_told(wrote)} and cannot be resumed by {_told(layout)}",
-            where=found,
+            where=checkpoint,
             fix=f"resume with {_told(wrote)}, or start the stage again without --resume",
         )
-    return found
+    return checkpoint
 
 
 def step_of(checkpoint: Path | None) -> int:
@@ -87,6 +87,6 @@ def step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
 
 
-def _told(layout: Layout) -> str:
+def _told(layout: CheckpointLayout) -> str:
     processes = "1 process" if layout.world == 1 else f"{layout.world} processes"
     return f"{processes} {f'under ZeRO-{layout.zero}' if layout.zero else 'without ZeRO'}"

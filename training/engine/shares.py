@@ -20,7 +20,7 @@ Calls = list[list[int]]
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShare:
     """Which part of every batch this process computes."""
 
     rank: int = 0
@@ -29,14 +29,14 @@ class Share:
     """Samples at a time; None: all of the process's."""
 
     @classmethod
-    def here(cls, micro_batch: int | None = None) -> Share:
+    def here(cls, micro_batch: int | None = None) -> BatchShare:
         """The share of the process that asks."""
         return cls(ranks.rank(), ranks.world(), micro_batch)
 
     def parts(self, batch: int) -> int:
         """Micro-batches per step: as many for every process."""
-        own = -(-batch // self.world)
-        return -(-own // min(self.micro_batch or own, own))
+        per_process = -(-batch // self.world)
+        return -(-per_process // min(self.micro_batch or per_process, per_process))
 
     def of(self, batch: Sequence[Item], part: int) -> list[Item]:
         """This process's samples of one micro-batch; none where a batch does not divide evenly.
@@ -58,11 +58,11 @@ class Share:
         return [i % self.world * most + i // self.world for i in range(count)]
 
 
-ALONE = Share()
+ALONE = BatchShare()
 """All of every batch, at once."""
 
 
-def deal(counts: Sequence[int], lengths: Sequence[int], share: Share) -> list[Calls]:
+def deal(counts: Sequence[int], lengths: Sequence[int], share: BatchShare) -> list[Calls]:
     """Calls of every process for groups of regions of one length each, given by number and length.
 
     All processes make equally many calls, with equally many regions in each: ZeRO-3 fetches parameters
@@ -73,22 +73,22 @@ def deal(counts: Sequence[int], lengths: Sequence[int], share: Share) -> list[Ca
     rest: list[tuple[int, int]] = []
     first = 0
     for count, length in zip(counts, lengths, strict=True):
-        each, at_once = count // share.world, share.micro_batch or count
-        for rank, own in enumerate(calls):
-            dealt = range(first + rank * each, first + (rank + 1) * each)
-            own += [list(dealt[i : i + at_once]) for i in range(0, each, at_once)]
-        rest += [(length, i) for i in range(first + each * share.world, first + count)]
+        per_process, at_once = count // share.world, share.micro_batch or count
+        for rank, process_calls in enumerate(calls):
+            dealt = range(first + rank * per_process, first + (rank + 1) * per_process)
+            process_calls += [list(dealt[i : i + at_once]) for i in range(0, per_process, at_once)]
+        rest += [(length, i) for i in range(first + per_process * share.world, first + count)]
         first += count
     rest.sort()
     for start in range(0, len(rest), share.world):
         row = [i for _, i in rest[start : start + share.world]]
-        for own, i in zip(calls, row + row[-1:] * share.world, strict=False):
-            own.append([i])
+        for process_calls, i in zip(calls, row + row[-1:] * share.world, strict=False):
+            process_calls.append([i])
     return calls
 
 
 def places_of_regions(calls: Sequence[Calls]) -> list[int]:
     """Where region i stands once what all processes computed has been gathered."""
-    gathered = [i for own in calls for call in own for i in call]
-    first = {i: place for place, i in reversed(list(enumerate(gathered)))}
+    order = [i for process_calls in calls for call in process_calls for i in call]
+    first = {i: place for place, i in reversed(list(enumerate(order)))}
     return [first[i] for i in range(len(first))]

@@ -27,32 +27,32 @@ COUNTS = "counts"
 _KEPT = ("loss", "grad_norm", "learning_rate")
 
 
-class Progress(Protocol):
+class StageProgress(Protocol):
     """Told how far a step of the recipe is."""
 
-    def __call__(self, name: str, done: int, total: int) -> None:
+    def __call__(self, name: str, count: int, total: int) -> None:
         """`done` of `total` units of the step called `name` are finished."""
 
 
-def quiet(name: str, done: int, total: int) -> None:
+def quiet(name: str, count: int, total: int) -> None:
     """A Progress that shows nothing."""
 
 
 class StepLog:
     """Writes the lines of one stage; kept by the main process alone."""
 
-    def __init__(self, folder: Path, first: int, progress: Progress) -> None:
+    def __init__(self, folder: Path, first: int, progress: StageProgress) -> None:
         """`first`: steps that an earlier run has done and whose lines stay."""
         self.path, self.progress, self.name = folder / LOG, progress, folder.name
-        kept = [row for row in _rows(self.path) if row["step"] <= first] if first else []
-        self.path.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
+        rows = [row for row in _rows(self.path) if row["step"] <= first] if first else []
+        self.path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
         self.curves = _curves(folder / CURVES, first)
         self.since = time.perf_counter()
 
     def write(self, step: int, steps: int, logs: Mapping[str, float], counts: Mapping[str, int]) -> None:
         """Append one line; `counts` says what the step's batch held, e.g. {"samples": 64}."""
-        now = time.perf_counter()
-        seconds, self.since = now - self.since, now
+        clock = time.perf_counter()
+        seconds, self.since = clock - self.since, clock
         row = {"step": step, "seconds": round(seconds, 3)}
         row |= {key: round(float(logs[key]), 6) for key in _KEPT if key in logs}
         row |= {f"{key}_per_s": round(count / seconds, 1) for key, count in counts.items()}

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PrinterCallback, Trainer
 
 from training.engine import ranks
-from training.engine.resume import Layout
+from training.engine.resume import CheckpointLayout
 from training.engine.step_log import COUNTS, StepLog, refuse_divergence
 
 
@@ -26,7 +26,7 @@ class StageTrainer(Trainer):
         self,
         *,
         folder: Path,
-        layout: Layout,
+        layout: CheckpointLayout,
         step_log: StepLog | None,
         make_optimizer: Callable[[], torch.optim.Optimizer],
         **kwargs: Any,

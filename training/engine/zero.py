@@ -72,14 +72,14 @@ def zero_config(schedule: Schedule, world: int, parts: int = 1) -> dict[str, Any
     }
 
 
-def prepare(schedule: Schedule) -> None:
+def prepare_engine(schedule: Schedule) -> None:
     """All that DeepSpeed needs before it begins. Raises GiantError where it is not installed."""
     if schedule.zero and importlib.util.find_spec("deepspeed") is None:
         raise GiantError(
             "ZeRO needs DeepSpeed, which is not installed",
             fix="pip install 'giant-pathology[train]', or train with --set …schedule.zero=0",
         )
-    ranks.start(alone=schedule.zero > 0)
+    ranks.join(alone=schedule.zero > 0)
     if schedule.zero:
         from deepspeed import ops
 
@@ -103,15 +103,15 @@ def twin(module: Module) -> Module:
     DeepSpeed cuts up the parameters that it is given and hooks itself into their modules: it gets the
     twin, and the original stays whole.
     """
-    shared: dict[int, Any] = {}
+    memo: dict[int, Any] = {}
     for parameter in module.parameters():
         data = parameter.data if parameter.ndim else parameter.data[None]  # DeepSpeed takes no scalars
-        shared[id(parameter)] = nn.Parameter(data, parameter.requires_grad)
-    return copy.deepcopy(module, shared)
+        memo[id(parameter)] = nn.Parameter(data, parameter.requires_grad)
+    return copy.deepcopy(module, memo)
 
 
 def whole_tensors(
-    trained: Mapping[str, nn.Parameter], shapes: Mapping[str, nn.Parameter]
+    parameters: Mapping[str, nn.Parameter], shapes: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
     """Trained parameters by name, in float32, on the CPU, in the shapes of their originals.
 
@@ -119,7 +119,7 @@ def whole_tensors(
     """
     return {
         name: _whole(parameter).float().cpu().clone().view(shapes[name].shape)
-        for name, parameter in trained.items()
+        for name, parameter in parameters.items()
     }
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM
 
-    from training.cohort.corpus import Reading
+    from training.cohort.corpus import ReadingDocument
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def pretrain_language_model(
     out: Path,
     *,
     settings: LanguageModelSettings | None = None,
-    held_out: Sequence[Reading] = (),
+    held_out: Sequence[ReadingDocument] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> LlamaForCausalLM:
     """Train a Llama from scratch on `texts` and save it, its tokenizer and its log in `out`.
@@ -84,26 +84,26 @@ def build_language_model(config: LanguageModelConfig, tokenizer: Any) -> LlamaFo
 def encode_document(tokenizer: Any, text: str, settings: LanguageModelSettings) -> dict[str, list[Any]]:
     """Token ids of one document and the weight of each token as a target."""
     text = text if text.endswith(EOS) else text + EOS
-    encoded = tokenizer(text, return_offsets_mapping=True)
+    tokens = tokenizer(text, return_offsets_mapping=True)
     spans = answer_spans(text)
     weights = [
         settings.answer_weight if any(a <= start and stop <= b for a, b in spans) else 1.0
-        for start, stop in encoded["offset_mapping"]
+        for start, stop in tokens["offset_mapping"]
     ]
     return {
-        "input_ids": encoded["input_ids"][: settings.max_length],
+        "input_ids": tokens["input_ids"][: settings.max_length],
         "weights": weights[: settings.max_length],
     }
 
 
 def reading_scores(
-    model: LlamaForCausalLM, tokenizer: Any, readings: Sequence[Reading], max_length: int
+    model: LlamaForCausalLM, tokenizer: Any, readings: Sequence[ReadingDocument], max_length: int
 ) -> dict[str, float]:
     """Perplexity of the true answers, and the share of closed questions answered right.
 
     Each turn is asked on its own; the answer is the option with the largest summed log-likelihood.
     """
-    right = asked = tokens = 0
+    right = question_count = tokens = 0
     total = 0.0
     for reading in readings:
         for turn in reading.turns:
@@ -113,12 +113,12 @@ def reading_scores(
             total -= sums[truth]
             tokens += lengths[truth]
             if turn.options:
-                asked += 1
+                question_count += 1
                 right += max(range(len(options)), key=sums.__getitem__) == truth
     return {
         "perplexity": math.exp(total / max(tokens, 1)),
-        "accuracy": right / max(asked, 1),
-        "questions": float(asked),
+        "accuracy": right / max(question_count, 1),
+        "questions": float(question_count),
     }
 
 
@@ -142,9 +142,11 @@ def _option_likelihoods(
     with torch.inference_mode():
         logits = model(input_ids=ids).logits[:, :-1].float()  # (O, L-1, V)
     targets = labels[:, 1:]
-    each = logits.log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # (O, L-1)
-    said = targets != IGNORE
-    return (each * said).sum(1).tolist(), said.sum(1).tolist()
+    log_likelihoods = (
+        logits.log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    )  # (O, L-1)
+    is_answer = targets != IGNORE
+    return (log_likelihoods * is_answer).sum(1).tolist(), is_answer.sum(1).tolist()
 
 
 def _padded(rows: Sequence[Sequence[Any]], value: Any) -> torch.Tensor:
@@ -173,10 +175,10 @@ def _trainer(
             # Padding is on the right and attention causal, so no token that counts ever sees it.
             logits = model(input_ids=inputs["input_ids"]).logits[:, :-1]  # (B, L-1, V)
             targets, weights = inputs["input_ids"][:, 1:], inputs["weights"][:, 1:]  # (B, L-1)
-            each = torch.nn.functional.cross_entropy(
+            losses = torch.nn.functional.cross_entropy(
                 logits.float().flatten(0, 1), targets.flatten(), reduction="none"
             )
-            return (each * weights.flatten()).sum() / weights.sum()
+            return (losses * weights.flatten()).sum() / weights.sum()
 
     def collate(rows: list[dict[str, list[Any]]]) -> dict[str, torch.Tensor]:
         return {

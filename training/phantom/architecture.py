@@ -85,7 +85,7 @@ NORMAL_GLAND = GlandStyle(78, (24, 32), (0.38, 0.5), 0.04, 1.15, 0.12, 6.5, (0.6
 GRADE1_GLAND = GlandStyle(88, (28, 44), (0.4, 0.62), 0.16, 1.9, 0.24, 6.5, (0.35, 0.72))
 
 
-def build(spec: SlideSpec, layout: Layout) -> Architecture:
+def build_architecture(spec: SlideSpec, layout: Layout) -> Architecture:
     """Fill the zones of `layout` with the structures that `spec` asks for."""
     rng = spec.rng(2)
     material = np.full(layout.shape, Material.CLEAR, np.uint8)
@@ -134,11 +134,11 @@ def draw_glands(
         patch[inside] = wall
         patch[inside & (distance < rim * lumen * inner(theta))] = Material.CLEAR
         sites.append(_palisade(rng, centre, radius, outline, lumen, style, um))
-    joined = Sites.join(sites)
+    palisades = Sites.join(sites)
     height, width = layout.shape
-    on = (joined.xy >= 0).all(1) & (joined.xy[:, 0] < width - 1) & (joined.xy[:, 1] < height - 1)
-    joined = joined.where(on)
-    return joined.where(at(material, joined.xy) == wall)
+    on = (palisades.xy >= 0).all(1) & (palisades.xy[:, 0] < width - 1) & (palisades.xy[:, 1] < height - 1)
+    palisades = palisades.where(on)
+    return palisades.where(at(material, palisades.xy) == wall)
 
 
 class _Outline:
@@ -247,17 +247,17 @@ def _draw_fronds(
     angle = np.arctan2(slope_y, slope_x)
     points = scattered(rng, _shape(area), 7.0 / um, 0.18)
     points = points[at(area & (depth > 0) & (depth < thickness - 1), points)]
-    here, across = at(depth, points), at(angle, points)
+    depth_here, across = at(depth, points), at(angle, points)
     # Draw each nucleus towards the middle of its row.
     pitch = thickness / (rows + 0.25)
-    row = np.clip(np.floor(here / pitch), 0, rows - 1)
-    shift = 0.75 * ((row + 0.6) * pitch - here) / um
-    moved = points + np.stack([shift * np.cos(across), shift * np.sin(across)], axis=1)
+    row = np.clip(np.floor(depth_here / pitch), 0, rows - 1)
+    shift = 0.75 * ((row + 0.6) * pitch - depth_here) / um
+    places = points + np.stack([shift * np.cos(across), shift * np.sin(across)], axis=1)
     height, width = _shape(area)
-    moved = np.clip(moved, 0, [width - 2, height - 2]).astype(np.float32)
-    on = at(material, moved) == Material.TUMOUR
-    turned = across + rng.normal(0, {1: 0.15, 2: 0.3, 3: 0.6}[grade], len(across))
-    return _thin(Sites(moved[on], turned[on].astype(np.float32)), 6.0 / um)
+    places = np.clip(places, 0, [width - 2, height - 2]).astype(np.float32)
+    on = at(material, places) == Material.TUMOUR
+    angles = across + rng.normal(0, {1: 0.15, 2: 0.3, 3: 0.6}[grade], len(across))
+    return _thin(Sites(places[on], angles[on].astype(np.float32)), 6.0 / um)
 
 
 def _thin(sites: Sites, distance: float) -> Sites:

@@ -108,17 +108,17 @@ class Canvas:
         corner = np.round(xy * FIELD_PX).astype(np.int64) + MARGIN - half
         choice = self.rng.integers(0, len(domes), len(xy))
         side = domes[0].shape[0]
-        for (left, top), index in zip(corner.tolist(), choice.tolist(), strict=True):
-            region = self.eosin[top : top + side, left : left + side]
+        for (x_px, y_px), index in zip(corner.tolist(), choice.tolist(), strict=True):
+            region = self.eosin[y_px : y_px + side, x_px : x_px + side]
             np.maximum(region, domes[index], out=region)
 
     def _uncover(self, building: Architecture) -> None:
         """Let the ground's keratin show through the cytoplasm drawn over it."""
         for x, y, radius in building.pearls:
-            top, left = max(int(y - radius * 1.5), 0), max(int(x - radius * 1.5), 0)
-            patch = building.material[top : int(y + radius * 1.5) + 2, left : int(x + radius * 1.5) + 2]
+            y_px, x_px = max(int(y - radius * 1.5), 0), max(int(x - radius * 1.5), 0)
+            patch = building.material[y_px : int(y + radius * 1.5) + 2, x_px : int(x + radius * 1.5) + 2]
             keratin = (patch == Material.KERATIN).repeat(FIELD_PX, axis=0).repeat(FIELD_PX, axis=1)
-            y0, x0 = top * FIELD_PX + MARGIN, left * FIELD_PX + MARGIN
+            y0, x0 = y_px * FIELD_PX + MARGIN, x_px * FIELD_PX + MARGIN
             self.eosin[y0 : y0 + keratin.shape[0], x0 : x0 + keratin.shape[1]][keratin] = 0
 
     def _mitoses(self, xy: Field) -> None:
@@ -129,7 +129,7 @@ class Canvas:
         self._stamp(stamps, choice, xy)
         half = stamps[0][0].shape[0] // 2
         corner = np.round(xy * FIELD_PX).astype(np.int64) + MARGIN - half
-        for (left, top), index in zip(corner.tolist(), choice.tolist(), strict=True):
+        for (x_px, y_px), index in zip(corner.tolist(), choice.tolist(), strict=True):
             mask = stamps[index][1]
-            region = self.eosin[top : top + mask.shape[0], left : left + mask.shape[1]]
+            region = self.eosin[y_px : y_px + mask.shape[0], x_px : x_px + mask.shape[1]]
             np.copyto(region, np.uint8(16), where=mask)

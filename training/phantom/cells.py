@@ -54,8 +54,8 @@ def place_cells(
     """
     rng = spec.rng(3)
     tumour = Sites.join([building.tumour, _solid(rng, spec, layout, building)])
-    mitosis, kept = _mitoses(rng, spec, tumour, truth_zones)
-    tumour = tumour.where(kept)
+    mitosis, resting = _mitoses(rng, spec, tumour, truth_zones)
+    tumour = tumour.where(resting)
     lymphocyte = _lymphocytes(rng, spec, layout, building, truth_zones, mitosis)
     fibroblast = _fibroblasts(rng, layout, building, flow)
     necrosis = layout.mask(Zone.NECROSIS)
@@ -124,10 +124,10 @@ def _mitoses(
     area_mm2 = np.count_nonzero(zones == Zone.TUMOUR) * (spec.cell_px * spec.mpp * 1e-3) ** 2
     candidates = np.flatnonzero(_zone_of(spec, zones, tumour.xy) == Zone.TUMOUR)
     count = min(round(spec.mitoses_per_mm2 * area_mm2), len(candidates))
-    chosen = rng.choice(candidates, count, replace=False) if count else np.zeros(0, np.intp)
-    kept = np.ones(len(tumour.xy), bool)
-    kept[chosen] = False
-    return tumour.xy[chosen], kept
+    dividing = rng.choice(candidates, count, replace=False) if count else np.zeros(0, np.intp)
+    resting = np.ones(len(tumour.xy), bool)
+    resting[dividing] = False
+    return tumour.xy[dividing], resting
 
 
 def _lymphocytes(
@@ -149,15 +149,15 @@ def _lymphocytes(
     stroma = at(building.material, points) == Material.STROMA
     weight = np.exp(0.3 * clumps) * np.where(stroma, 1.4, 1.0)
     zone_of = _zone_of(spec, zones, points)
-    chosen = []
+    picks = []
     for zone in living:
         # Each zone for itself: open spaces in one must not drive its share into another.
         area_mm2 = np.count_nonzero(zones == zone) * (spec.cell_px * spec.mpp * 1e-3) ** 2
         inside = np.flatnonzero(zone_of == zone)
         count = min(round(spec.lymphocytes_per_mm2 * area_mm2), len(inside))
         share = weight[inside] / max(weight[inside].sum(), 1e-9)
-        chosen.append(rng.choice(inside, count, replace=False, p=share) if count else inside[:0])
-    return points[np.concatenate(chosen)]
+        picks.append(rng.choice(inside, count, replace=False, p=share) if count else inside[:0])
+    return points[np.concatenate(picks)]
 
 
 def count_map(spec: SlideSpec, points: Field, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

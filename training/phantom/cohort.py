@@ -25,7 +25,7 @@ import numpy as np
 
 from core_model.errors import CohortError, UsageError
 from training.phantom.geojson import write_geojson
-from training.phantom.render import render
+from training.phantom.render import render_slide
 from training.phantom.slide_writer import write_slide
 from training.phantom.spec import OUTCOMES, SlideSpec, sample_spec
 from training.phantom.truth import PhantomTruth
@@ -40,15 +40,15 @@ COLUMNS = (
 """MultiPathQA's columns."""
 
 
-class Progress(Protocol):
+class SlideProgress(Protocol):
     """Told how far the work is."""
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, count: int, total: int) -> None:
         """`done` of `total` slides are written."""
 
 
 def write_cohort(
-    out: Path, slides: int, seed: int, workers: int = 1, progress: Progress | None = None
+    out: Path, slides: int, seed: int, workers: int = 1, progress: SlideProgress | None = None
 ) -> Path:
     """Write a cohort of `slides` slides and return its folder.
 
@@ -66,7 +66,7 @@ def write_cohort(
         _draw_missing(out, specs, workers, progress)
         truths = [PhantomTruth.load(out, spec.name) for spec in specs]
         _write_words(out, truths)
-        _write_text(out / "split.json", json.dumps(split(seed, [t.name for t in truths]), indent=1))
+        _write_text(out / "split.json", json.dumps(split_slides(seed, [t.name for t in truths]), indent=1))
     except OSError as error:
         raise CohortError(
             f"the cohort cannot be written ({error.strerror or error})",
@@ -79,7 +79,7 @@ def write_cohort(
 def write_demo_slide(path: Path, seed: int) -> PhantomTruth:
     """Write one slide with tumour to `path` and return its truth; the first such slide of the seed."""
     spec = next(s for s in (sample_spec(seed, i) for i in range(len(OUTCOMES))) if s.grade is not None)
-    pixels, truth = render(spec)
+    pixels, truth = render_slide(spec)
     try:
         write_slide(Path(path), pixels, spec.mpp, spec.stain.jpeg_quality)
     except OSError as error:
@@ -87,20 +87,20 @@ def write_demo_slide(path: Path, seed: int) -> PhantomTruth:
     return truth
 
 
-def split(seed: int, names: list[str]) -> dict[str, list[str]]:
+def split_slides(seed: int, names: list[str]) -> dict[str, list[str]]:
     """Which slides train and which validate: 4 of every 24, so that both see every sort of slide."""
     deck = len(OUTCOMES)
-    held: set[str] = set()
+    val_names: set[str] = set()
     for start in range(0, len(names), deck):
         places = np.random.default_rng([seed, 2000, start // deck]).permutation(deck)[:HELD_OUT]
-        held |= {names[start + place] for place in places if start + place < len(names)}
-    if not held and len(names) > 1:
-        held = {names[-1]}
-    if len(held) == len(names):
-        held -= {names[0]}
+        val_names |= {names[start + place] for place in places if start + place < len(names)}
+    if not val_names and len(names) > 1:
+        val_names = {names[-1]}
+    if len(val_names) == len(names):
+        val_names -= {names[0]}
     return {
-        "train": [name for name in names if name not in held],
-        "val": [name for name in names if name in held],
+        "train": [name for name in names if name not in val_names],
+        "val": [name for name in names if name in val_names],
     }
 
 
@@ -111,23 +111,23 @@ def _complete(out: Path, spec: SlideSpec) -> bool:
 
 def _draw(out: Path, spec: SlideSpec) -> None:
     """Draw one slide; its truth is written last, so that its presence means that the slide is complete."""
-    pixels, truth = render(spec)
+    pixels, truth = render_slide(spec)
     write_slide(out / "slides" / f"{spec.name}.tiff", pixels, spec.mpp, spec.stain.jpeg_quality)
     write_geojson(truth, out / "truth" / f"{spec.name}.geojson")
     truth.save(out)
 
 
-def _draw_missing(out: Path, specs: list[SlideSpec], workers: int, progress: Progress | None) -> None:
+def _draw_missing(out: Path, specs: list[SlideSpec], workers: int, progress: SlideProgress | None) -> None:
     missing = [spec for spec in specs if not _complete(out, spec)]
-    done = len(specs) - len(missing)
+    complete = len(specs) - len(missing)
     if progress:
-        progress(done, len(specs))
-    for count, _ in enumerate(_drawn(out, missing, workers), start=done + 1):
+        progress(complete, len(specs))
+    for count, _ in enumerate(_draw_all(out, missing, workers), start=complete + 1):
         if progress:
             progress(count, len(specs))
 
 
-def _drawn(out: Path, specs: list[SlideSpec], workers: int) -> Iterator[None]:
+def _draw_all(out: Path, specs: list[SlideSpec], workers: int) -> Iterator[None]:
     """Yields once for each slide that is finished."""
     if workers == 1 or len(specs) < 2:
         for spec in specs:
@@ -152,7 +152,7 @@ def _drawn(out: Path, specs: list[SlideSpec], workers: int) -> Iterator[None]:
 
 def _write_words(out: Path, truths: list[PhantomTruth]) -> None:
     """reports.jsonl, instructions.json and questions.csv."""
-    from training.phantom.language import report
+    from training.phantom.language import pathology_report
 
     reports: list[str] = []
     instructions: list[dict[str, Any]] = []
@@ -161,7 +161,7 @@ def _write_words(out: Path, truths: list[PhantomTruth]) -> None:
     rows.writeheader()
     for truth in truths:
         rng = np.random.default_rng([truth.seed, truth.index, 20])
-        reports.append(json.dumps({"slide": truth.name, "report": report(truth.describe(), rng)}))
+        reports.append(json.dumps({"slide": truth.name, "report": pathology_report(truth.describe(), rng)}))
         instructions += _instructions(truth, rng)
         rows.writerows(_benchmark_rows(truth, rng))
     _write_text(out / "reports.jsonl", "\n".join(reports) + "\n")

@@ -18,16 +18,16 @@ Mask = npt.NDArray[np.bool_]
 def _axis_weights(length: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Field]:
     """Left index, right index and right weight of each of `target` pixel centres among `length` ones."""
     place = np.clip((np.arange(target) + 0.5) * length / target - 0.5, 0, length - 1)
-    left = np.minimum(place.astype(np.intp), max(length - 2, 0))
-    return left, np.minimum(left + 1, length - 1), (place - left).astype(np.float32)
+    low = np.minimum(place.astype(np.intp), max(length - 2, 0))
+    return low, np.minimum(low + 1, length - 1), (place - low).astype(np.float32)
 
 
 def enlarge(field: Field, shape: tuple[int, int]) -> Field:
     """Linear interpolation of `field` (h, w) to `shape` (H, W), pixel centres aligned."""
     top, bottom, weight = _axis_weights(field.shape[0], shape[0])
     rows = field[top] + (field[bottom] - field[top]) * weight[:, None]  # (H, w)
-    left, right, weight = _axis_weights(field.shape[1], shape[1])
-    return rows[:, left] + (rows[:, right] - rows[:, left]) * weight[None, :]  # (H, W)
+    low, right, weight = _axis_weights(field.shape[1], shape[1])
+    return rows[:, low] + (rows[:, right] - rows[:, low]) * weight[None, :]  # (H, W)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> Field:

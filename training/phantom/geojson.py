@@ -69,7 +69,7 @@ def _zone_polygons(truth: PhantomTruth, zone: int) -> list[tuple[dict[str, Any],
     for number, window in enumerate(ndimage.find_objects(parts), start=1):
         mask = parts[window] == number
         offset = (window[1].start, window[0].start)
-        rings = [_to_pixels(ring, offset, truth) for ring in trace(mask)]
+        rings = [_to_pixels(ring, offset, truth) for ring in trace_outlines(mask)]
         area = float(np.count_nonzero(mask)) * (truth.cell_px * truth.mpp * 1e-3) ** 2
         polygons.append(({"type": "Polygon", "coordinates": rings}, {"Area mm^2": round(area, 6)}))
     return polygons
@@ -82,7 +82,7 @@ def _to_pixels(ring: Ring, offset: tuple[int, int], truth: PhantomTruth) -> Ring
     ]
 
 
-def trace(mask: npt.NDArray[np.bool_]) -> list[Ring]:
+def trace_outlines(mask: npt.NDArray[np.bool_]) -> list[Ring]:
     """Closed outlines (x, y of cell corners) of a 4-connected mask: the outer one first, then its holes.
 
     Each border edge is walked once with the mask on its right; where two cells touch at a corner only,
@@ -113,14 +113,14 @@ def trace(mask: npt.NDArray[np.bool_]) -> list[Ring]:
 
 def _edges(mask: npt.NDArray[np.bool_]) -> dict[tuple[int, int], list[tuple[int, int]]]:
     """Steps along the border from each corner, mask on the right hand (y grows downwards)."""
-    padded = np.pad(mask, 1)
-    inside = padded[1:-1, 1:-1]
+    frame = np.pad(mask, 1)
+    inside = frame[1:-1, 1:-1]
     edges: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for neighbour, (dx, dy), step in (
-        (padded[:-2, 1:-1], (0, 0), (1, 0)),  # top
-        (padded[1:-1, 2:], (1, 0), (0, 1)),  # right
-        (padded[2:, 1:-1], (1, 1), (-1, 0)),  # bottom
-        (padded[1:-1, :-2], (0, 1), (0, -1)),  # left
+        (frame[:-2, 1:-1], (0, 0), (1, 0)),  # top
+        (frame[1:-1, 2:], (1, 0), (0, 1)),  # right
+        (frame[2:, 1:-1], (1, 1), (-1, 0)),  # bottom
+        (frame[1:-1, :-2], (0, 1), (0, -1)),  # left
     ):
         rows, columns = np.nonzero(inside & ~neighbour)
         for x, y in zip((columns + dx).tolist(), (rows + dy).tolist(), strict=True):

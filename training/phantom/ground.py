@@ -55,18 +55,18 @@ class Ground:
 
         `fine` and `coarse` are textures of the result's shape (4 h + 2, 4 w + 2).
         """
-        grown = {name: _enlarge4(getattr(self, name), field) for name in PLANES}
-        clear = np.clip((grown["clear"] - 0.5) * 2.2 + 0.5, 0, 1)
-        fibre = grown["fibre"]
-        phase = grown["phase"]
+        planes = {name: _enlarge4(getattr(self, name), field) for name in PLANES}
+        clear = np.clip((planes["clear"] - 0.5) * 2.2 + 0.5, 0, 1)
+        fibre = planes["fibre"]
+        phase = planes["phase"]
         phase = phase + 0.5 * coarse
         waves = np.sin(phase) * 0.6 + np.sin(phase * np.float32(self.stretch) + 0.8 * fine) * 0.4
-        eosin = grown["eosin"] * (
-            1 + fibre * (0.3 * waves - 0.05) + 0.09 * fine + grown["grain"] * 0.2 * coarse
+        eosin = planes["eosin"] * (
+            1 + fibre * (0.3 * waves - 0.05) + 0.09 * fine + planes["grain"] * 0.2 * coarse
         )
-        haematoxylin = grown["haematoxylin"] * (1 + 0.2 * fine + grown["grain"] * 0.3 * coarse)
-        dyed = 1 - clear
-        return np.maximum(haematoxylin * dyed, 0), np.maximum(eosin * dyed, 0.01), dyed
+        haematoxylin = planes["haematoxylin"] * (1 + 0.2 * fine + planes["grain"] * 0.3 * coarse)
+        tissue = 1 - clear
+        return np.maximum(haematoxylin * tissue, 0), np.maximum(eosin * tissue, 0.01), tissue
 
 
 PLANES = ("haematoxylin", "eosin", "clear", "fibre", "grain", "phase")
@@ -82,12 +82,12 @@ def _enlarge4(plane: Field, field: Window) -> Field:
 def _stretch4(window: Field) -> Field:
     """Interpolate (n + 2, m) to (4 n + 2, m) along the first axis."""
     step = window[1:] - window[:-1]  # (n + 1, m)
-    grown = np.empty((step.shape[0], FIELD_PX, window.shape[1]), np.float32)
+    finer = np.empty((step.shape[0], FIELD_PX, window.shape[1]), np.float32)
     for k in range(FIELD_PX):
         # Pixel k of the four that lie between two cell centres.
-        grown[:, k] = window[:-1] + step * np.float32((k + 0.5) / FIELD_PX)
+        finer[:, k] = window[:-1] + step * np.float32((k + 0.5) / FIELD_PX)
     # The first pixel of cell 1 is the third between centres 0 and 1; one px of margin goes before it.
-    return grown.reshape(-1, window.shape[1])[1:-1]
+    return finer.reshape(-1, window.shape[1])[1:-1]
 
 
 def make_ground(spec: SlideSpec, layout: Layout, building: Architecture, phase: Field) -> Ground:
@@ -114,8 +114,8 @@ def make_ground(spec: SlideSpec, layout: Layout, building: Architecture, phase: 
         "grain": ndimage.uniform_filter((material == Material.NECROSIS).astype(np.float32), 5),
         "phase": phase,
     }
-    padded = {name: np.pad(plane.astype(np.float32), 1, mode="edge") for name, plane in planes.items()}
-    return Ground(**padded, stretch=float(rng.uniform(2.2, 3.2)))
+    with_margin = {name: np.pad(plane.astype(np.float32), 1, mode="edge") for name, plane in planes.items()}
+    return Ground(**with_margin, stretch=float(rng.uniform(2.2, 3.2)))
 
 
 def _tables(spec: SlideSpec, rng: np.random.Generator) -> tuple[Field, Field]:

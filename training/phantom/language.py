@@ -15,7 +15,7 @@ from training.phantom import askings, phrases
 from training.phantom.phrases import CATEGORIES, expand, spell
 from training.phantom.truth import BENIGN, BoxTruth
 
-__all__ = ["CATEGORIES", "QA", "benchmark_questions", "caption", "choice", "questions", "report"]
+__all__ = ["CATEGORIES", "QA", "benchmark_questions", "caption", "choice", "pathology_report", "questions"]
 
 FAMILIES = tuple(CATEGORIES)
 
@@ -45,7 +45,7 @@ def choice(t: BoxTruth, family: str) -> str:
     return str(getattr(t, family))
 
 
-def report(t: BoxTruth, rng: np.random.Generator) -> str:
+def pathology_report(t: BoxTruth, rng: np.random.Generator) -> str:
     """Two to six sentences on a whole slide: what it is first, then the findings in any order.
 
     Every report tells the diagnosis, the grade, necrosis, lymphocytes, mitoses and the tumour's extent;
@@ -83,24 +83,24 @@ def questions(t: BoxTruth, rng: np.random.Generator) -> list[QA]:
     asks whether necrosis or a certain diagnosis is present, or for benign or malignant; those are of the
     family presence.
     """
-    asked = [_closed(t, family, rng) for family in FAMILIES]
-    asked += [_open(t, family, rng) for family in FAMILIES if rng.random() < 0.5]
+    items = [_closed(t, family, rng) for family in FAMILIES]
+    items += [_open(t, family, rng) for family in FAMILIES if rng.random() < 0.5]
     if rng.random() < 0.2:
         answer = "no" if t.necrosis == "absent" else "yes"
-        asked.append(_asked(askings.NECROSIS_PRESENT, ("yes", "no"), answer, "presence", rng))
+        items.append(_asked(askings.NECROSIS_PRESENT, ("yes", "no"), answer, "presence", rng))
     if rng.random() < 0.3:
-        named = t.diagnosis if rng.random() < 0.5 else str(rng.choice(CATEGORIES["diagnosis"]))
-        grammars = [grammar.replace("{value}", named) for grammar in askings.IS_TYPE]
-        asked.append(
-            _asked(grammars, ("yes", "no"), "yes" if named == t.diagnosis else "no", "presence", rng)
+        guess = t.diagnosis if rng.random() < 0.5 else str(rng.choice(CATEGORIES["diagnosis"]))
+        grammars = [grammar.replace("{value}", guess) for grammar in askings.IS_TYPE]
+        items.append(
+            _asked(grammars, ("yes", "no"), "yes" if guess == t.diagnosis else "no", "presence", rng)
         )
     if rng.random() < 0.15:
         answer = "malignant" if t.tumour else "benign"
-        asked.append(_asked(askings.NATURE, ("benign", "malignant"), answer, "presence", rng))
+        items.append(_asked(askings.NATURE, ("benign", "malignant"), answer, "presence", rng))
     if rng.random() < 0.4:
-        told = report(t, rng) if rng.random() < 0.5 else caption(t, rng)
-        asked.append(QA(_typed(_one_of(askings.DESCRIBE, rng), rng, False), None, told, "describe"))
-    return [asked[i] for i in rng.permutation(len(asked))]
+        description = pathology_report(t, rng) if rng.random() < 0.5 else caption(t, rng)
+        items.append(QA(_typed(_one_of(askings.DESCRIBE, rng), rng, False), None, description, "describe"))
+    return [items[i] for i in rng.permutation(len(items))]
 
 
 def benchmark_questions(t: BoxTruth, rng: np.random.Generator) -> list[QA]:
@@ -125,12 +125,12 @@ def _headline(t: BoxTruth, place: str, rng: np.random.Generator) -> str:
 
 def _findings(t: BoxTruth, place: str, rng: np.random.Generator) -> list[str]:
     """Necrosis, lymphocytes and mitoses: each in a sentence of its own, or two or three joined."""
-    joined = int(rng.choice([0, 2, 3], p=[0.55, 0.2, 0.25]))
+    joint_count = int(rng.choice([0, 2, 3], p=[0.55, 0.2, 0.25]))
     nouns = list(_nouns(t, rng))
-    if joined:
-        names = [name for name, _ in nouns[joined:]]
+    if joint_count:
+        names = [name for name, _ in nouns[joint_count:]]
         rest = [_one_of(phrases.SENTENCES[name][getattr(t, name)], rng) for name in names]
-        return [_joined(nouns[:joined], t, place, rng), *rest]
+        return [_joined(nouns[:joint_count], t, place, rng), *rest]
     return [_one_of(phrases.SENTENCES[name][getattr(t, name)], rng) for name, _ in nouns]
 
 
@@ -143,8 +143,8 @@ def _nouns(t: BoxTruth, rng: np.random.Generator) -> list[tuple[str, str]]:
 def _joined(facts: Sequence[tuple[str, str]], t: BoxTruth, place: str, rng: np.random.Generator) -> str:
     """One sentence that lists noun phrases."""
     nouns = [noun for _, noun in facts]
-    listed = nouns[0] if len(nouns) == 1 else ", ".join(nouns[:-1]) + " and " + nouns[-1]
-    grammar = _one_of(phrases.JOINED, rng).replace("{all}", listed)
+    enumeration = nouns[0] if len(nouns) == 1 else ", ".join(nouns[:-1]) + " and " + nouns[-1]
+    grammar = _one_of(phrases.JOINED, rng).replace("{all}", enumeration)
     return _filled(grammar.replace("{Subject}", "the tumour" if t.tumour else "the tissue"), t, place)
 
 
@@ -170,8 +170,8 @@ def _closed(t: BoxTruth, family: str, rng: np.random.Generator) -> QA:
     truth, options = choice(t, family), CATEGORIES[family]
     if rng.random() < 0.25 and len(options) > 2:
         wrong = [option for option in options if option != truth]
-        kept = rng.permutation(len(wrong))[: int(rng.integers(1, len(wrong)))]
-        options = (truth, *(wrong[i] for i in kept))
+        picks = rng.permutation(len(wrong))[: int(rng.integers(1, len(wrong)))]
+        options = (truth, *(wrong[i] for i in picks))
     return _asked(askings.QUESTIONS[family], options, truth, family, rng)
 
 
@@ -205,8 +205,8 @@ def _asked(
 ) -> QA:
     """A closed question: one wording of it, its options shuffled, both in one spelling."""
     american = bool(rng.random() < 0.3) if american is None else american
-    shuffled = tuple(spell(options[i], american) for i in rng.permutation(len(options)))
-    return QA(_typed(_one_of(grammars, rng), rng, american), shuffled, spell(answer, american), family)
+    shown_options = tuple(spell(options[i], american) for i in rng.permutation(len(options)))
+    return QA(_typed(_one_of(grammars, rng), rng, american), shown_options, spell(answer, american), family)
 
 
 def _typed(grammar: str, rng: np.random.Generator, american: bool) -> str:

@@ -40,16 +40,16 @@ def expand(grammar: str, rng: np.random.Generator) -> str:
     """One sentence of `grammar`: each `[a|b]` replaced by one alternative, innermost first."""
     while match := _CHOICE.search(grammar):
         alternatives = match.group(1).split("|")
-        chosen = alternatives[int(rng.integers(len(alternatives)))]
-        grammar = grammar[: match.start()] + chosen + grammar[match.end() :]
+        alternative = alternatives[int(rng.integers(len(alternatives)))]
+        grammar = grammar[: match.start()] + alternative + grammar[match.end() :]
     return re.sub(r"\s+(?=[.,;:?])", "", re.sub(r"\s+", " ", grammar)).strip()
 
 
 def spell(text: str, american: bool) -> str:
     """`text` in American spelling, or as it is (British)."""
     if american:
-        for british, other in AMERICAN.items():
-            text = text.replace(british, other).replace(british.capitalize(), other.capitalize())
+        for british, us_spelling in AMERICAN.items():
+            text = text.replace(british, us_spelling).replace(british.capitalize(), us_spelling.capitalize())
     return text
 
 

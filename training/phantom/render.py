@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from training.phantom.architecture import build
+from training.phantom.architecture import build_architecture
 from training.phantom.canvas import Canvas
 from training.phantom.cells import Cells, count_map, place_cells
 from training.phantom.fields import Field, smooth_noise, texture
@@ -28,11 +28,11 @@ BLOCK = 512
 """Side in px of the blocks that are coloured one after another."""
 
 
-def render(spec: SlideSpec) -> tuple[npt.NDArray[np.uint8], PhantomTruth]:
+def render_slide(spec: SlideSpec) -> tuple[npt.NDArray[np.uint8], PhantomTruth]:
     """The pixels (height, width, 3) of a slide and its truth."""
     layout = make_layout(spec)
     zones = layout.truth_zones()
-    building = build(spec, layout)
+    building = build_architecture(spec, layout)
     flow, phase = _fibres(spec, layout.shape, layout.um)
     cells = place_cells(spec, layout, building, zones, flow)
     canvas = Canvas(spec)
@@ -84,8 +84,8 @@ def _colour(spec: SlideSpec, ground: Ground, canvas: Canvas) -> npt.NDArray[np.u
     image = np.empty((spec.height, spec.width, 3), np.uint8)
     for rows, columns in _blocks(spec):
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        top, left = (int(v) for v in rng.integers(0, 150, 2))
-        sensor = noise[top : top + height, left : left + width]
+        y_px, x_px = (int(v) for v in rng.integers(0, 150, 2))
+        sensor = noise[y_px : y_px + height, x_px : x_px + width]
         field = (
             slice(rows.start // FIELD_PX, rows.stop // FIELD_PX),
             slice(columns.start // FIELD_PX, columns.stop // FIELD_PX),
@@ -98,20 +98,20 @@ def _colour(spec: SlideSpec, ground: Ground, canvas: Canvas) -> npt.NDArray[np.u
         haematoxylin, eosin, tissue = ground.concentrations(field, fine[wide], coarse[wide])
         nuclei, cytoplasm = canvas.block(rows, columns, margin=1)
         eosin = np.where(cytoplasm > 0, cytoplasm * np.float32(0.01) * (1 + 0.1 * fine[wide]) * tissue, eosin)
-        dyed = nuclei * np.float32(0.01)
-        eosin *= 1 - 0.4 * np.minimum(dyed, 1)
-        haematoxylin = np.maximum(haematoxylin, dyed)
+        nuclei_dye = nuclei * np.float32(0.01)
+        eosin *= 1 - 0.4 * np.minimum(nuclei_dye, 1)
+        haematoxylin = np.maximum(haematoxylin, nuclei_dye)
         weight = spec.stain.blur
         image[rows, columns] = scan(spec.stain, blur(haematoxylin, weight), blur(eosin, weight), sensor)
     return image
 
 
 def _blocks(spec: SlideSpec) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, spec.height, BLOCK):
-        for left in range(0, spec.width, BLOCK):
+    for y_px in range(0, spec.height, BLOCK):
+        for x_px in range(0, spec.width, BLOCK):
             yield (
-                slice(top, min(top + BLOCK, spec.height)),
-                slice(left, min(left + BLOCK, spec.width)),
+                slice(y_px, min(y_px + BLOCK, spec.height)),
+                slice(x_px, min(x_px + BLOCK, spec.width)),
             )
 
 
@@ -120,13 +120,13 @@ def draw_pen(pixels: npt.NDArray[np.uint8], rng: np.random.Generator, mpp: float
     height, width = pixels.shape[:2]
     ink = np.array(INKS[str(rng.choice(list(INKS)))], np.float32)
     half = float(rng.uniform(45, 90)) / mpp
-    top, bottom = sorted(rng.uniform(0.05, 0.95, 2) * height)
-    rows = np.arange(int(top), max(int(bottom), int(top) + 1))
+    y_px, bottom = sorted(rng.uniform(0.05, 0.95, 2) * height)
+    rows = np.arange(int(y_px), max(int(bottom), int(y_px) + 1))
     place = float(rng.choice([0.04, 0.96])) * width
     middle = place + 30 / mpp * np.sin(rows / (250 / mpp) + rng.uniform(0, 6))
-    left = int(np.clip(middle.min() - half - 2, 0, width - 1))
-    right = int(np.clip(middle.max() + half + 2, left + 1, width))
-    across = np.abs(np.arange(left, right)[None, :] - middle[:, None])  # (rows, columns)
+    x_px = int(np.clip(middle.min() - half - 2, 0, width - 1))
+    right = int(np.clip(middle.max() + half + 2, x_px + 1, width))
+    across = np.abs(np.arange(x_px, right)[None, :] - middle[:, None])  # (rows, columns)
     cover = np.clip((half - across) * mpp / 6, 0, 1) * (0.85 - 0.15 * np.cos(across / half * 3))
-    patch = pixels[rows[0] : rows[-1] + 1, left:right]
+    patch = pixels[rows[0] : rows[-1] + 1, x_px:right]
     patch[:] = (patch * (1 - cover[..., None]) + ink * cover[..., None]).astype(np.uint8)

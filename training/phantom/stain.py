@@ -32,12 +32,12 @@ def blur(plane: Field, weight: float) -> Field:
     """The scanner's 3-tap blur in both directions; the outermost pixel on each side is left out."""
     side, middle = np.float32(weight), np.float32(1 - 2 * weight)
     rows: Field = plane[1:-1] * middle + (plane[:-2] + plane[2:]) * side
-    blurred: Field = rows[:, 1:-1] * middle + (rows[:, :-2] + rows[:, 2:]) * side
-    return blurred
+    smooth: Field = rows[:, 1:-1] * middle + (rows[:, :-2] + rows[:, 2:]) * side
+    return smooth
 
 
 def sensor_noise(rng: np.random.Generator, stain: StainSpec, side: int) -> Field:
     """Noise (side, side, 3) in grey levels, half common to the channels and slightly correlated."""
     common = texture(rng, side, 0.6)[..., None]
-    own = rng.standard_normal((side, side, 3), dtype=np.float32)
-    return (stain.noise * (0.7 * common + 0.7 * own)).astype(np.float32)
+    per_channel = rng.standard_normal((side, side, 3), dtype=np.float32)
+    return (stain.noise * (0.7 * common + 0.7 * per_channel)).astype(np.float32)

@@ -116,10 +116,10 @@ def _nucleus(rng: np.random.Generator, style: NucleusStyle, turn: float, mpp: fl
     u = distance / rim
     level = style.density * float(np.clip(rng.normal(1, style.density_spread), 0.5, 1.8))
     side = u.shape[0]
-    top, left = rng.integers(0, 128, 2)
+    y_px, x_px = rng.integers(0, 128, 2)
     grain = np.take(
-        np.take(grain, np.arange(top, top + side), 0, mode="wrap"),
-        np.arange(left, left + side),
+        np.take(grain, np.arange(y_px, y_px + side), 0, mode="wrap"),
+        np.arange(x_px, x_px + side),
         1,
         mode="wrap",
     )
@@ -139,18 +139,18 @@ def mitosis(rng: np.random.Generator, mpp: float) -> Stamp:
     turn = rng.uniform(0, np.pi)
     along = x * np.cos(turn) + y * np.sin(turn)
     across = -x * np.sin(turn) + y * np.cos(turn)
-    ragged = 0.5 * np.sin(along * rng.uniform(1.2, 2.0) + rng.uniform(0, 6)) + rng.normal(0, 0.12, x.shape)
+    roughness = 0.5 * np.sin(along * rng.uniform(1.2, 2.0) + rng.uniform(0, 6)) + rng.normal(0, 0.12, x.shape)
     length, width = rng.uniform(4.2, 5.4), rng.uniform(1.3, 1.8)
     form = rng.choice(3, p=[0.5, 0.3, 0.2])
     if form == 0:
-        u = np.maximum(np.abs(along) / length, (np.abs(across) + 0.4 * ragged) / width)
+        u = np.maximum(np.abs(along) / length, (np.abs(across) + 0.4 * roughness) / width)
     elif form == 1:
         gap = rng.uniform(2.6, 3.8)
-        bowed = np.abs(across) + 0.06 * along**2 - gap
-        u = np.maximum(np.abs(along) / (length * 0.85), (np.abs(bowed) + 0.3 * ragged) / (width * 0.75))
+        bow = np.abs(across) + 0.06 * along**2 - gap
+        u = np.maximum(np.abs(along) / (length * 0.85), (np.abs(bow) + 0.3 * roughness) / (width * 0.75))
     else:
         lobes = int(rng.integers(3, 7))
-        waves = 1 + 0.2 * np.cos(lobes * np.arctan2(y, x) + rng.uniform(0, 6)) + 0.3 * ragged
+        waves = 1 + 0.2 * np.cos(lobes * np.arctan2(y, x) + rng.uniform(0, 6)) + 0.3 * roughness
         u = np.hypot(along / 1.25, across) / (3.2 * np.clip(waves, 0.3, 1.8))
     value = np.clip((1 - u) * 2.2 / mpp / 2 + 0.5, 0, 1) * rng.uniform(2.1, 2.45)
     return np.clip(value * 100, 0, 255).astype(np.uint8), np.hypot(x, y) < rng.uniform(6.6, 7.8)

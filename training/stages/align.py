@@ -23,8 +23,8 @@ from training.cohort.cohort import Cohort
 from training.cohort.regions import sample_regions, whole_slide
 from training.cohort.texts import fitting
 from training.engine import ranks
-from training.engine.fit import Batch, Progress, Trainable, fit, needed, quiet
-from training.engine.shares import Share
+from training.engine.fit import StageBatch, StageProgress, Trainable, fit, quiet, require_part
+from training.engine.shares import BatchShare
 from training.stages.alignments import AlignmentData, encode_texts, stack_tiles, texts_of
 from training.stages.losses import contrastive_loss, retrieval_precision
 
@@ -51,13 +51,13 @@ class AlignmentTask(Trainable):
     ) -> None:
         """`at_once`: texts that go through the text tower in one call, at most."""
         super().__init__()
-        self.slide_encoder, self.alignment = needed(parts.slide_encoder), needed(parts.alignment)
+        self.slide_encoder, self.alignment = require_part(parts.slide_encoder), require_part(parts.alignment)
         self.n_tokens, self.short_weight, self.at_once = n_tokens, short_weight, at_once
         self.pooling = pooling
         self.requires_grad_(True)
 
     def forward(
-        self, groups: list[tuple[Tensor, Tensor]], places: Tensor, long: Batch, short: Batch
+        self, groups: list[tuple[Tensor, Tensor]], places: Tensor, long: StageBatch, short: StageBatch
     ) -> dict[str, Tensor]:
         """Loss of one step, the same in every process.
 
@@ -71,14 +71,16 @@ class AlignmentTask(Trainable):
         """
         image = self.embed(groups)
         scale = self.alignment.logit_scale.clamp(max=float(np.log(100))).exp()
-        shown = [t for t in (long, short) if len(t["ids"])]
-        words = [self.words(t["ids"], t["mask"]) for t in shown]
+        text_batches = [t for t in (long, short) if len(t["ids"])]
+        words = [self.words(t["ids"], t["mask"]) for t in text_batches]
         with torch.autocast(image.device.type, enabled=False):  # bf16 is too coarse for similarities
             image = ranks.gather(image)[places]  # (B, E)
-            words = [ranks.gather(w)[t["places"]] for w, t in zip(words, shown, strict=True)]  # each (T, E)
+            words = [
+                ranks.gather(w)[t["places"]] for w, t in zip(words, text_batches, strict=True)
+            ]  # each (T, E)
             losses = [
                 contrastive_loss(image, w, t["fits"], scale.float())
-                for w, t in zip(words, shown, strict=True)
+                for w, t in zip(words, text_batches, strict=True)
             ]
         return {"loss": losses[0] + self.short_weight * sum(losses[1:])}
 
@@ -105,7 +107,7 @@ def align(
     folder: Path,
     *,
     resume: bool = False,
-    progress: Progress = quiet,
+    progress: StageProgress = quiet,
 ) -> dict[str, float]:
     """Train slide encoder and alignment of `parts` in place.
 
@@ -116,7 +118,7 @@ def align(
     task = AlignmentTask(parts, recipe.n_tokens, settings.short_weight, schedule.micro_batch, recipe.pooling)
     task.slide_encoder.recompute = schedule.recompute
     tokenizer = parts.text_tokenizer or parts.tokenizer
-    data = AlignmentData(cohort, features, tokenizer, recipe, Share.here(schedule.micro_batch))
+    data = AlignmentData(cohort, features, tokenizer, recipe, BatchShare.here(schedule.micro_batch))
     fit(task, data.batch, schedule, folder, seed=recipe.seed, resume=resume, progress=progress)
     if not ranks.is_main():
         return {}
@@ -143,15 +145,15 @@ def retrieval(
     rng = np.random.default_rng([recipe.seed, 13])
     val = {name: features[name] for name in cohort.val}
     extents = {name: size for name, size in cohort.extents.items() if name in val}
-    regions = [whole_slide(name, found) for name, found in val.items()]
+    regions = [whole_slide(name, texts_per_region) for name, texts_per_region in val.items()]
     if extents:
         regions += sample_regions(val, extents, per_slide * len(val), 0.0, rng)
-    found = [texts_of(cohort, region, rng) for region in regions]
-    texts = [short or long for _, long, short in found]
+    texts_per_region = [texts_of(cohort, region, rng) for region in regions]
+    texts = [short or long for _, long, short in texts_per_region]
     device = task.alignment.logit_scale.device
-    seen = (stack_tiles(val, [r], [r.tiles], recipe) for r in regions)
-    image = torch.cat([task.embed([(tiles.to(device), places.to(device))]) for tiles, places in seen])
-    encoded = encode_texts(tokenizer, texts, recipe.stage1.text_length)
-    words = task.words(encoded["ids"].to(device), encoded["mask"].to(device))
-    fits = torch.from_numpy(fitting([own for own, _, _ in found], texts)).to(device)
+    stacks = (stack_tiles(val, [r], [r.tiles], recipe) for r in regions)
+    image = torch.cat([task.embed([(tiles.to(device), places.to(device))]) for tiles, places in stacks])
+    ids_and_mask = encode_texts(tokenizer, texts, recipe.stage1.text_length)
+    words = task.words(ids_and_mask["ids"].to(device), ids_and_mask["mask"].to(device))
+    fits = torch.from_numpy(fitting([attributes for attributes, _, _ in texts_per_region], texts)).to(device)
     return retrieval_precision(image, words, fits)

@@ -29,8 +29,8 @@ from training.cohort.texts import (
     short_text,
     told_in_full,
 )
-from training.engine.fit import Batch
-from training.engine.shares import ALONE, Share, deal, places_of_regions
+from training.engine.fit import StageBatch
+from training.engine.shares import ALONE, BatchShare, deal, places_of_regions
 from training.engine.step_log import COUNTS
 
 if TYPE_CHECKING:
@@ -47,21 +47,21 @@ class AlignmentData:
         features: Mapping[str, TileFeatures],
         tokenizer: Any,
         recipe: Recipe,
-        share: Share = ALONE,
+        share: BatchShare = ALONE,
     ) -> None:
         self.cohort, self.tokenizer, self.recipe, self.share = cohort, tokenizer, recipe, share
         self.features = {name: features[name] for name in cohort.train}
         self.extents = {name: size for name, size in cohort.extents.items() if name in self.features}
         self._round, self._regions, self._batches = -1, [], []  # type: tuple[int, list[Region], list[Any]]
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> StageBatch:
         """The arguments of `AlignmentTask.forward` for one step."""
         turn, place = divmod(step, self.recipe.regions.refresh)
         self._draw(turn)
         rng = np.random.default_rng([self.recipe.seed, 12, step])
         regions = [self._regions[i] for group in self._batches[place] for i in group]
-        found = [texts_of(self.cohort, region, rng) for region in regions]
-        attributes = [own for own, _, _ in found]
+        triples = [texts_of(self.cohort, region, rng) for region in regions]
+        attributes = [values for values, _, _ in triples]
         tiles = [thin(region.tiles, even_length(len(region.tiles)), rng) for region in regions]
         groups = self._batches[place]
         lengths = [even_length(len(self._regions[group[0]].tiles)) for group in groups]
@@ -69,8 +69,8 @@ class AlignmentData:
         return {
             "groups": [self._tiles(regions, tiles, call) for call in calls[self.share.rank]],
             "places": torch.tensor(places_of_regions(calls)),
-            "long": self._encoded([long for _, long, _ in found], attributes),
-            "short": self._encoded([short for _, _, short in found if short], attributes),
+            "long": self._encoded([long for _, long, _ in triples], attributes),
+            "short": self._encoded([short for _, _, short in triples if short], attributes),
             COUNTS: {"samples": len(regions), "tiles": sum(map(len, tiles))},
         }
 
@@ -91,14 +91,14 @@ class AlignmentData:
         self, regions: Sequence[Region], tiles: Sequence[Indices], call: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Tiles (b, N, C) and coordinates (b, N, 2) of the regions of one call."""
-        chosen = [regions[i] for i in call]
-        return stack_tiles(self.features, chosen, [tiles[i] for i in call], self.recipe)
+        call_regions = [regions[i] for i in call]
+        return stack_tiles(self.features, call_regions, [tiles[i] for i in call], self.recipe)
 
-    def _encoded(self, texts: Sequence[Text], attributes: Sequence[Attributes]) -> Batch:
+    def _encoded(self, texts: Sequence[Text], attributes: Sequence[Attributes]) -> StageBatch:
         """This process's texts, padded to the longest of all processes."""
-        encoded = encode_texts(self.tokenizer, texts, self.recipe.stage1.text_length)
+        ids_and_mask = encode_texts(self.tokenizer, texts, self.recipe.stage1.text_length)
         rows = self.share.rows(len(texts))
-        return {key: value[rows] for key, value in encoded.items()} | {
+        return {key: value[rows] for key, value in ids_and_mask.items()} | {
             "places": torch.tensor(self.share.places_of_rows(len(texts)), dtype=torch.long),
             "fits": torch.from_numpy(fitting(attributes, texts).reshape(len(attributes), len(texts))),
         }
@@ -114,14 +114,14 @@ def texts_of(
     truth = cohort.truths.get(region.slide)
     if truth is None:
         report = cohort.reports[region.slide]
-        own = {"report": report}
-        return own, told_in_full(report, own), None
-    described = truth.describe(region.box)
-    own = attributes_of(described)
+        attributes = {"report": report}
+        return attributes, told_in_full(report, attributes), None
+    box_truth = truth.describe(region.box)
+    attributes = attributes_of(box_truth)
     whole = region.box is None
     if whole and rng.random() < 0.5:
-        return own, told_in_full(cohort.reports[region.slide], own), short_text(described, rng)
-    return own, long_text(described, whole, rng), short_text(described, rng)
+        return attributes, told_in_full(cohort.reports[region.slide], attributes), short_text(box_truth, rng)
+    return attributes, long_text(box_truth, whole, rng), short_text(box_truth, rng)
 
 
 def stack_tiles(
@@ -131,25 +131,25 @@ def stack_tiles(
     recipe: Recipe,
 ) -> tuple[Tensor, Tensor]:
     """The chosen tiles of each region: (b, N, C) and their places in px at encoder mpp (b, N, 2)."""
-    found = [features[region.slide] for region in regions]
-    rows = np.stack([f.features[chosen] for f, chosen in zip(found, tiles, strict=True)])
+    slides = [features[region.slide] for region in regions]
+    rows = np.stack([f.features[chosen_rows] for f, chosen_rows in zip(slides, tiles, strict=True)])
     places = [
-        encoder_coords(f.coords[chosen], f.slide_mpp, recipe.slide_encoder.encoder_mpp)
-        for f, chosen in zip(found, tiles, strict=True)
+        encoder_coords(f.coords[chosen_rows], f.slide_mpp, recipe.slide_encoder.encoder_mpp)
+        for f, chosen_rows in zip(slides, tiles, strict=True)
     ]
     return torch.from_numpy(rows), torch.from_numpy(np.stack(places))
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[Text], length: int) -> Batch:
+def encode_texts(tokenizer: Any, texts: Sequence[Text], length: int) -> StageBatch:
     """Token ids and mask (T, L)."""
     if not texts:
         empty = torch.zeros((0, 1), dtype=torch.long)
         return {"ids": empty, "mask": empty}
-    found = tokenizer(
+    encoding = tokenizer(
         [clean(text.words) for text in texts],
         padding=True,
         truncation=True,
         max_length=length,
         return_tensors="pt",
     )
-    return {"ids": found["input_ids"], "mask": found["attention_mask"]}
+    return {"ids": encoding["input_ids"], "mask": encoding["attention_mask"]}

@@ -16,10 +16,10 @@ from torch import Tensor
 from core_model.devices import default_device
 from core_model.language.conversation import IGNORE, Turn, encode_plain, encode_turns
 from training.cohort.cohort import Cohort
-from training.engine.fit import Batch, Trainable
-from training.engine.shares import ALONE, Share
+from training.engine.fit import StageBatch, Trainable
+from training.engine.shares import ALONE, BatchShare
 from training.engine.step_log import COUNTS
-from training.phantom.language import caption, questions, report
+from training.phantom.language import caption, pathology_report, questions
 from training.stages.pool import TokenPool
 
 if TYPE_CHECKING:
@@ -46,26 +46,26 @@ class LlavaTask(Trainable):
             llava.model.language_model.set_attn_implementation("eager")
 
     def forward(
-        self, slide_features: Tensor, input_ids: Tensor, labels: Tensor, labelled: float
+        self, slide_features: Tensor, input_ids: Tensor, labels: Tensor, label_count: float
     ) -> dict[str, Tensor]:
-        """Summed loss of the labelled tokens, divided by `labelled`. Shapes (B, n, C), (B, L), (B, L).
+        """Summed loss of the labelled tokens, divided by `label_count`. Shapes (B, n, C), (B, L), (B, L).
 
-        `labelled` is the number of labelled tokens of the whole step per micro-batch and process, so that
+        `label_count` is the number of labelled tokens of the whole step per micro-batch and process, so that
         the mean over micro-batches and processes is the mean over all labelled tokens of the step.
 
         Padding is on the right and attention causal, so no labelled token ever sees it and no mask is
         needed. Logits are computed only where a label asks for them.
         """
         projector = self.llava.model.multi_modal_projector
-        seen = slide_features.to(projector.linear_1.weight.dtype)
-        hidden = self.llava.model.language_model(
-            inputs_embeds=self.llava.merge(input_ids, seen), use_cache=False
+        features = slide_features.to(projector.linear_1.weight.dtype)
+        states = self.llava.model.language_model(
+            inputs_embeds=self.llava.merge(input_ids, features), use_cache=False
         ).last_hidden_state  # (B, L, W)
         targets = labels[:, 1:]
-        asked = targets != IGNORE  # (B, L-1)
-        logits = self.llava.lm_head(hidden[:, :-1][asked]).float()  # (labelled, V)
-        loss = torch.nn.functional.cross_entropy(logits, targets[asked], reduction="sum")
-        return {"loss": loss / labelled}
+        has_label = targets != IGNORE  # (B, L-1)
+        logits = self.llava.lm_head(states[:, :-1][has_label]).float()  # (label_count, V)
+        loss = torch.nn.functional.cross_entropy(logits, targets[has_label], reduction="sum")
+        return {"loss": loss / label_count}
 
 
 class SampleBatches:
@@ -78,7 +78,7 @@ class SampleBatches:
         size: int,
         seed: list[int],
         pad: int,
-        share: Share = ALONE,
+        share: BatchShare = ALONE,
     ) -> None:
         """`make` draws the samples of GROUPED batches of `size` samples; each time is told its number."""
         self.pool, self.make, self.size = pool, make, size
@@ -86,17 +86,17 @@ class SampleBatches:
         self.parts = share.parts(size)
         self._round, self._batches = -1, []  # type: tuple[int, list[list[Sample]]]
 
-    def batch(self, number: int) -> Batch:
+    def batch(self, number: int) -> StageBatch:
         """The arguments of `LlavaTask.forward` for this process's share of a micro-batch."""
         step, part = divmod(number, self.parts)
         whole = self.samples(step)
-        labelled = sum(len(labels) - 1 - labels[1:].count(IGNORE) for _, _, labels in whole)
-        samples = self.share.of(whole, part) or [unlabelled(whole[0])]
+        label_count = sum(len(labels) - 1 - labels[1:].count(IGNORE) for _, _, labels in whole)
+        samples = self.share.of(whole, part) or [without_labels(whole[0])]
         return {
             "slide_features": self.pool.tokens[[i for i, _, _ in samples]].float(),
             "input_ids": padded([ids for _, ids, _ in samples], self.pad),
             "labels": padded([labels for _, _, labels in samples], IGNORE),
-            "labelled": labelled / (self.share.world * self.parts),
+            "label_count": label_count / (self.share.world * self.parts),
             COUNTS: {"samples": len(whole), "tokens": sum(len(ids) for _, ids, _ in whole)},
         }
 
@@ -112,7 +112,7 @@ class SampleBatches:
         return self._batches[place]
 
 
-def unlabelled(sample: Sample) -> Sample:
+def without_labels(sample: Sample) -> Sample:
     """The sample as one from which nothing is to be learned."""
     i, ids, labels = sample
     return i, ids, [IGNORE] * len(labels)
@@ -124,14 +124,14 @@ def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])
 
 
-def dealt(count: int, first: int, wanted: int, seed: Sequence[int]) -> list[int]:
+def epoch_positions(count: int, first: int, number: int, seed: Sequence[int]) -> list[int]:
     """`wanted` positions from the `first` on in an endless row that shows each of `count` once an epoch."""
-    found: list[int] = []
-    while len(found) < wanted:
-        epoch, place = divmod(first + len(found), count)
+    positions: list[int] = []
+    while len(positions) < number:
+        epoch, place = divmod(first + len(positions), count)
         order = np.random.default_rng([*seed, epoch]).permutation(count)
-        found += [int(i) for i in order[place : place + wanted - len(found)]]
-    return found
+        positions += [int(i) for i in order[place : place + number - len(positions)]]
+    return positions
 
 
 def plain_samples(cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe: Recipe) -> Make:
@@ -145,15 +145,15 @@ def plain_samples(cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe: Recip
     def make(rng: np.random.Generator, turn: int = 0) -> list[Sample]:
         samples = []
         if cohort.truths:
-            shown = pool.draw(count, recipe.regions.whole_share, rng)
+            positions = pool.draw(count, recipe.regions.whole_share, rng)
         else:
-            shown = dealt(len(pool), turn * count, count, [recipe.seed, 25])
-        for i in shown:
+            positions = epoch_positions(len(pool), turn * count, count, [recipe.seed, 25])
+        for i in positions:
             words = _described(cohort, pool, i, rng)
-            encoded = encode_plain(
+            ids_and_labels = encode_plain(
                 tokenizer, words, recipe.n_tokens, recipe.stage2.max_length, template=model.template
             )
-            samples.append((i, *encoded))
+            samples.append((i, *ids_and_labels))
         return samples
 
     return make
@@ -164,17 +164,17 @@ def _described(cohort: Cohort, pool: TokenPool, i: int, rng: np.random.Generator
     truth, whole = pool.truth(i, cohort), pool.boxes[i] is None
     if truth is None or (whole and rng.random() < 0.5):
         return cohort.reports[pool.slides[i]]
-    return report(truth, rng) if whole or rng.random() < 0.5 else caption(truth, rng)
+    return pathology_report(truth, rng) if whole or rng.random() < 0.5 else caption(truth, rng)
 
 
 def conversations(cohort: Cohort, pool: TokenPool, turns: int) -> list[tuple[int, list[Turn]]]:
     """All that is written about the pool's slides, at most so many questions together, with its slide."""
     return [
-        (i, list(told[start : start + turns]))
+        (i, list(turns_told[start : start + turns]))
         for i, name in enumerate(pool.slides)
         if pool.boxes[i] is None
-        for told in [cohort.told(name)]
-        for start in range(0, len(told), turns)
+        for turns_told in [cohort.turns_about(name)]
+        for start in range(0, len(turns_told), turns)
     ]
 
 
@@ -185,13 +185,15 @@ def instruction_samples(cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe:
     """
     settings, model = recipe.stage3, recipe.model
     count = settings.schedule.batch * GROUPED
-    written = [] if cohort.truths else conversations(cohort, pool, settings.turns)
+    dialogues = [] if cohort.truths else conversations(cohort, pool, settings.turns)
 
     def make(rng: np.random.Generator, turn: int = 0) -> list[Sample]:
         if cohort.truths:
-            drawn = [_drawn(i, rng) for i in pool.draw(count, settings.whole_share, rng)]
+            drawn_dialogues = [_drawn(i, rng) for i in pool.draw(count, settings.whole_share, rng)]
         else:
-            drawn = [written[k] for k in dealt(len(written), turn * count, count, [recipe.seed, 26])]
+            drawn_dialogues = [
+                dialogues[k] for k in epoch_positions(len(dialogues), turn * count, count, [recipe.seed, 26])
+            ]
         encode = partial(
             encode_turns,
             tokenizer,
@@ -200,7 +202,7 @@ def instruction_samples(cohort: Cohort, pool: TokenPool, tokenizer: Any, recipe:
             system=model.system,
             template=model.template,
         )
-        return [(i, *encode(turns)) for i, turns in drawn]
+        return [(i, *encode(turns)) for i, turns in drawn_dialogues]
 
     def _drawn(i: int, rng: np.random.Generator) -> tuple[int, list[Turn]]:
         turns = _asked(cohort, pool, i, rng)
@@ -213,8 +215,8 @@ def _asked(cohort: Cohort, pool: TokenPool, i: int, rng: np.random.Generator) ->
     """Questions about a region; of a slide without truth map, where none is given, a call for its report."""
     truth, name = pool.truth(i, cohort), pool.slides[i]
     if truth is None:
-        return list(cohort.told(name))
-    written = list(cohort.turns.get(name, ())) if pool.boxes[i] is None else []
-    if written and rng.random() < 0.25:
-        return written
+        return list(cohort.turns_about(name))
+    pairs = list(cohort.turns.get(name, ())) if pool.boxes[i] is None else []
+    if pairs and rng.random() < 0.25:
+        return pairs
     return [Turn(qa.question, qa.answer, qa.options) for qa in questions(truth, rng)]

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from training.cohort.cohort import Cohort
-from training.engine.fit import Progress, fit, needed, quiet
-from training.engine.shares import Share
+from training.engine.fit import StageProgress, fit, quiet, require_part
+from training.engine.shares import BatchShare
 from training.stages.conversations import LlavaTask, SampleBatches, conversations, instruction_samples
 from training.stages.pool import TokenPool
 
@@ -35,11 +35,11 @@ def instruct(
     folder: Path,
     *,
     resume: bool = False,
-    progress: Progress = quiet,
+    progress: StageProgress = quiet,
 ) -> None:
     """Train projector and language model of `parts` in place."""
-    llava = needed(parts.llava)
-    adapted = add_lora(llava, recipe.stage3, recipe.seed)
+    llava = require_part(parts.llava)
+    lora_model = add_lora(llava, recipe.stage3, recipe.seed)
     samples = len(pool) if cohort.truths else len(conversations(cohort, pool, recipe.stage3.turns))
     schedule = recipe.stage3.schedule.over(samples)
     batches = SampleBatches(
@@ -48,7 +48,7 @@ def instruct(
         schedule.batch,
         [recipe.seed, 23],
         int(parts.tokenizer.pad_token_id),
-        Share.here(schedule.micro_batch),
+        BatchShare.here(schedule.micro_batch),
     )
     fit(
         LlavaTask(llava, schedule.recompute),
@@ -61,7 +61,7 @@ def instruct(
         resume=resume,
         progress=progress,
     )
-    adapted.merge_and_unload()
+    lora_model.merge_and_unload()
 
 
 def add_lora(llava: Any, settings: InstructSettings, seed: int = 0) -> Any:
@@ -83,6 +83,6 @@ def add_lora(llava: Any, settings: InstructSettings, seed: int = 0) -> Any:
             "ignore", FutureWarning
         )  # peft reads an attribute that transformers has renamed
         torch.manual_seed(seed)
-        adapted = PeftModel(language_model, lora)
+        lora_model = PeftModel(language_model, lora)
     llava.model.multi_modal_projector.requires_grad_(True)
-    return adapted
+    return lora_model

@@ -35,6 +35,6 @@ def _soft_cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
 def retrieval_precision(image: Tensor, text: Tensor, positive: Tensor) -> float:
     """Share of texts whose nearest image is one that they fit; texts that fit no image are left out."""
     best = (text @ image.T).argmax(dim=-1)  # (T,)
-    asked = positive.any(dim=0)  # (T,)
+    has_image = positive.any(dim=0)  # (T,)
     hits = positive.T.gather(1, best[:, None])[:, 0]  # (T,)
-    return float(hits[asked].float().mean()) if bool(asked.any()) else float("nan")
+    return float(hits[has_image].float().mean()) if bool(has_image.any()) else float("nan")

@@ -21,7 +21,7 @@ from core_model.slides.box import Box
 from training.cohort.cohort import Cohort
 from training.cohort.regions import batches_by_length, sample_regions, whole_slide
 from training.cohort.stored import TokenFiles, TokenMatrix
-from training.engine.fit import Progress, needed, quiet
+from training.engine.fit import StageProgress, quiet, require_part
 from training.stages.align import stack_tiles
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ class TokenPool:
         whole, windows = self.whole, self.windows
         if not len(windows):
             return [int(i) for i in rng.choice(whole, count)]
-        chosen = np.where(
+        positions = np.where(
             rng.random(count) < whole_share, rng.choice(whole, count), rng.choice(windows, count)
         )
-        return [int(i) for i in chosen]
+        return [int(i) for i in positions]
 
     def truth(self, i: int, cohort: Cohort) -> BoxTruth | None:
         """What the region shows, where its slide has a truth map."""
@@ -113,28 +113,28 @@ def make_pool(
     cohort: Cohort,
     features: Mapping[str, TileFeatures],
     recipe: Recipe,
-    progress: Progress = quiet,
+    progress: StageProgress = quiet,
 ) -> TokenPool:
     """Every training slide whole, and `recipe.regions.pool` windows where there are truth maps."""
     train = {name: features[name] for name in cohort.train}
     extents = {name: size for name, size in cohort.extents.items() if name in train}
     rng = np.random.default_rng([recipe.seed, 21])
-    regions = [whole_slide(name, found) for name, found in train.items()]
+    regions = [whole_slide(name, slide_tokens) for name, slide_tokens in train.items()]
     if extents:
-        known = {name: train[name] for name in extents}
-        regions += sample_regions(known, extents, recipe.regions.pool, 0.0, rng)
+        with_truth = {name: train[name] for name in extents}
+        regions += sample_regions(with_truth, extents, recipe.regions.pool, 0.0, rng)
     lengths = [len(region.tiles) for region in regions]  # exact: no tile is left out here
     groups = [g for b in batches_by_length(lengths, len(lengths), 64, rng) for g in b]
     tokens = torch.empty((len(regions), recipe.n_tokens, recipe.model.feature_dim), dtype=torch.float16)
-    encoder: Any = needed(parts.slide_encoder)
-    for done, group in enumerate(groups, start=1):
-        chosen = [regions[i] for i in group]
-        tiles, places = stack_tiles(features, chosen, [region.tiles for region in chosen], recipe)
-        found = encoder.slide_tokens(
+    encoder: Any = require_part(parts.slide_encoder)
+    for count, group in enumerate(groups, start=1):
+        members = [regions[i] for i in group]
+        tiles, places = stack_tiles(features, members, [region.tiles for region in members], recipe)
+        slide_tokens = encoder.slide_tokens(
             tiles, places, recipe.n_tokens, recipe.model.feature_dim, pooling=recipe.pooling
         )
-        tokens[group] = found.to(torch.float16)
-        progress("tokens", done, len(groups))
+        tokens[group] = slide_tokens.to(torch.float16)
+        progress("tokens", count, len(groups))
     return TokenPool(
         tokens, tuple(region.slide for region in regions), tuple(region.box for region in regions)
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.cohort.cohort import Cohort
-from training.engine.fit import Progress, fit, needed, quiet
-from training.engine.shares import Share
+from training.engine.fit import StageProgress, fit, quiet, require_part
+from training.engine.shares import BatchShare
 from training.stages.conversations import LlavaTask, SampleBatches, plain_samples
 from training.stages.pool import TokenPool
 
@@ -27,10 +27,10 @@ def project(
     folder: Path,
     *,
     resume: bool = False,
-    progress: Progress = quiet,
+    progress: StageProgress = quiet,
 ) -> None:
     """Train the projector of `parts` in place."""
-    llava = needed(parts.llava).requires_grad_(False)
+    llava = require_part(parts.llava).requires_grad_(False)
     llava.model.multi_modal_projector.requires_grad_(True)
     schedule = recipe.stage2.schedule.over(len(pool))
     batches = SampleBatches(
@@ -39,7 +39,7 @@ def project(
         schedule.batch,
         [recipe.seed, 22],
         int(parts.tokenizer.pad_token_id),
-        Share.here(schedule.micro_batch),
+        BatchShare.here(schedule.micro_batch),
     )
     fit(
         LlavaTask(llava, schedule.recompute),

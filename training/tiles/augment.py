@@ -46,13 +46,13 @@ def resize(images: Tensor, side: int) -> Tensor:
 
 def orient(maps: Tensor, turns: Tensor) -> Tensor:
     """Turn and mirror the last two axes of (B, ..., P, P); `turns` (B,) names one of 8 orientations each."""
-    turned = torch.empty_like(maps)
+    result = torch.empty_like(maps)
     for turn in range(8):
-        chosen = turns == turn
-        if bool(chosen.any()):
-            rotated = torch.rot90(maps[chosen], turn % 4, (-2, -1))
-            turned[chosen] = rotated.flip(-1) if turn >= 4 else rotated
-    return turned
+        rows = turns == turn
+        if bool(rows.any()):
+            quarter = torch.rot90(maps[rows], turn % 4, (-2, -1))
+            result[rows] = quarter.flip(-1) if turn >= 4 else quarter
+    return result
 
 
 def jitter_stain(pixels: Tensor, strength: float, generator: Generator) -> Tensor:
@@ -75,8 +75,8 @@ def jitter_stain(pixels: Tensor, strength: float, generator: Generator) -> Tenso
 def jitter_light(pixels: Tensor, generator: Generator) -> Tensor:
     """Exposure and focus of (B, 3, P, P) in 0..255: gamma in half of the batches, blur in a fifth."""
     if float(torch.rand((), generator=generator)) < 0.2:
-        blurred = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
-        pixels = 0.4 * pixels + 0.6 * blurred
+        smooth = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+        pixels = 0.4 * pixels + 0.6 * smooth
     if float(torch.rand((), generator=generator)) < 0.5:
         gamma = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
         pixels = 255 * (pixels / 255) ** gamma

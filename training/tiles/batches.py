@@ -28,7 +28,7 @@ JUDGED = 400
 
 
 @dataclass(frozen=True)
-class Batch:
+class TileBatch:
     """Real tiles first, phantom tiles after them."""
 
     pixels: Tensor
@@ -38,9 +38,9 @@ class Batch:
     truth: CellTruth | None
     """Of the B - R phantom tiles."""
 
-    def to(self, device: str) -> Batch:
+    def to(self, device: str) -> TileBatch:
         """The same on another device."""
-        return Batch(
+        return TileBatch(
             self.pixels.to(device),
             self.labels.to(device),
             None if self.truth is None else self.truth.to(device),
@@ -75,11 +75,11 @@ class TileData:
     ) -> None:
         """`unseen` are phantom tiles of validation slides."""
         self.settings, self.real, self.phantom, self.unseen = settings, real, phantom, unseen
-        held = real.split_groups(settings.split_seed) if real is not None else np.zeros(0, bool)
-        self.train_rows, self.held_rows = np.flatnonzero(~held), np.flatnonzero(held)
+        is_held_out = real.split_groups(settings.split_seed) if real is not None else np.zeros(0, bool)
+        self.train_rows, self.held_rows = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
         self.classes = real.classes if real is not None else ()
-        both = real is not None and phantom is not None
-        share = settings.real_share if both else float(real is not None)
+        is_mixed = real is not None and phantom is not None
+        share = settings.real_share if is_mixed else float(real is not None)
         self.n_real = round(settings.batch * share)
         self.n_phantom = settings.batch - self.n_real
         self._real_deck = Deck(len(self.train_rows), settings.seed)
@@ -110,7 +110,7 @@ class TileData:
         phantom, unseen = collect(split["train"]), collect(names) if names else None
         return cls(settings, real, phantom, unseen)
 
-    def batch(self, step: int, generator: Generator) -> Batch:
+    def batch(self, step: int, generator: Generator) -> TileBatch:
         """The batch of a step; whole tiles once the steps on crops are done."""
         settings = self.settings
         cells = settings.crop_cells if step < settings.crop_steps else CELLS
@@ -128,8 +128,8 @@ class TileData:
             rows = self._phantom_deck.take(step * self.n_phantom, self.n_phantom)
             pixels, truth = _phantom_crops(self.phantom, rows, cells, settings.cell_px, generator)
             parts.append(pixels)
-        varied = vary(torch.cat(parts), settings.stain, generator)
-        return Batch(self._normal(varied), labels, truth)
+        pixels_varied = vary(torch.cat(parts), settings.stain, generator)
+        return TileBatch(self._normal(pixels_varied), labels, truth)
 
     def _normal(self, pixels: Tensor) -> Tensor:
         return (pixels / 255 - self._mean) / self._std
@@ -139,27 +139,27 @@ class TileData:
         figures: dict[str, float] = {}
         if self.real is not None:
             rows = _spread(self.held_rows)
-            found = self._ask(answers, self.real.pixels[rows])
-            figures["real_balanced_accuracy"] = balanced_accuracy(
-                found["real"].argmax(1), self.real.labels[rows]
+            answers_by_head = self._ask(answers, self.real.pixels[rows])
+            figures["real_balanced_accuracy"] = mean_class_recall(
+                answers_by_head["real"].argmax(1), self.real.labels[rows]
             )
         if self.unseen is not None:
             rows = _spread(np.arange(len(self.unseen)))
-            found = self._ask(answers, self.unseen.pixels[rows])
+            answers_by_head = self._ask(answers, self.unseen.pixels[rows])
             truth = cell_truth(self.unseen, rows)
             for name, labels in zip(("diagnosis", "grade"), truth.labels(), strict=True):
-                figures[f"{name}_balanced_accuracy"] = balanced_accuracy(
-                    found[name].argmax(1), labels.numpy()
+                figures[f"{name}_balanced_accuracy"] = mean_class_recall(
+                    answers_by_head[name].argmax(1), labels.numpy()
                 )
             counts = truth.counts().numpy()
-            figures["lymphocytes_r"] = correlation(found["counts"][:, 1], counts[:, 1])
-            figures["mitoses_r"] = correlation(found["counts"][:, 2], counts[:, 2])
+            figures["lymphocytes_r"] = correlation(answers_by_head["counts"][:, 1], counts[:, 1])
+            figures["mitoses_r"] = correlation(answers_by_head["counts"][:, 2], counts[:, 2])
         return {name: round(value, 4) for name, value in figures.items()}
 
     def _ask(self, answers: Answers, pixels: np.ndarray) -> dict[str, np.ndarray]:
         side = self.settings.encoder.tile_px
-        found = [answers(self._normal(resize(part, side))) for part in torch.from_numpy(pixels).split(64)]
-        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        parts = [answers(self._normal(resize(part, side))) for part in torch.from_numpy(pixels).split(64)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def cell_truth(tiles: PhantomTiles, rows: np.ndarray) -> CellTruth:
@@ -185,8 +185,8 @@ def _phantom_crops(
 
     def cut(maps: Tensor, unit: int) -> Tensor:
         crops = [
-            one[..., y * unit : (y + cells) * unit, x * unit : (x + cells) * unit]
-            for one, (y, x) in zip(maps, places, strict=True)
+            image[..., y * unit : (y + cells) * unit, x * unit : (x + cells) * unit]
+            for image, (y, x) in zip(maps, places, strict=True)
         ]
         return orient(torch.stack(crops), turns)
 
@@ -197,19 +197,21 @@ def _phantom_crops(
     )
 
 
-def balanced_accuracy(found: np.ndarray, labels: np.ndarray) -> float:
+def mean_class_recall(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Mean over the classes present of the share of their rows that were found."""
     classes = np.unique(labels[labels != NO_LABEL])
     return (
-        float(np.mean([(found[labels == c] == c).mean() for c in classes])) if len(classes) else float("nan")
+        float(np.mean([(predictions[labels == c] == c).mean() for c in classes]))
+        if len(classes)
+        else float("nan")
     )
 
 
-def correlation(found: np.ndarray, truth: np.ndarray) -> float:
+def correlation(predictions: np.ndarray, truth: np.ndarray) -> float:
     """Pearson's r; 0 where either does not vary."""
-    if found.std() == 0 or truth.std() == 0:
+    if predictions.std() == 0 or truth.std() == 0:
         return 0.0
-    return float(np.corrcoef(found, truth)[0, 1])
+    return float(np.corrcoef(predictions, truth)[0, 1])
 
 
 def _spread(rows: np.ndarray) -> np.ndarray:

@@ -58,18 +58,18 @@ def split_groups(groups: npt.NDArray[Any], labels: npt.NDArray[Any], seed: int, 
     raises CohortError, as does a group of two classes.
     """
     rng = np.random.default_rng(seed)
-    held: set[str] = set()
-    claimed: dict[str, str] = {}
+    held_out: set[str] = set()
+    label_of: dict[str, str] = {}
     for label in np.unique(labels):
         names = np.unique(groups[labels == label])
         for name in names:
-            if claimed.setdefault(str(name), str(label)) != str(label):
+            if label_of.setdefault(str(name), str(label)) != str(label):
                 raise CohortError(f"the group '{name}' holds tiles of two classes", fix="correct tiles.csv")
         if len(names) < 2:
             raise CohortError("a class needs at least two groups to be split", where=f"class {label}")
         count = min(max(1, int(len(names) * share)), len(names) - 1)
-        held |= {str(name) for name in rng.permutation(names)[:count]}
-    return np.isin(groups, sorted(held))
+        held_out |= {str(name) for name in rng.permutation(names)[:count]}
+    return np.isin(groups, sorted(held_out))
 
 
 def load_real_tiles(folder: str | Path, side: int = 224, limit: int | None = None) -> RealTiles:
@@ -142,8 +142,8 @@ def read_split(cohort: str | Path) -> dict[str, list[str]]:
     """`split.json` of a cohort: names of the slides to train on and to validate on. Raises CohortError."""
     path = Path(cohort) / "split.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {part: [str(name) for name in found[part]] for part in ("train", "val")}
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        return {part: [str(name) for name in splits[part]] for part in ("train", "val")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CohortError(
             f"cannot be read ({error})", where=path, fix="write the cohort with `giant phantom`"
@@ -171,14 +171,14 @@ def collect_phantom_tiles(
         return _from_slide(Path(cohort), names[i], per_slide, seed + i, tile_px, mpp)
 
     with ThreadPoolExecutor(2) as threads:
-        found = list(threads.map(of, range(len(names))))
-    cells = [maps for _, rows, _ in found for maps in rows]
-    truths = [truth for images, _, truth in found for _ in images]
+        per_slide_tiles = list(threads.map(of, range(len(names))))
+    cells = [maps for _, rows, _ in per_slide_tiles for maps in rows]
+    truths = [truth for images, _, truth in per_slide_tiles for _ in images]
     if not cells:
         raise CohortError("has no slides to take tiles from", where=cohort)
     zones, lymphocytes, mitoses = (np.stack(maps) for maps in zip(*cells, strict=True))
     return PhantomTiles(
-        np.stack([image for images, _, _ in found for image in images]),
+        np.stack([image for images, _, _ in per_slide_tiles for image in images]),
         zones,
         lymphocytes,
         mitoses,
@@ -208,11 +208,11 @@ def _from_slide(
         weights = np.array(
             [3.0 if maps[2].any() or (maps[0] == Zone.NECROSIS).any() else 1.0 for maps in cells]
         )
-        chosen = np.random.default_rng(seed).choice(
+        picks = np.random.default_rng(seed).choice(
             len(grid), size=min(per_slide, len(grid)), replace=False, p=weights / weights.sum()
         )
-        images = [np.asarray(slide.read(grid.box(i), mpp)) for i in chosen]
-    return images, [cells[i] for i in chosen], truth
+        images = [np.asarray(slide.read(grid.box(i), mpp)) for i in picks]
+    return images, [cells[i] for i in picks], truth
 
 
 def _cells(truth: PhantomTruth, x: int, y: int) -> tuple[Bytes, ...]:

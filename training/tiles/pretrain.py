@@ -25,10 +25,10 @@ from core_model.checkpoints.folder import ModelConfig, Parts, new_model, save_ch
 from core_model.config import SlideEncoderConfig
 from core_model.devices import default_device, has_bf16
 from core_model.errors import CheckpointError, UsageError
-from training.tiles.batches import Batch, TileData
+from training.tiles.batches import TileBatch, TileData
 from training.tiles.heads import TileHeads
 from training.tiles.settings import TileSettings
-from training.tiles.vit import place_positions, tokens
+from training.tiles.vit import place_positions, vit_tokens
 
 __all__ = ["TileSettings", "pretrain_tile_encoder"]
 
@@ -123,16 +123,16 @@ class TileRun:
         self._since += 1
 
     def _learning_rate(self) -> float:
-        done = (self.step + 1) / self.settings.steps
-        rise = min(1.0, done / self.settings.warmup) if self.settings.warmup else 1.0
-        return self.settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        share = (self.step + 1) / self.settings.steps
+        rise = min(1.0, share / self.settings.warmup) if self.settings.warmup else 1.0
+        return self.settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
-    def _losses(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
+    def _losses(self, batch: TileBatch, generator: Generator) -> dict[str, Tensor]:
         heads, settings = self.student.heads, self.settings
         losses: dict[str, Tensor] = {}
         total = torch.zeros((), device=self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-            states = tokens(
+            states = vit_tokens(
                 self.student.encoder, batch.pixels, settings.drop_path, generator
             )  # (B, 1 + n·n, D)
             real = len(batch.labels)
@@ -140,10 +140,10 @@ class TileRun:
                 losses["real"] = heads.real_loss(states[:real, 0], batch.labels, settings.smoothing)
                 total = total + losses["real"]
             if batch.truth is not None:
-                found = heads.tile_losses(states[real:, 0], batch.truth)
-                found |= heads.cell_losses(states[real:, 1:], batch.truth)
-                total = total + settings.phantom_weight * torch.stack(list(found.values())).sum()
-                losses |= found
+                phantom_losses = heads.tile_losses(states[real:, 0], batch.truth)
+                phantom_losses |= heads.cell_losses(states[real:, 1:], batch.truth)
+                total = total + settings.phantom_weight * torch.stack(list(phantom_losses.values())).sum()
+                losses |= phantom_losses
         return losses | {"total": total}
 
     @torch.no_grad()
@@ -195,12 +195,12 @@ class TileRun:
             return
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            same = state["settings"] == self.settings.plain()
+            is_same = state["settings"] == self.settings.plain()
         except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
             raise CheckpointError(
                 f"cannot be read ({error})", where=path, fix="remove it to start again"
             ) from error
-        if not same:
+        if not is_same:
             raise CheckpointError(
                 "is the state of a run with other settings", where=path, fix="choose another folder"
             )

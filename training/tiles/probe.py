@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core_model.errors import CohortError
-from training.tiles.batches import balanced_accuracy, cell_truth, correlation
+from training.tiles.batches import cell_truth, correlation, mean_class_recall
 from training.tiles.data import HELD_OUT_SHARE, PhantomTiles, RealTiles, load_real_tiles
 from training.tiles.heads import NO_LABEL
 
@@ -56,7 +56,7 @@ class PhantomProbe:
     n_test: int
 
 
-def probe(encoder: TileEncoder, tiles_folder: str | Path, seed: int = 0) -> ProbeResult:
+def probe_real_tiles(encoder: TileEncoder, tiles_folder: str | Path, seed: int = 0) -> ProbeResult:
     """Logistic regression on standardised features of real tiles, split by group with `seed`.
 
     Seed 0 is the split that `TileSettings.split_seed` trains on by default; with another, the encoder may
@@ -68,16 +68,16 @@ def probe(encoder: TileEncoder, tiles_folder: str | Path, seed: int = 0) -> Prob
 
 def probe_features(features: Features, tiles: RealTiles, seed: int = 0) -> ProbeResult:
     """The same, for features (N, D) at hand."""
-    held = tiles.split_groups(seed, HELD_OUT_SHARE)
-    found = _classify(features[~held], tiles.labels[~held], features[held])
-    labels = tiles.labels[held]
-    per_class = {name: float((found[labels == i] == i).mean()) for i, name in enumerate(tiles.classes)}
+    is_held_out = tiles.split_groups(seed, HELD_OUT_SHARE)
+    predictions = _classify(features[~is_held_out], tiles.labels[~is_held_out], features[is_held_out])
+    labels = tiles.labels[is_held_out]
+    per_class = {name: float((predictions[labels == i] == i).mean()) for i, name in enumerate(tiles.classes)}
     return ProbeResult(
-        balanced_accuracy(found, labels),
+        mean_class_recall(predictions, labels),
         per_class,
-        int((~held).sum()),
-        int(held.sum()),
-        (len(np.unique(tiles.groups[~held])), len(np.unique(tiles.groups[held]))),
+        int((~is_held_out).sum()),
+        int(is_held_out.sum()),
+        (len(np.unique(tiles.groups[~is_held_out])), len(np.unique(tiles.groups[is_held_out]))),
     )
 
 
@@ -88,20 +88,20 @@ def probe_phantom(encoder: TileEncoder, train: PhantomTiles, test: PhantomTiles)
     """
     from training.phantom.truth import Zone
 
-    both = np.intersect1d(train.slides, test.slides)
-    if len(both):
-        raise CohortError("the same slide is trained and judged on", where=both[0])
-    seen, new = encode(encoder, train.pixels), encode(encoder, test.pixels)
-    known = cell_truth(train, np.arange(len(train)))
-    truth = cell_truth(test, np.arange(len(test)))
+    shared_slides = np.intersect1d(train.slides, test.slides)
+    if len(shared_slides):
+        raise CohortError("the same slide is trained and judged on", where=shared_slides[0])
+    train_features, test_features = encode(encoder, train.pixels), encode(encoder, test.pixels)
+    train_truth = cell_truth(train, np.arange(len(train)))
+    test_truth = cell_truth(test, np.arange(len(test)))
     accuracy = [
-        _judge_classes(seen, have.numpy(), new, want.numpy())
-        for have, want in zip(known.labels(), truth.labels(), strict=True)
+        _judge_classes(train_features, have.numpy(), test_features, want.numpy())
+        for have, want in zip(train_truth.labels(), test_truth.labels(), strict=True)
     ]
-    have = np.concatenate([known.zone_shares().numpy(), known.counts().numpy()], axis=1)
-    want = np.concatenate([truth.zone_shares().numpy(), truth.counts().numpy()], axis=1)
-    found = _regress(seen, have, new)
-    fit = [correlation(found[:, i], want[:, i]) for i in range(want.shape[1])]
+    have = np.concatenate([train_truth.zone_shares().numpy(), train_truth.counts().numpy()], axis=1)
+    want = np.concatenate([test_truth.zone_shares().numpy(), test_truth.counts().numpy()], axis=1)
+    predictions = _regress(train_features, have, test_features)
+    fit = [correlation(predictions[:, i], want[:, i]) for i in range(want.shape[1])]
     zones = {zone.name.lower(): fit[zone] for zone in Zone}
     lymphocytes, mitoses = fit[len(Zone) + 1 :]
     return PhantomProbe(accuracy[0], accuracy[1], zones, lymphocytes, mitoses, len(train), len(test))
@@ -118,29 +118,29 @@ def encode(encoder: TileEncoder, pixels: npt.NDArray[np.uint8]) -> Features:
     return np.concatenate(rows)
 
 
-def _judge_classes(seen: Features, have: Any, new: Features, want: Any) -> float:
+def _judge_classes(features: Features, have: Any, new: Features, want: Any) -> float:
     """Balanced accuracy over the rows that have a label."""
-    known = have != NO_LABEL
-    return balanced_accuracy(_classify(seen[known], have[known], new), want)
+    has_label = have != NO_LABEL
+    return mean_class_recall(_classify(features[has_label], have[has_label], new), want)
 
 
-def _classify(seen: Features, labels: Any, new: Features) -> npt.NDArray[np.int64]:
+def _classify(features: Features, labels: Any, new: Features) -> npt.NDArray[np.int64]:
     """The class that logistic regression finds for each new row."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     reader = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    found: npt.NDArray[np.int64] = reader.fit(seen, labels).predict(new)
-    return found
+    predictions: npt.NDArray[np.int64] = reader.fit(features, labels).predict(new)
+    return predictions
 
 
-def _regress(seen: Features, values: Any, new: Features) -> npt.NDArray[np.float64]:
+def _regress(features: Features, values: Any, new: Features) -> npt.NDArray[np.float64]:
     """The values that ridge regression finds for each new row."""
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     reader = make_pipeline(StandardScaler(), Ridge(alpha=10.0))
-    found: npt.NDArray[np.float64] = reader.fit(seen, values).predict(new)
-    return found
+    predictions: npt.NDArray[np.float64] = reader.fit(features, values).predict(new)
+    return predictions

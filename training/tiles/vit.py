@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 
-def tokens(encoder: Any, pixels: Tensor, drop_path: float, generator: Generator) -> Tensor:
+def vit_tokens(encoder: Any, pixels: Tensor, drop_path: float, generator: Generator) -> Tensor:
     """(B, 3, side, side) → CLS and patch tokens after the last LayerNorm, (B, 1 + n·n, D).
 
     A crop takes a random window of the position embeddings, so that neighbours keep their distance. In
@@ -21,28 +21,30 @@ def tokens(encoder: Any, pixels: Tensor, drop_path: float, generator: Generator)
     """
     embeddings = encoder.embeddings
     patches = embeddings.patch_embeddings(pixels)  # (B, n·n, D)
-    cls_place, places = window(embeddings.position_embeddings, round(patches.shape[1] ** 0.5), generator)
+    cls_place, places = position_window(
+        embeddings.position_embeddings, round(patches.shape[1] ** 0.5), generator
+    )
     cls = (embeddings.cls_token + cls_place).expand(len(patches), -1, -1)  # (B, 1, D)
     states = torch.cat([cls.to(patches.dtype), patches + places], dim=1)  # (B, 1 + n·n, D)
     last = max(1, len(encoder.layers) - 1)
     for depth, layer in enumerate(encoder.layers):
         skip = drop_path * depth / last if encoder.training else 0.0
-        changed = layer(states)
+        states_after = layer(states)
         if skip:
-            kept = torch.rand(len(states), 1, 1, generator=generator).to(states.device) >= skip
-            changed = states + (changed - states) * kept.to(states.dtype) / (1 - skip)
-        states = changed
+            stays = torch.rand(len(states), 1, 1, generator=generator).to(states.device) >= skip
+            states_after = states + (states_after - states) * stays.to(states.dtype) / (1 - skip)
+        states = states_after
     out: Tensor = encoder.layernorm(states)
     return out
 
 
-def window(positions: Tensor, side: int, generator: Generator) -> tuple[Tensor, Tensor]:
+def position_window(positions: Tensor, side: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """(1, 1 + N·N, D) → the CLS token's embedding (1, 1, D), and those of a random side x side window."""
     dim = positions.shape[-1]
     full = round((positions.shape[1] - 1) ** 0.5)
     grid = positions[:, 1:].view(full, full, dim)
-    top, left = torch.randint(0, full - side + 1, (2,), generator=generator).tolist()
-    return positions[:, :1], grid[top : top + side, left : left + side].reshape(1, side * side, dim)
+    row, column = torch.randint(0, full - side + 1, (2,), generator=generator).tolist()
+    return positions[:, :1], grid[row : row + side, column : column + side].reshape(1, side * side, dim)
 
 
 @torch.no_grad()

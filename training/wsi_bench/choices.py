@@ -23,7 +23,7 @@ YES_NO = ("Yes", "No")
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceQuestion:
     """A question with options and the right one."""
 
     row: Row
@@ -34,9 +34,9 @@ class Choice:
     """1-based place among the options."""
 
 
-def choices(rows: Iterable[Row]) -> tuple[list[Choice], list[str], int]:
+def choice_questions(rows: Iterable[Row]) -> tuple[list[ChoiceQuestion], list[str], int]:
     """Every question with options, those that cannot be used with the reason, and how many have none."""
-    found, unusable, opened = [], [], 0
+    questions, unusable, open_count = [], [], 0
     for row in rows:
         for i, turn in enumerate(row.turns, start=1):
             id = row.id if len(row.turns) == 1 else f"{row.id}-{i}"
@@ -45,13 +45,13 @@ def choices(rows: Iterable[Row]) -> tuple[list[Choice], list[str], int]:
             if not options and turn.answer.strip() in YES_NO:
                 options = letters = YES_NO
             if not options:
-                opened += 1
+                open_count += 1
             elif why := _unusable(question, options, letters, turn.answer.strip()):
                 unusable.append(f"{row.file.name} row {row.number}: {why}")
             else:
                 answer = letters.index(turn.answer.strip()) + 1
-                found.append(Choice(row, id, question, options, answer))
-    return found, unusable, opened
+                questions.append(ChoiceQuestion(row, id, question, options, answer))
+    return questions, unusable, open_count
 
 
 def _unusable(question: str, options: tuple[str, ...], letters: tuple[str, ...], answer: str) -> str | None:
@@ -64,7 +64,7 @@ def _unusable(question: str, options: tuple[str, ...], letters: tuple[str, ...],
     return None
 
 
-def table(groups: Iterable[tuple[str, list[Choice]]]) -> str:
+def table(groups: Iterable[tuple[str, list[ChoiceQuestion]]]) -> str:
     """questions.csv of choices in groups that end in a suffix of their own ("" or "_val")."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -73,14 +73,14 @@ def table(groups: Iterable[tuple[str, list[Choice]]]) -> str:
     return text.getvalue()
 
 
-def _records(groups: Iterable[tuple[str, list[Choice]]]) -> Iterator[dict[str, object]]:
-    seen: set[tuple[str, str]] = set()
-    for suffix, found in groups:
-        for choice in found:
+def _records(groups: Iterable[tuple[str, list[ChoiceQuestion]]]) -> Iterator[dict[str, object]]:
+    ids: set[tuple[str, str]] = set()
+    for suffix, questions in groups:
+        for choice in questions:
             benchmark = f"wsi_bench_{choice.row.task.lower().removesuffix('_choice')}{suffix}"
             # an id that was published twice is told apart by where it stands
-            id = choice.id if (benchmark, choice.id) not in seen else f"{choice.id} (row {choice.row.number})"
-            seen.add((benchmark, id))
+            id = choice.id if (benchmark, choice.id) not in ids else f"{choice.id} (row {choice.row.number})"
+            ids.add((benchmark, id))
             yield {
                 "benchmark_name": benchmark,
                 "benchmark_id": id,

@@ -42,9 +42,9 @@ def wsi_bench(
     ] = False,
 ) -> None:
     """Make a cohort folder of WSI-Bench's published files and of features computed elsewhere."""
-    from training.wsi_bench.cohort import Wanted, make_cohort
+    from training.wsi_bench.cohort import WsiBenchRequest, make_cohort
 
-    wanted = Wanted(
+    request = WsiBenchRequest(
         train=train,
         reports=reports,
         features=features,
@@ -57,6 +57,6 @@ def wsi_bench(
         allow_missing=allow_missing,
         skip_malformed=skip_malformed,
     )
-    for line in make_cohort(wanted).lines():
+    for line in make_cohort(request).lines():
         typer.echo(line)
     typer.echo(out)

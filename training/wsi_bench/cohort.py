@@ -20,16 +20,16 @@ from pathlib import Path
 
 from core_model.atomic import flush
 from core_model.errors import CohortError, UsageError
-from training.wsi_bench.choices import choices, table
+from training.wsi_bench.choices import choice_questions, table
 from training.wsi_bench.features import find_features
-from training.wsi_bench.overlap import Overlap, find_overlap, patient_of
+from training.wsi_bench.overlap import Overlap, find_overlap, tcga_patient
 from training.wsi_bench.rows import Rows, read_files
 from training.wsi_bench.slides import Pool, divide, reports_of
 from training.wsi_bench.summary import Summary, counted
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WsiBenchRequest:
     """What a cohort is made of, and what may be left out of it."""
 
     train: Sequence[Path]
@@ -71,99 +71,103 @@ class Chosen:
     """Where the links of each kind of feature file lead."""
 
 
-def make_cohort(wanted: Wanted) -> Summary:
+def make_cohort(request: WsiBenchRequest) -> Summary:
     """Read, check and write everything; the folder appears whole or not at all.
 
     Raises CohortError, FeatureStoreError where a feature file is none, UsageError for a senseless share.
     """
-    if not 0 < wanted.val_share < 1:
-        raise UsageError(f"--val-share {wanted.val_share:g} is no share", fix="Give one between 0 and 1")
-    if wanted.out.exists():
-        raise CohortError("is there already", where=wanted.out, fix="give another --out, or remove it")
-    rows = read_files(wanted.train, wanted.test, wanted.reports)
-    if rows.malformed and not wanted.skip_malformed:
+    if not 0 < request.val_share < 1:
+        raise UsageError(f"--val-share {request.val_share:g} is no share", fix="Give one between 0 and 1")
+    if request.out.exists():
+        raise CohortError("is there already", where=request.out, fix="give another --out, or remove it")
+    rows = read_files(request.train, request.test, request.reports)
+    if rows.malformed and not request.skip_malformed:
         raise CohortError(
             counted([str(row) for row in rows.malformed], "malformed row"),
             fix="correct them, or leave them out with --skip-malformed",
         )
-    chosen = _choose(wanted, rows)
-    summary, files = _contents(wanted, rows, chosen)
+    slides = _choose(request, rows)
+    summary, files = _contents(request, rows, slides)
     try:
-        _write(wanted.out, files, chosen.links)
+        _write(request.out, files, slides.links)
     except OSError as error:
-        raise CohortError(f"cannot be written ({error})", where=wanted.out) from error
+        raise CohortError(f"cannot be written ({error})", where=request.out) from error
     return summary
 
 
-def _choose(wanted: Wanted, rows: Rows) -> Chosen:
+def _choose(request: WsiBenchRequest, rows: Rows) -> Chosen:
     """Slides that have everything, divided."""
-    pool, asked = Pool(rows.train), Pool(rows.test)
-    overlap = find_overlap(pool.slides, asked.slides)
-    if not wanted.keep_overlap:
+    pool, test_pool = Pool(rows.train), Pool(rows.test)
+    overlap = find_overlap(pool.slides, test_pool.slides)
+    if not request.keep_overlap:
         pool.leave_out("that are test slides", overlap.slides)
-    if not wanted.keep_overlap and wanted.by_patient:
-        shared = set(overlap.patients)
-        pool.leave_out("of test patients", [name for name in pool.slides if patient_of(name) in shared])
+    if not request.keep_overlap and request.by_patient:
+        test_patients = set(overlap.patients)
+        pool.leave_out(
+            "of test patients", [name for name in pool.slides if tcga_patient(name) in test_patients]
+        )
     reports, double = reports_of(rows.reports)
-    features = find_features(wanted.features, {*pool.slides, *asked.slides})
+    features = find_features(request.features, {*pool.slides, *test_pool.slides})
     silent = [name for name in pool.slides if name not in reports]
     gaps = (
         (pool, "without a report", silent),
         (pool, f"without {features.told} file", features.lacking(pool.slides)),
-        (asked, f"of the test files without {features.told} file", features.lacking(asked.slides)),
+        (test_pool, f"of the test files without {features.told} file", features.lacking(test_pool.slides)),
     )
-    told = [counted(names, "slide", why) for _, why, names in gaps if names]
-    if told and not wanted.allow_missing:
+    sentences = [counted(names, "slide", why) for _, why, names in gaps if names]
+    if sentences and not request.allow_missing:
         raise CohortError(
-            ", ".join(told),
-            where=wanted.features,
+            ", ".join(sentences),
+            where=request.features,
             fix="add what is missing, or leave these slides out with --allow-missing",
         )
     for slides, why, names in gaps:
         slides.leave_out(why, names)
-    train, val = divide(pool.slides, wanted.val_share, wanted.seed, wanted.by_patient)
-    links = features.links(list(dict.fromkeys([*train, *val, *asked.slides])))
-    left_out = pool.left_out | asked.left_out
-    return Chosen(train, val, asked.slides, overlap, left_out, reports, double, links)
+    train, val = divide(pool.slides, request.val_share, request.seed, request.by_patient)
+    links = features.links(list(dict.fromkeys([*train, *val, *test_pool.slides])))
+    left_out = pool.left_out | test_pool.left_out
+    return Chosen(train, val, test_pool.slides, overlap, left_out, reports, double, links)
 
 
-def _contents(wanted: Wanted, rows: Rows, chosen: Chosen) -> tuple[Summary, dict[str, str]]:
+def _contents(request: WsiBenchRequest, rows: Rows, slides: Chosen) -> tuple[Summary, dict[str, str]]:
     """The summary, and the text of each file with summary.json last."""
-    kept, val, test = {*chosen.train, *chosen.val}, set(chosen.val), set(chosen.test)
-    about = [row for row in rows.train if row.slide in kept]
-    held, held_unusable, _ = choices(row for row in about if row.slide in val)
-    asked, asked_unusable, opened = choices(row for row in rows.test if row.slide in test)
+    names, val, test = {*slides.train, *slides.val}, set(slides.val), set(slides.test)
+    rows_kept = [row for row in rows.train if row.slide in names]
+    val_questions, held_unusable, _ = choice_questions(row for row in rows_kept if row.slide in val)
+    test_questions, asked_unusable, open_count = choice_questions(
+        row for row in rows.test if row.slide in test
+    )
     summary = Summary(
-        seed=wanted.seed,
-        by_patient=wanted.by_patient,
+        seed=request.seed,
+        by_patient=request.by_patient,
         files=rows.files,
         malformed=tuple(map(str, rows.malformed)),
         double_pairs=len(rows.train) - len({(row.slide, row.turns) for row in rows.train}),
         slides=len(Pool(rows.train).slides),
-        overlap=chosen.overlap,
-        kept_overlap=wanted.keep_overlap,
-        left_out=chosen.left_out,
-        train=len(chosen.train),
-        val=len(chosen.val),
-        test=len(chosen.test),
-        conversations=len(about),
-        conversations_left=len(rows.train) - len(about),
-        reports_left=len(chosen.reports.keys() - kept),
-        double_reports=tuple(chosen.double_reports),
-        val_questions=len(held),
-        test_questions=len(asked),
-        open_test_questions=opened,
+        overlap=slides.overlap,
+        kept_overlap=request.keep_overlap,
+        left_out=slides.left_out,
+        train=len(slides.train),
+        val=len(slides.val),
+        test=len(slides.test),
+        conversations=len(rows_kept),
+        conversations_left=len(rows.train) - len(rows_kept),
+        reports_left=len(slides.reports.keys() - names),
+        double_reports=tuple(slides.double_reports),
+        val_questions=len(val_questions),
+        test_questions=len(test_questions),
+        open_test_questions=open_count,
         unusable_questions=(*held_unusable, *asked_unusable),
-        links={kind: len(found) for kind, found in chosen.links.items()},
+        links={kind: len(links) for kind, links in slides.links.items()},
     )
-    split = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
-    reports = [{"slide": name, "report": chosen.reports[name]} for name in sorted(kept)]
-    talks = ",\n".join(json.dumps(row.conversation()) for row in about)
+    split = {"train": slides.train, "val": slides.val, "test": slides.test}
+    reports = [{"slide": name, "report": slides.reports[name]} for name in sorted(names)]
+    talks = ",\n".join(json.dumps(row.conversation()) for row in rows_kept)
     return summary, {
         "split.json": json.dumps(split, indent=1) + "\n",
         "reports.jsonl": "".join(json.dumps(report) + "\n" for report in reports),
         "instructions.json": f"[\n{talks}\n]\n",
-        "questions.csv": table([("_val", held), ("", asked)]),
+        "questions.csv": table([("_val", val_questions), ("", test_questions)]),
         "summary.json": summary.model_dump_json(indent=1) + "\n",
     }
 

@@ -27,14 +27,14 @@ class FeatureFiles:
 
     def lacking(self, slides: Collection[str]) -> list[str]:
         """Slides without a file of some kind: a cohort has a kind for all its slides or not at all."""
-        return [name for name in slides if not all(name in found for found in self.files.values())]
+        return [name for name in slides if not all(name in paths for paths in self.files.values())]
 
     def links(self, slides: Collection[str]) -> dict[str, dict[str, Path]]:
         """Where the links `<kind>/<slide><suffix>` of a cohort lead."""
         suffixes = {kind: suffix for suffix, kind in KINDS.items()}
         return {
-            kind: {f"{name}{suffixes[kind]}": found[name].resolve() for name in slides}
-            for kind, found in self.files.items()
+            kind: {f"{name}{suffixes[kind]}": paths[name].resolve() for name in slides}
+            for kind, paths in self.files.items()
         }
 
 
@@ -47,31 +47,31 @@ def find_features(folder: Path, slides: Collection[str]) -> FeatureFiles:
     """
     if not folder.is_dir():
         raise CohortError("is no folder", where=folder, fix="give the folder of features with --features")
-    wanted = set(slides)
-    found: dict[str, dict[str, Path]] = {kind: {} for kind in KINDS.values()}
+    names = set(slides)
+    files: dict[str, dict[str, Path]] = {kind: {} for kind in KINDS.values()}
     try:
         for path in sorted([*folder.glob("*.*"), *folder.glob("*/*.*")]):
             kind, name = KINDS.get(path.suffix), slide_name(path.name)
-            if kind is None or name not in wanted or not path.is_file() or path.stat().st_size == 0:
+            if kind is None or name not in names or not path.is_file() or path.stat().st_size == 0:
                 continue
-            if name in found[kind]:
+            if name in files[kind]:
                 raise CohortError(
-                    f"{found[kind][name]} is of the same slide", where=path, fix="leave one of them there"
+                    f"{files[kind][name]} is of the same slide", where=path, fix="leave one of them there"
                 )
-            found[kind][name] = path
+            files[kind][name] = path
     except OSError as error:
         raise CohortError(f"cannot be read ({error})", where=folder) from error
-    found = {kind: paths for kind, paths in found.items() if paths}
-    if not found:
-        raise CohortError(f"holds no .pt or .h5 file of any of {len(wanted):,} slides", where=folder)
-    _try_one(found)
-    return FeatureFiles(found)
+    files = {kind: paths for kind, paths in files.items() if paths}
+    if not files:
+        raise CohortError(f"holds no .pt or .h5 file of any of {len(names):,} slides", where=folder)
+    _try_one(files)
+    return FeatureFiles(files)
 
 
-def _try_one(found: Mapping[str, Mapping[str, Path]]) -> None:
+def _try_one(files: Mapping[str, Mapping[str, Path]]) -> None:
     from core_model.features.foreign import read_slide_features
     from core_model.features.slide_tokens import read_slide_tokens
 
-    for kind, paths in found.items():
+    for kind, paths in files.items():
         first = paths[min(paths)]
         _ = read_slide_tokens(first) if kind == "tokens" else read_slide_features(first)

@@ -16,10 +16,10 @@ SHOWN = 3
 _BARCODE = re.compile(r"TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}", re.IGNORECASE)
 
 
-def patient_of(slide: str) -> str:
+def tcga_patient(slide: str) -> str:
     """A TCGA barcode's first three fields; any other slide stands for a patient of its own."""
-    found = _BARCODE.match(slide)
-    return found.group().upper() if found else slide
+    barcode = _BARCODE.match(slide)
+    return barcode.group().upper() if barcode else slide
 
 
 class Overlap(BaseModel):
@@ -45,18 +45,21 @@ class Overlap(BaseModel):
 def find_overlap(train: Iterable[str], test: Iterable[str]) -> Overlap:
     """Compare slide names."""
     train, test = set(train), set(test)
-    patients, asked = {patient_of(slide) for slide in train}, {patient_of(slide) for slide in test}
+    patients, test_patients = (
+        {tcga_patient(slide) for slide in train},
+        {tcga_patient(slide) for slide in test},
+    )
     return Overlap(
         slides=tuple(sorted(train & test)),
         test_slides=len(test),
-        patients=tuple(sorted(patients & asked)),
-        test_patients=len(asked),
+        patients=tuple(sorted(patients & test_patients)),
+        test_patients=len(test_patients),
     )
 
 
-def _told(shared: tuple[str, ...], of: int, what: str) -> str:
-    if not shared:
-        return f"no test {what} of {of:,} occurs in the training files"
-    more = f" and {len(shared) - SHOWN:,} more" if len(shared) > SHOWN else ""
-    named = f"{', '.join(shared[:SHOWN])}{more}"
-    return f"{len(shared):,} of {of:,} test {what}s also occur in the training files: {named}"
+def _told(common: tuple[str, ...], of: int, noun: str) -> str:
+    if not common:
+        return f"no test {noun} of {of:,} occurs in the training files"
+    more = f" and {len(common) - SHOWN:,} more" if len(common) > SHOWN else ""
+    names = f"{', '.join(common[:SHOWN])}{more}"
+    return f"{len(common):,} of {of:,} test {noun}s also occur in the training files: {names}"

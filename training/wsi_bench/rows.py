@@ -53,8 +53,8 @@ class Row:
     def is_report(self) -> bool:
         """Whether a report is asked for. In the published files every question for one names the whole slide
         and a diagnosis, and no other question names both."""
-        asked = self.turns[0].question.lower()
-        return self.task == REPORT or ("whole slide" in asked and "diagnos" in asked)
+        question = self.turns[0].question.lower()
+        return self.task == REPORT or ("whole slide" in question and "diagnos" in question)
 
     def conversation(self) -> dict[str, Any]:
         """The row as a conversation of instructions.json."""
@@ -95,28 +95,28 @@ def read_files(train: Iterable[Path], test: Iterable[Path], reports: Iterable[Pa
     """Every row of every file, checked. Raises CohortError where a file as a whole cannot be read."""
     parts: dict[Role, list[Row]] = {role: [] for role in ROLES}
     files: list[FileSummary] = []
-    malformed: dict[Malformed, None] = {}
-    asked: dict[Role, Iterable[Path]] = {"train": train, "test": test, "reports": reports}
-    for role, path in [(role, path) for role, paths in asked.items() for path in paths]:
+    bad_rows: dict[Malformed, None] = {}
+    paths_of: dict[Role, Iterable[Path]] = {"train": train, "test": test, "reports": reports}
+    for role, path in [(role, path) for role, paths in paths_of.items() for path in paths]:
         rows, wrong = read_rows(path, ROLES[role])
         parts[role] += rows
-        malformed |= dict.fromkeys(wrong)  # a file may be read for two reasons
+        bad_rows |= dict.fromkeys(wrong)  # a file may be read for two reasons
         double = len(rows) - len({row.id for row in rows})
         files.append(
             FileSummary(role=role, file=path.name, rows=len(rows), malformed=len(wrong), double_ids=double)
         )
-    return Rows(parts["train"], parts["test"], parts["reports"], tuple(files), list(malformed))
+    return Rows(parts["train"], parts["test"], parts["reports"], tuple(files), list(bad_rows))
 
 
 def read_rows(path: Path, forms: Iterable[str]) -> tuple[list[Row], list[Malformed]]:
     """All rows of one file; `forms` are those of FORMS that may stand in it."""
-    rows, malformed = [], []
-    for number, found in _raw(path):
+    rows, bad_rows = [], []
+    for number, record in _raw(path):
         try:
-            rows.append(_row(path, number, found, set(forms)))
+            rows.append(_row(path, number, record, set(forms)))
         except ValueError as error:
-            malformed.append(Malformed(path, number, str(error)))
-    return rows, malformed
+            bad_rows.append(Malformed(path, number, str(error)))
+    return rows, bad_rows
 
 
 def _raw(path: Path) -> Iterator[tuple[int, Any]]:
@@ -130,12 +130,14 @@ def _raw(path: Path) -> Iterator[tuple[int, Any]]:
             if line.strip():
                 yield number, _decoded(line)
         return
-    found = _decoded(text)
-    if isinstance(found, ValueError):
-        raise CohortError(f"is no JSON ({found})", where=path, fix="a file with a row on each line is .jsonl")
-    if not isinstance(found, list):
-        raise CohortError(f"is no list of rows but a {type(found).__name__}", where=path)
-    yield from enumerate(found, start=1)
+    records = _decoded(text)
+    if isinstance(records, ValueError):
+        raise CohortError(
+            f"is no JSON ({records})", where=path, fix="a file with a row on each line is .jsonl"
+        )
+    if not isinstance(records, list):
+        raise CohortError(f"is no list of rows but a {type(records).__name__}", where=path)
+    yield from enumerate(records, start=1)
 
 
 def _decoded(text: str) -> Any:
@@ -145,21 +147,21 @@ def _decoded(text: str) -> Any:
         return error
 
 
-def _row(path: Path, number: int, found: Any, forms: set[str]) -> Row:
+def _row(path: Path, number: int, record: Any, forms: set[str]) -> Row:
     """Raises ValueError that says what is wrong with the row."""
-    if isinstance(found, ValueError):
-        raise ValueError(f"no JSON ({found})")
-    if not isinstance(found, dict):
-        raise ValueError(f"no object but a {type(found).__name__}")
-    for form, (key, read) in FORMS.items():
-        if key in found and form in forms:
-            return read(path, number, found)
-    wanted = " or ".join(f"'{FORMS[form][0]}'" for form in FORMS if form in forms)
-    raise ValueError(f"it has no {wanted}, only {', '.join(map(str, found)) or 'nothing'}")
+    if isinstance(record, ValueError):
+        raise ValueError(f"no JSON ({record})")
+    if not isinstance(record, dict):
+        raise ValueError(f"no object but a {type(record).__name__}")
+    for form, (key, reader) in FORMS.items():
+        if key in record and form in forms:
+            return reader(path, number, record)
+    keys = " or ".join(f"'{FORMS[form][0]}'" for form in FORMS if form in forms)
+    raise ValueError(f"it has no {keys}, only {', '.join(map(str, record)) or 'nothing'}")
 
 
-def _conversation(path: Path, number: int, found: dict[str, Any]) -> Row:
-    messages = found["conversations"]
+def _conversation(path: Path, number: int, record: dict[str, Any]) -> Row:
+    messages = record["conversations"]
     if not isinstance(messages, list) or not messages or len(messages) % 2:
         raise ValueError("conversations are no list of questions with their answers")
     words = [_said(message, i) for i, message in enumerate(messages)]
@@ -173,44 +175,44 @@ def _conversation(path: Path, number: int, found: dict[str, Any]) -> Row:
         raise ValueError("the first question is empty")
     task = path.stem.removesuffix("_test").removesuffix("_train")
     turns = tuple(Turn(question, answer) for question, answer in zip(words[::2], words[1::2], strict=True))
-    return Row(path, number, _text(found, "id"), _image(found, "image"), turns, task)
+    return Row(path, number, _text(record, "id"), _image(record, "image"), turns, task)
 
 
 def _said(message: Any, place: int) -> str:
     """The words of a message whose speaker is the right one."""
-    wanted = ("human", "gpt")[place % 2]
-    if not isinstance(message, dict) or message.get("from") != wanted:
-        who = message.get("from") if isinstance(message, dict) else message
-        raise ValueError(f"message {place + 1} is from {who!r}, not from '{wanted}'")
+    speaker = ("human", "gpt")[place % 2]
+    if not isinstance(message, dict) or message.get("from") != speaker:
+        sender = message.get("from") if isinstance(message, dict) else message
+        raise ValueError(f"message {place + 1} is from {sender!r}, not from '{speaker}'")
     return _text(message, "value")
 
 
-def _question(path: Path, number: int, found: dict[str, Any]) -> Row:
-    question, answer = _text(found, "question"), _text(found, "T-answer")
+def _question(path: Path, number: int, record: dict[str, Any]) -> Row:
+    question, answer = _text(record, "question"), _text(record, "T-answer")
     if IMAGE in question or IMAGE in answer:
         raise ValueError(f"{IMAGE} stands in its text")
-    id, image = _text(found, "question_id"), _image(found, "image")
-    return Row(path, number, id, image, (Turn(question, answer),), _text(found, "metadata"))
+    id, image = _text(record, "question_id"), _image(record, "image")
+    return Row(path, number, id, image, (Turn(question, answer),), _text(record, "metadata"))
 
 
-def _report(path: Path, number: int, found: dict[str, Any]) -> Row:
-    name = _text(found, "slide")
-    return Row(path, number, name, name, (Turn("", _text(found, "report")),), REPORT)
+def _report(path: Path, number: int, record: dict[str, Any]) -> Row:
+    name = _text(record, "slide")
+    return Row(path, number, name, name, (Turn("", _text(record, "report")),), REPORT)
 
 
-def _image(found: dict[str, Any], key: str) -> str:
+def _image(record: dict[str, Any], key: str) -> str:
     """The name of a slide's file."""
-    image = _text(found, key)
-    named = image.isprintable() and image.lower().endswith(SLIDE_SUFFIXES) and slide_name(image).strip()
-    if not named:
+    image = _text(record, key)
+    is_name = image.isprintable() and image.lower().endswith(SLIDE_SUFFIXES) and slide_name(image).strip()
+    if not is_name:
         raise ValueError(f"{key} '{image}' is no name of a slide's file")
     return image
 
 
-def _text(found: dict[str, Any], key: str) -> str:
-    text = found.get(key)
+def _text(record: dict[str, Any], key: str) -> str:
+    text = record.get(key)
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"{key} is missing" if key not in found else f"{key} is empty or no text")
+        raise ValueError(f"{key} is missing" if key not in record else f"{key} is empty or no text")
     text.encode()  # half a surrogate pair is no text; its error is a ValueError
     return text
 

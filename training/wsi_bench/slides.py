@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from core_model.errors import CohortError
-from training.wsi_bench.overlap import patient_of
+from training.wsi_bench.overlap import tcga_patient
 from training.wsi_bench.rows import Row
 
 
@@ -19,10 +19,10 @@ class Pool:
 
     def leave_out(self, why: str, names: Iterable[str]) -> None:
         """Take slides out; a reason that meets nobody is not kept."""
-        gone = set(names) & set(self.slides)
-        if gone:
-            self.left_out[why] = tuple(name for name in self.slides if name in gone)
-            self.slides = [name for name in self.slides if name not in gone]
+        members = set(names) & set(self.slides)
+        if members:
+            self.left_out[why] = tuple(name for name in self.slides if name in members)
+            self.slides = [name for name in self.slides if name not in members]
 
 
 def reports_of(rows: Iterable[Row]) -> tuple[dict[str, str], list[str]]:
@@ -43,17 +43,17 @@ def divide(slides: Sequence[str], share: float, seed: int, by_patient: bool) -> 
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(slides):
-        groups.setdefault(patient_of(name) if by_patient else name, []).append(name)
-    wanted, held = max(1, round(share * len(slides))), set[str]()
+        groups.setdefault(tcga_patient(name) if by_patient else name, []).append(name)
+    target, held_back = max(1, round(share * len(slides))), set[str]()
     # a hash rather than a shuffle: a slide more or less moves few others between the parts
     for group in sorted(groups, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest()):
-        if len(held) < wanted:
-            held.update(groups[group])
-    train = [name for name in sorted(slides) if name not in held]
-    if not train or not held:
+        if len(held_back) < target:
+            held_back.update(groups[group])
+    train = [name for name in sorted(slides) if name not in held_back]
+    if not train or not held_back:
         raise CohortError(
             f"{len(slides)} slides of {len(groups)} {'patients' if by_patient else 'names'} cannot be divided"
             " into train and val",
             fix="give more training rows, reports or features",
         )
-    return train, sorted(held)
+    return train, sorted(held_back)

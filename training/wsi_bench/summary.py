@@ -81,39 +81,41 @@ class Summary(BaseModel):
 
     def lines(self) -> list[str]:
         """The summary in words."""
-        told = [file.line() for file in self.files]
+        sentences = [file.line() for file in self.files]
         if self.malformed:
-            told.append(f"left out {counted(self.malformed, 'malformed row')}")
+            sentences.append(f"left out {counted(self.malformed, 'malformed row')}")
         if self.double_pairs:
-            told.append(f"conversations that repeat an earlier one, kept: {self.double_pairs:,}")
+            sentences.append(f"conversations that repeat an earlier one, kept: {self.double_pairs:,}")
         if self.overlap.test_slides:
-            told += self.overlap.lines()
+            sentences += self.overlap.lines()
             if self.kept_overlap and self.overlap.slides:
-                told.append("these are trained on: figures measured on them say nothing of new slides")
-        told += [f"left out {counted(names, 'slide', why)}" for why, names in self.left_out.items()]
+                sentences.append("these are trained on: figures measured on them say nothing of new slides")
+        sentences += [f"left out {counted(names, 'slide', why)}" for why, names in self.left_out.items()]
         if self.double_reports:
-            told.append(f"took the first of {counted(self.double_reports, 'slide', 'with several reports')}")
-        return [*told, *self._contents()]
+            sentences.append(
+                f"took the first of {counted(self.double_reports, 'slide', 'with several reports')}"
+            )
+        return [*sentences, *self._contents()]
 
     def _contents(self) -> list[str]:
-        kept = self.train + self.val
+        slide_count = self.train + self.val
         disjoint = "no patient" if self.by_patient else "no slide"
-        told = [
-            f"{kept:,} of {self.slides:,} slides of the training files: {self.train:,} train,"
+        sentences = [
+            f"{slide_count:,} of {self.slides:,} slides of the training files: {self.train:,} train,"
             f" {self.val:,} val ({disjoint} in both, seed {self.seed}); {self.test:,} test slides",
             f"{self.conversations:,} conversations, {self.conversations_left:,} more about slides left out;"
-            f" {kept:,} reports, {self.reports_left:,} more about other slides",
+            f" {slide_count:,} reports, {self.reports_left:,} more about other slides",
             f"questions.csv: {self.val_questions:,} about val, {self.test_questions:,} about test slides;"
             f" {self.open_test_questions:,} open test questions have no options and are not in it",
         ]
         if self.unusable_questions:
-            told.append(f"not in questions.csv: {counted(self.unusable_questions, 'question')}")
-        linked = " and ".join(f"{kind} of {count:,}" for kind, count in self.links.items())
-        return [*told, f"links to {linked} slides"]
+            sentences.append(f"not in questions.csv: {counted(self.unusable_questions, 'question')}")
+        link_counts = " and ".join(f"{kind} of {count:,}" for kind, count in self.links.items())
+        return [*sentences, f"links to {link_counts} slides"]
 
 
-def counted(names: Sequence[str], what: str, why: str = "") -> str:
+def counted(names: Sequence[str], thing: str, why: str = "") -> str:
     """How many there are, and the first of them: "2 slides without a report (a; b)"."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    noun = f"{what}{'s' * (len(names) != 1)} {why}".strip()
+    noun = f"{thing}{'s' * (len(names) != 1)} {why}".strip()
     return f"{len(names):,} {noun} ({'; '.join(names[:SHOWN])}{more})"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core_model.errors import CohortError
-from training.cohort.cohort import load_cohort
+from training.cohort.cohort import load_training_cohort
 
 COLUMNS = ["benchmark_name", "image_path", "answer", "options", "prompt"]
 ROW = ["phantom_grade", "a.b.1.tiff", "2", "['grade 1', 'grade 2']", "grade?"]
@@ -38,7 +38,7 @@ def write_questions(folder: Path, rows: list[list[str]]) -> None:
 
 
 def test_a_foreign_cohort_is_read(folder: Path) -> None:
-    cohort = load_cohort(folder)
+    cohort = load_training_cohort(folder)
     assert cohort.train == ("a.b.1", "a.b.2")
     assert cohort.val == ("c",)
     assert cohort.reports["a.b.2"] == "Report of a.b.2."
@@ -46,7 +46,7 @@ def test_a_foreign_cohort_is_read(folder: Path) -> None:
     assert (turn.question, turn.answer) == ("Grade?", "Grade 2.")
     assert cohort.truths == {}
     assert cohort.extents == {}
-    (train,), (val,) = cohort.asked("train"), cohort.asked("val")
+    (train,), (val,) = cohort.closed_questions("train"), cohort.closed_questions("val")
     assert (train.family, train.answer) == ("grade", "grade 2")  # an index into the options
     assert (val.family, val.answer) == ("gtex", "Lung")  # or the option itself
 
@@ -95,9 +95,9 @@ def empty_split(folder: Path) -> None:
 def test_what_is_wrong_is_named(folder: Path, spoil: Callable[[Path], None], told: str) -> None:
     spoil(folder)
     with pytest.raises(CohortError, match=told):
-        load_cohort(folder)
+        load_training_cohort(folder)
 
 
 def test_no_folder_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="giant phantom"):
-        load_cohort(tmp_path / "nothing")
+        load_training_cohort(tmp_path / "nothing")

@@ -96,12 +96,12 @@ def main(out: Path, jobs: list[dict[str, Any]]) -> None:
 
     zero.SMALL = 500  # else ZeRO-3 would leave a tiny model whole
     torch.set_num_threads(1)
-    ranks.start()
+    ranks.join()
     world = small_world()
     for job in jobs:
         run(job, world, out)
     ranks.wait()
-    ranks.stop()
+    ranks.leave()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 
 from core_model.errors import GiantError, RunError
 from training.engine.fit import Trainable, fit, last_whole_checkpoint, read_log
-from training.engine.resume import Layout
+from training.engine.resume import CheckpointLayout
 from training.engine.step_log import StepLog
 from training.engine.zero import twin
 from training.settings import Schedule
@@ -180,7 +180,7 @@ def test_the_log_tells_throughput_and_memory_and_draws_curves(tmp_path: Path) ->
     assert {"tokens_per_s", "memory_gb", "learning_rate", "grad_norm"} <= set(curves.Tags()["scalars"])
 
 
-def left_by(folder: Path, layout: Layout) -> Path:
+def left_by(folder: Path, layout: CheckpointLayout) -> Path:
     """A checkpoint as these processes write it."""
     checkpoint = folder / "trainer/checkpoint-3"
     shards = checkpoint / "global_step3"
@@ -203,12 +203,12 @@ def left_by(folder: Path, layout: Layout) -> Path:
 @pytest.mark.parametrize(
     ("layout", "said"),
     [
-        (Layout(2, 0), "2 processes without ZeRO"),
-        (Layout(2, 3), "2 processes under ZeRO-3"),
-        (Layout(1, 2), "1 process under ZeRO-2"),
+        (CheckpointLayout(2, 0), "2 processes without ZeRO"),
+        (CheckpointLayout(2, 3), "2 processes under ZeRO-3"),
+        (CheckpointLayout(1, 2), "1 process under ZeRO-2"),
     ],
 )
-def test_other_processes_cannot_go_on(tmp_path: Path, layout: Layout, said: str) -> None:
+def test_other_processes_cannot_go_on(tmp_path: Path, layout: CheckpointLayout, said: str) -> None:
     left_by(tmp_path, layout)
     with pytest.raises(RunError, match=f"written by {said}") as error:
         fit(Line(), points, SCHEDULE, tmp_path, seed=1, resume=True)
@@ -216,8 +216,12 @@ def test_other_processes_cannot_go_on(tmp_path: Path, layout: Layout, said: str)
     assert (tmp_path / "trainer/checkpoint-3").is_dir()  # nothing was lost
 
 
-@pytest.mark.parametrize("layout", [Layout(1, 0), Layout(2, 0), Layout(2, 2), Layout(2, 3)])
-def test_a_checkpoint_is_whole_with_the_files_of_every_process(tmp_path: Path, layout: Layout) -> None:
+@pytest.mark.parametrize(
+    "layout", [CheckpointLayout(1, 0), CheckpointLayout(2, 0), CheckpointLayout(2, 2), CheckpointLayout(2, 3)]
+)
+def test_a_checkpoint_is_whole_with_the_files_of_every_process(
+    tmp_path: Path, layout: CheckpointLayout
+) -> None:
     checkpoint = left_by(tmp_path, layout)
     assert last_whole_checkpoint(tmp_path / "trainer") == checkpoint
     files = [path for path in checkpoint.rglob("*") if path.is_file()]

@@ -27,7 +27,7 @@ def loss_of(rows, weight, scale):
 def refuse():
     raise RunError("refused", where="the folder", fix="ask again")
 
-ranks.start()
+ranks.join()
 draw = torch.Generator().manual_seed(0)
 rows, weight = torch.randn(6, 4, generator=draw), torch.randn(4, 3, generator=draw).requires_grad_()
 scale = torch.tensor(0.7, requires_grad=True)
@@ -44,7 +44,7 @@ found = {"loss": loss.item(), "weight": weight.grad.tolist(), "scale": scale.gra
 found |= {"rank": ranks.rank(), "main": ranks.from_main(lambda: 10 + ranks.rank())}
 found |= {"is_main": ranks.is_main(), "said": said}
 ranks.wait()
-ranks.stop()
+ranks.leave()
 open(f"{sys.argv[1]}/{found['rank']}.json", "w").write(json.dumps(found))
 """
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,7 +81,7 @@ def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path: Path) -> Non
 
 def test_alone_there_is_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    ranks.start()
+    ranks.join()
     assert not torch.distributed.is_initialized()
     assert (ranks.rank(), ranks.world(), ranks.is_main()) == (0, 1, True)
     ranks.wait()

@@ -7,14 +7,14 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.engine.shares import ALONE, Share, deal, places_of_regions
+from training.engine.shares import ALONE, BatchShare, deal, places_of_regions
 
 worlds = st.integers(1, 5)
 micro_batches = st.none() | st.integers(1, 7)
 
 
-def shares(world: int, micro_batch: int | None) -> list[Share]:
-    return [Share(rank, world, micro_batch) for rank in range(world)]
+def shares(world: int, micro_batch: int | None) -> list[BatchShare]:
+    return [BatchShare(rank, world, micro_batch) for rank in range(world)]
 
 
 @given(st.integers(1, 40), worlds, micro_batches)
@@ -52,7 +52,7 @@ def test_regions_are_dealt_evenly_and_found_again(
 ) -> None:
     lengths = [5 * (k + 1) for k in range(len(counts))]
     length_of = [length for count, length in zip(counts, lengths, strict=True) for _ in range(count)]
-    calls = deal(counts, lengths, Share(0, world, micro_batch))
+    calls = deal(counts, lengths, BatchShare(0, world, micro_batch))
     assert len({tuple(map(len, own)) for own in calls}) == 1  # the same calls in every process
     for own in calls:
         for call in own:

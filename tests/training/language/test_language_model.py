@@ -14,7 +14,7 @@ import torch
 from core_model.config import LanguageModelConfig
 from core_model.errors import CohortError
 from core_model.language.conversation import Turn
-from training.cohort.corpus import Reading, truth_document
+from training.cohort.corpus import ReadingDocument, truth_document
 from training.language.pretrain import (
     build_language_model,
     encode_document,
@@ -46,7 +46,7 @@ def test_pretraining_learns_and_leaves_a_folder_that_loads(
 ) -> None:
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    held_out = [Reading("Grade 2.", (Turn("Grade?", "grade 2", ("grade 2", "grade 1")),))]
+    held_out = [ReadingDocument("Grade 2.", (Turn("Grade?", "grade 2", ("grade 2", "grade 1")),))]
     model = pretrain_language_model(texts, tokenizer, tmp_path, settings=SETTINGS, held_out=held_out)
     log = json.loads((tmp_path / "log.json").read_text())
     assert log["loss"][-1] < log["loss"][0] - 1
@@ -105,7 +105,7 @@ def test_reading_is_scored_by_the_likeliest_option(tokenizer: Any) -> None:
         Turn("Describe.", "Benign."),
     )
     model: Any = always_yes
-    scores = reading_scores(model, tokenizer, [Reading("Text.", turns)], 100)
+    scores = reading_scores(model, tokenizer, [ReadingDocument("Text.", turns)], 100)
     assert scores["questions"] == 3
     assert scores["accuracy"] == pytest.approx(2 / 3)
 

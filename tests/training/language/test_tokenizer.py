@@ -10,7 +10,7 @@ import pytest
 
 from core_model.language.conversation import IMAGE, Turn, conversation, readable
 from training.language.tokenizer import train_tokenizer, word_list
-from training.phantom.language import questions, report
+from training.phantom.language import pathology_report, questions
 from training.phantom.truth import BENIGN, BoxTruth
 
 TRUTHS = (
@@ -26,7 +26,7 @@ def texts() -> list[str]:
     for _ in range(60):
         for t in TRUTHS:
             turns = [Turn(qa.question, qa.answer, qa.options) for qa in questions(t, rng)]
-            found.append(conversation(turns, context=report(t, rng))[0])
+            found.append(conversation(turns, context=pathology_report(t, rng))[0])
     return found
 
 

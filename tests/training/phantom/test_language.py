@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from training.phantom import askings
-from training.phantom.language import CATEGORIES, benchmark_questions, caption, choice, questions, report
+from training.phantom.language import (
+    CATEGORIES,
+    benchmark_questions,
+    caption,
+    choice,
+    pathology_report,
+    questions,
+)
 from training.phantom.phrases import AMERICAN, expand, extent, spell
 from training.phantom.truth import BENIGN, DIAGNOSES, BoxTruth
 
@@ -71,7 +78,7 @@ def truths(count: int, seed: int = 0) -> list[BoxTruth]:
 def test_a_report_tells_each_finding_and_never_another_value(family: str) -> None:
     rng = np.random.default_rng(1)
     for t in truths(150):
-        text = report(t, rng).lower()
+        text = pathology_report(t, rng).lower()
         truth = choice(t, family)
         assert re.search(TOLD[family][truth], text), (family, truth, text)
         for other in set(TOLD[family]) - {truth}:
@@ -83,7 +90,7 @@ def test_a_report_tells_each_finding_and_never_another_value(family: str) -> Non
 def test_a_report_names_its_diagnosis_and_no_other() -> None:
     rng = np.random.default_rng(2)
     for t in truths(100):
-        text = report(t, rng).lower()
+        text = pathology_report(t, rng).lower()
         assert [name for name in DIAGNOSES if name in text.replace("adenocarcinoma", "ADENO")] == (
             [] if t.diagnosis == "adenocarcinoma" else [t.diagnosis]
         )
@@ -93,7 +100,7 @@ def test_a_report_names_its_diagnosis_and_no_other() -> None:
 def test_reports_have_two_to_six_sentences_and_captions_one_or_two() -> None:
     rng = np.random.default_rng(3)
     for t in truths(150):
-        assert 2 <= report(t, rng).count(".") <= 6
+        assert 2 <= pathology_report(t, rng).count(".") <= 6
         assert 1 <= caption(t, rng).count(".") <= 2
 
 
@@ -101,7 +108,7 @@ def test_no_text_holds_grammar_marks_or_mixed_spelling() -> None:
     rng = np.random.default_rng(4)
     seen = []
     for t in truths(100):
-        seen += [report(t, rng), caption(t, rng)]
+        seen += [pathology_report(t, rng), caption(t, rng)]
         asked = [qa for qa in questions(t, rng) if qa.family != "describe"]
         seen += [" ".join([qa.question, *(qa.options or ()), qa.answer]) for qa in asked]
     for text in seen:
@@ -113,7 +120,7 @@ def test_reports_vary_and_both_spellings_appear() -> None:
     t = truths(4)[1]
     t = replace(t, diagnosis="adenocarcinoma", grade=2, tumour_share=0.5)
     rng = np.random.default_rng(5)
-    texts = [report(t, rng) for _ in range(200)]
+    texts = [pathology_report(t, rng) for _ in range(200)]
     assert len(set(texts)) > 195
     assert any("tumour" in text.lower() for text in texts)
     assert any("tumor" in text.lower().replace("tumour", "") for text in texts)
@@ -122,7 +129,7 @@ def test_reports_vary_and_both_spellings_appear() -> None:
 def test_the_same_seed_gives_the_same_words() -> None:
     t = truths(1)[0]
     first, second = (np.random.default_rng(6) for _ in range(2))
-    assert report(t, first) == report(t, second)
+    assert pathology_report(t, first) == pathology_report(t, second)
     assert questions(t, first) == questions(t, second)
 
 

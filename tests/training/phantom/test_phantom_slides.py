@@ -14,8 +14,8 @@ import pytest
 
 from core_model.errors import BoxError, CohortError, UsageError
 from training.phantom import cohort
-from training.phantom.geojson import trace, write_geojson
-from training.phantom.render import render
+from training.phantom.geojson import trace_outlines, write_geojson
+from training.phantom.render import render_slide
 from training.phantom.slide_writer import write_slide
 from training.phantom.spec import SlideSpec, sample_spec
 from training.phantom.truth import BENIGN, PhantomTruth, Zone
@@ -28,7 +28,7 @@ def small(seed: int, index: int, **changes: object) -> SlideSpec:
 
 @pytest.fixture(scope="module")
 def squamous() -> tuple[np.ndarray, PhantomTruth]:
-    return render(
+    return render_slide(
         small(
             3, 1, diagnosis="squamous cell carcinoma", grade=2, tumour_share=0.6, necrosis_share=0.3,
             lymphocytes_per_mm2=650.0, mitoses_per_mm2=90.0,
@@ -84,7 +84,7 @@ def test_more_lymphocytes_make_more_dark_pixels() -> None:
     plain = small(
         4, 0, diagnosis=BENIGN, grade=None, tumour_share=0.0, necrosis_share=0.0, mitoses_per_mm2=0.0
     )
-    drawn = [darkness(render(replace(plain, lymphocytes_per_mm2=d))[0]) for d in (50.0, 650.0, 2000.0)]
+    drawn = [darkness(render_slide(replace(plain, lymphocytes_per_mm2=d))[0]) for d in (50.0, 650.0, 2000.0)]
     assert drawn[1] > drawn[0] + 0.002
     assert drawn[2] > 2 * drawn[1]
 
@@ -98,9 +98,9 @@ def test_glass_is_bright_and_tissue_is_not(squamous: tuple[np.ndarray, PhantomTr
 
 
 def test_the_same_seed_draws_the_same_pixels_and_another_seed_others() -> None:
-    first, truth = render(small(5, 2))
-    again, same = render(small(5, 2))
-    other, _ = render(small(6, 2))
+    first, truth = render_slide(small(5, 2))
+    again, same = render_slide(small(5, 2))
+    other, _ = render_slide(small(6, 2))
     assert np.array_equal(first, again)
     assert np.array_equal(truth.lymphocytes, same.lymphocytes)
     assert not np.array_equal(first, other)
@@ -142,7 +142,7 @@ def test_outlines_enclose_exactly_the_mask_and_its_holes() -> None:
     mask = np.zeros((6, 7), bool)
     mask[1:5, 1:6] = True
     mask[2, 2] = mask[3, 3] = False  # two holes that touch at a corner
-    rings = trace(mask)
+    rings = trace_outlines(mask)
     areas = []
     for ring in rings:
         assert ring[0] == ring[-1]

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_model.language.conversation import Turn
-from training.stages.conversations import GROUPED, conversations, dealt, instruction_samples, plain_samples
+from training.stages.conversations import (
+    GROUPED,
+    conversations,
+    epoch_positions,
+    instruction_samples,
+    plain_samples,
+)
 from training.stages.pool import TokenPool
 
 
@@ -19,8 +25,8 @@ from training.stages.pool import TokenPool
     count=st.integers(1, 40), first=st.integers(0, 100), wanted=st.integers(0, 100), epochs=st.integers(1, 3)
 )
 def test_an_epoch_deals_each_once_however_it_is_cut(count: int, first: int, wanted: int, epochs: int) -> None:
-    whole = dealt(count, 0, max(first + wanted, count * epochs), [3])
-    assert dealt(count, first, wanted, [3]) == whole[first : first + wanted]
+    whole = epoch_positions(count, 0, max(first + wanted, count * epochs), [3])
+    assert epoch_positions(count, first, wanted, [3]) == whole[first : first + wanted]
     for epoch in range(epochs):
         assert sorted(whole[epoch * count : (epoch + 1) * count]) == list(range(count))
 

@@ -16,7 +16,7 @@ from core_model.language.conversation import Turn
 from training.cohort.corpus import truth_document
 from training.cohort.regions import Region, whole_slide
 from training.engine.fit import read_log
-from training.engine.shares import Share
+from training.engine.shares import BatchShare
 from training.language.pretrain import pretrain_language_model
 from training.stages.align import AlignmentData, AlignmentTask, align, stack_tiles
 from training.stages.conversations import (
@@ -245,7 +245,7 @@ def test_processes_and_micro_batches_share_the_loss_of_a_step(
     weight = llava.model.multi_modal_projector.linear_1.weight
 
     def learned(rank: int, world_size: int, at_once: int | None) -> tuple[float, torch.Tensor]:
-        share = Share(rank, world_size, at_once)
+        share = BatchShare(rank, world_size, at_once)
         batches = SampleBatches(pool, make, 8, [2], world.tokenizer.pad_token_id, share)
         weight.grad, found = None, []
         for part in range(batches.parts):
@@ -274,8 +274,8 @@ def test_slide_tokens_may_lie_in_files(world: Any, pool: TokenPool) -> None:
             return pool.tokens[rows]
 
     make = plain_samples(world.cohort, pool, world.tokenizer, world.recipe)
-    batches = SampleBatches(replace(pool, tokens=Files()), make, 8, [1], 0, Share(1, 2, 2))
-    plain = SampleBatches(pool, make, 8, [1], 0, Share(1, 2, 2))
+    batches = SampleBatches(replace(pool, tokens=Files()), make, 8, [1], 0, BatchShare(1, 2, 2))
+    plain = SampleBatches(pool, make, 8, [1], 0, BatchShare(1, 2, 2))
     assert torch.equal(batches.batch(5)["slide_features"], plain.batch(5)["slide_features"])
     assert len(asked) == 2
 
@@ -283,7 +283,9 @@ def test_slide_tokens_may_lie_in_files(world: Any, pool: TokenPool) -> None:
 def test_processes_share_the_regions_and_texts_of_a_step(world: Any) -> None:
     whole = AlignmentData(world.cohort, world.features, world.tokenizer, world.recipe).batch(7)
     shares = [
-        AlignmentData(world.cohort, world.features, world.tokenizer, world.recipe, Share(rank, 3)).batch(7)
+        AlignmentData(world.cohort, world.features, world.tokenizer, world.recipe, BatchShare(rank, 3)).batch(
+            7
+        )
         for rank in range(3)
     ]
     regions = [tiles for share in shares for call, _ in share["groups"] for tiles in call]

@@ -21,9 +21,9 @@ from training.tiles.batches import TileData, _phantom_crops
 from training.tiles.data import PhantomTiles, RealTiles, collect_phantom_tiles, load_real_tiles, split_groups
 from training.tiles.heads import NO_LABEL, CellTruth, cell_tokens
 from training.tiles.pretrain import TileRun, pretrain_tile_encoder
-from training.tiles.probe import probe, probe_features, probe_phantom
+from training.tiles.probe import probe_features, probe_phantom, probe_real_tiles
 from training.tiles.settings import TileSettings
-from training.tiles.vit import tokens
+from training.tiles.vit import vit_tokens
 
 TINY = TileEncoderConfig(embed_dim=16, depth=2, heads=2, ffn_dim=32, patch_px=8, tile_px=56, mpp=2.0)
 SETTINGS = TileSettings(encoder=TINY, crop_steps=2, full_steps=2, batch=8, per_slide=4, report_every=2)
@@ -154,9 +154,9 @@ def test_whole_tiles_give_the_tokens_of_the_plain_network() -> None:
     network = build_tile_encoder(TINY).eval()
     images = torch.rand(2, 3, 56, 56)
     with torch.no_grad():
-        ours = tokens(network, images, 0.5, torch.Generator())
+        ours = vit_tokens(network, images, 0.5, torch.Generator())
         assert torch.allclose(ours, network(pixel_values=images).last_hidden_state, atol=1e-5)
-        assert tokens(network, images[..., :32, :32], 0.0, torch.Generator()).shape == (2, 1 + 16, 16)
+        assert vit_tokens(network, images[..., :32, :32], 0.0, torch.Generator()).shape == (2, 1 + 16, 16)
 
 
 def test_patch_tokens_are_averaged_in_their_own_cell() -> None:
@@ -212,7 +212,7 @@ def test_the_written_encoder_loads_and_its_features_tell_the_classes(folder: Pat
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
     encoder = load_tile_encoder(written)
-    result = probe(encoder, folder)
+    result = probe_real_tiles(encoder, folder)
     assert result.balanced_accuracy == 1.0  # flat colours: any network tells them apart
     assert result.groups == (9, 3)
     assert (result.n_train, result.n_test) == (18, 6)

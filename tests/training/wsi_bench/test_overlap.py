@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.wsi_bench.overlap import find_overlap, patient_of
+from training.wsi_bench.overlap import find_overlap, tcga_patient
 from training.wsi_bench.rows import read_files
 
 SLIDES = st.lists(
@@ -33,7 +33,7 @@ SLIDES = st.lists(
     ],
 )
 def test_a_patient_is_the_first_three_fields_of_a_barcode(slide: str, patient: str) -> None:
-    assert patient_of(slide) == patient
+    assert tcga_patient(slide) == patient
 
 
 def test_slides_and_patients_are_told_with_the_first_names() -> None:
@@ -61,7 +61,7 @@ def test_no_overlap_is_said_too() -> None:
 def test_shared_slides_are_shared_by_patient_too(train: list[str], test: list[str]) -> None:
     found = find_overlap(train, test)
     assert set(found.slides) == set(train) & set(test)
-    assert {patient_of(slide) for slide in found.slides} <= set(found.patients)
+    assert {tcga_patient(slide) for slide in found.slides} <= set(found.patients)
     assert len(found.slides) <= found.test_slides
     assert len(found.patients) <= found.test_patients <= found.test_slides
 

@@ -23,11 +23,11 @@ from typer.testing import CliRunner
 from core_model.errors import CohortError, FeatureStoreError, UsageError
 from core_model.language.conversation import Turn
 from core_model.words import split_options
-from training.cohort.cohort import load_cohort
-from training.wsi_bench.choices import choices
+from training.cohort.cohort import load_training_cohort
+from training.wsi_bench.choices import choice_questions
 from training.wsi_bench.cli import wsi_bench
-from training.wsi_bench.cohort import Wanted, make_cohort
-from training.wsi_bench.overlap import patient_of
+from training.wsi_bench.cohort import WsiBenchRequest, make_cohort
+from training.wsi_bench.overlap import tcga_patient
 from training.wsi_bench.rows import Row, read_files, read_rows
 from training.wsi_bench.slides import divide
 from training.wsi_bench.summary import Summary
@@ -81,14 +81,14 @@ def write_tokens(folder: Path, names: list[str]) -> None:
 
 
 @pytest.fixture
-def wanted(tmp_path: Path) -> Wanted:
+def wanted(tmp_path: Path) -> WsiBenchRequest:
     """16 slides to train on; 6 test slides, of which 2 are among them."""
     train = [talk(name, ASK, f"Grade {i}.", 4) for i, name in enumerate(NAMES[:16])]
     train += [talk(name, ASK + OPTIONS, "B", 5) for name in NAMES[:16]]
     reports = [talk(name, ASK_REPORT, f"Report of {name}.") for name in NAMES[:18]]
     chosen = [talk(name, ASK + OPTIONS, "C") for name in NAMES[14:]]
     write_tokens(tmp_path / "pt" / "TCGA-LUSC", NAMES)
-    return Wanted(
+    return WsiBenchRequest(
         train=[write_rows(tmp_path / "Grading_train.json", train)],
         reports=[write_rows(tmp_path / "Report_train.json", reports)],
         test=[
@@ -101,11 +101,11 @@ def wanted(tmp_path: Path) -> Wanted:
     )
 
 
-def told(wanted: Wanted) -> str:
+def told(wanted: WsiBenchRequest) -> str:
     return "\n".join(make_cohort(wanted).lines())
 
 
-def only(wanted: Wanted, folder: Path) -> None:
+def only(wanted: WsiBenchRequest, folder: Path) -> None:
     """Nothing was written beside the sources."""
     assert not wanted.out.exists()
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
@@ -114,30 +114,32 @@ def only(wanted: Wanted, folder: Path) -> None:
 # --- the cohort that comes out ----------------------------------------------------------------------------
 
 
-def test_a_cohort_has_everything_that_training_reads(wanted: Wanted) -> None:
+def test_a_cohort_has_everything_that_training_reads(wanted: WsiBenchRequest) -> None:
     summary = make_cohort(wanted)
-    cohort = load_cohort(wanted.out)
+    cohort = load_training_cohort(wanted.out)
     assert (len(cohort.train), len(cohort.val)) == (summary.train, summary.val) == (10, 4)
     assert sorted((*cohort.train, *cohort.val)) == NAMES[:14]
     assert cohort.reports[NAMES[3]] == f"Report of {NAMES[3]}."
     graded, chosen = cohort.turns[NAMES[3]]
     assert (graded.question, graded.answer, chosen.answer) == (ASK, "Grade 3.", "B")
     assert all(torch.load(path, weights_only=True).shape == (576, 1024) for path in cohort.tokens.values())
-    assert {question.slide for question in cohort.asked("val")} == set(cohort.val)
-    assert cohort.asked("val")[0].options[1] == cohort.asked("val")[0].answer == "Moderate"
-    assert cohort.asked("train") == []
+    assert {question.slide for question in cohort.closed_questions("val")} == set(cohort.val)
+    assert (
+        cohort.closed_questions("val")[0].options[1] == cohort.closed_questions("val")[0].answer == "Moderate"
+    )
+    assert cohort.closed_questions("train") == []
 
 
-def test_splits_share_no_slide_and_no_patient(wanted: Wanted) -> None:
+def test_splits_share_no_slide_and_no_patient(wanted: WsiBenchRequest) -> None:
     make_cohort(wanted)
     split = json.loads((wanted.out / "split.json").read_text())
-    patients = [{patient_of(name) for name in split[part]} for part in ("train", "val", "test")]
+    patients = [{tcga_patient(name) for name in split[part]} for part in ("train", "val", "test")]
     assert not patients[0] & patients[1]
     assert not (patients[0] | patients[1]) & patients[2]
     assert split["test"] == NAMES[14:]
 
 
-def test_the_evaluation_reads_the_questions(wanted: Wanted) -> None:
+def test_the_evaluation_reads_the_questions(wanted: WsiBenchRequest) -> None:
     from eval.benchmarks.multipathqa import load_multipathqa
 
     make_cohort(wanted)
@@ -149,7 +151,7 @@ def test_the_evaluation_reads_the_questions(wanted: Wanted) -> None:
     assert {question.benchmark for question in questions} == {"wsi_bench_diagnosis", "wsi_bench_grading_val"}
 
 
-def test_what_was_left_out_is_told_and_kept_in_the_summary(wanted: Wanted) -> None:
+def test_what_was_left_out_is_told_and_kept_in_the_summary(wanted: WsiBenchRequest) -> None:
     words = told(wanted)
     assert "2 of 6 test slides also occur in the training files" in words
     assert f"left out 2 slides that are test slides ({NAMES[14]}; {NAMES[15]})" in words
@@ -162,7 +164,9 @@ def test_what_was_left_out_is_told_and_kept_in_the_summary(wanted: Wanted) -> No
     assert "\n".join(kept.lines()) == words
 
 
-def test_another_slide_of_a_test_patient_is_left_out_unless_slides_are_what_counts(wanted: Wanted) -> None:
+def test_another_slide_of_a_test_patient_is_left_out_unless_slides_are_what_counts(
+    wanted: WsiBenchRequest,
+) -> None:
     write_rows(wanted.test[0], [talk(NAMES[0], ASK + OPTIONS, "C")])
     assert f"left out 1 slide of test patients ({NAMES[1]})" in told(replace(wanted, test=wanted.test[:1]))
     words = told(
@@ -172,18 +176,18 @@ def test_another_slide_of_a_test_patient_is_left_out_unless_slides_are_what_coun
     assert "15 of 16 slides" in words
 
 
-def test_training_on_test_slides_must_be_asked_for_and_is_told(wanted: Wanted) -> None:
+def test_training_on_test_slides_must_be_asked_for_and_is_told(wanted: WsiBenchRequest) -> None:
     words = told(replace(wanted, keep_overlap=True))
     assert "16 of 16 slides" in words
     assert "these are trained on" in words
 
 
-def test_the_seed_decides_who_is_held_back(wanted: Wanted) -> None:
+def test_the_seed_decides_who_is_held_back(wanted: WsiBenchRequest) -> None:
     val = []
     for i, seed in enumerate([0, 0, 1, 2]):
         out = wanted.out.with_name(f"cohort{i}")
         make_cohort(replace(wanted, seed=seed, out=out))
-        val.append(load_cohort(out).val)
+        val.append(load_training_cohort(out).val)
     assert val[0] == val[1]
     assert len(set(val)) > 1
 
@@ -200,13 +204,13 @@ def test_every_slide_is_in_one_part_and_patients_stay_together(
     try:
         train, val = divide(sorted(slides), share, seed, by_patient)
     except CohortError:
-        assert share > 0.5 or len({patient_of(name) for name in slides}) < 2
+        assert share > 0.5 or len({tcga_patient(name) for name in slides}) < 2
         return
     assert sorted([*train, *val]) == sorted(slides)
     assert train
     assert round(share * len(slides)) <= len(val) <= max(1, round(share * len(slides))) + by_patient
     if by_patient:
-        assert not {patient_of(name) for name in train} & {patient_of(name) for name in val}
+        assert not {tcga_patient(name) for name in train} & {tcga_patient(name) for name in val}
     assert divide(sorted(slides, reverse=True), share, seed, by_patient) == (train, val)
 
 
@@ -219,17 +223,17 @@ def write_h5(path: Path) -> None:
         file["coords"].attrs.update({"patch_size_level0": 512, "level0_magnification": 40})
 
 
-def test_tile_features_serve_as_well(wanted: Wanted, tmp_path: Path) -> None:
+def test_tile_features_serve_as_well(wanted: WsiBenchRequest, tmp_path: Path) -> None:
     (tmp_path / "features_gigapath").mkdir()
     for name in NAMES:
         write_h5(tmp_path / "features_gigapath" / f"{name}.h5")
     assert "links to features of 20" in told(replace(wanted, features=tmp_path / "features_gigapath"))
-    cohort = load_cohort(wanted.out)
+    cohort = load_training_cohort(wanted.out)
     assert set(cohort.features) == set(NAMES[:14])
     assert not cohort.tokens
 
 
-def test_missing_features_are_named_with_their_count(wanted: Wanted, tmp_path: Path) -> None:
+def test_missing_features_are_named_with_their_count(wanted: WsiBenchRequest, tmp_path: Path) -> None:
     for name in NAMES[:8]:
         (wanted.features / "TCGA-LUSC" / f"{name}.pt").unlink()
     gone = wanted.features / "TCGA-LUSC" / f"{NAMES[19]}.pt"
@@ -248,27 +252,27 @@ def test_missing_features_are_named_with_their_count(wanted: Wanted, tmp_path: P
     assert "5 about test slides" in words
 
 
-def test_missing_reports_are_named_with_their_count(wanted: Wanted) -> None:
+def test_missing_reports_are_named_with_their_count(wanted: WsiBenchRequest) -> None:
     write_rows(wanted.reports[0], [talk(name, ASK_REPORT, "Report.") for name in NAMES[2:]])
     with pytest.raises(CohortError, match=rf"2 slides without a report \({NAMES[0]}; {NAMES[1]}\)"):
         make_cohort(wanted)
     assert "12 of 16 slides" in told(replace(wanted, allow_missing=True))
 
 
-def test_a_cohort_has_one_kind_of_features_for_all_its_slides(wanted: Wanted) -> None:
+def test_a_cohort_has_one_kind_of_features_for_all_its_slides(wanted: WsiBenchRequest) -> None:
     write_h5(wanted.features / f"{NAMES[4]}.h5")
     with pytest.raises(CohortError, match=r"13 slides without \.pt and \.h5 file"):
         make_cohort(wanted)
 
 
-def test_two_files_of_one_slide_are_an_error(wanted: Wanted) -> None:
+def test_two_files_of_one_slide_are_an_error(wanted: WsiBenchRequest) -> None:
     first = wanted.features / "TCGA-LUSC" / f"{NAMES[4]}.pt"
     os.link(first, wanted.features / first.name)
     with pytest.raises(CohortError, match="of the same slide"):
         make_cohort(wanted)
 
 
-def test_a_folder_of_something_else_is_known_at_once(wanted: Wanted, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_known_at_once(wanted: WsiBenchRequest, tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=r"holds no \.pt or \.h5 file of any of 20 slides"):
         make_cohort(replace(wanted, features=wanted.features.parent / "pt" / ".."))
     with pytest.raises(CohortError, match="is no folder"):
@@ -326,7 +330,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("row", "reason"), BAD_ROWS)
-def test_a_malformed_row_is_named_with_the_reason(wanted: Wanted, row: Any, reason: str) -> None:
+def test_a_malformed_row_is_named_with_the_reason(wanted: WsiBenchRequest, row: Any, reason: str) -> None:
     good = json.loads(wanted.train[0].read_text())
     write_rows(wanted.train[0], [*good, row])
     with pytest.raises(CohortError) as caught:
@@ -355,14 +359,14 @@ def without(key: str) -> dict[str, str]:
         (asked(NAMES[0], "<image>\nwhat?"), "<image> stands in its text"),
     ],
 )
-def test_a_malformed_test_row_is_named_by_its_line(wanted: Wanted, row: Any, reason: str) -> None:
+def test_a_malformed_test_row_is_named_by_its_line(wanted: WsiBenchRequest, row: Any, reason: str) -> None:
     write_rows(wanted.test[1], [asked(NAMES[18]), "", row, asked(NAMES[19])])
     with pytest.raises(CohortError) as caught:
         make_cohort(wanted)
     assert f"(WSI-Bench-test.jsonl row 3: {reason}" in str(caught.value)
 
 
-def test_all_malformed_rows_are_told_at_once_and_counted(wanted: Wanted, tmp_path: Path) -> None:
+def test_all_malformed_rows_are_told_at_once_and_counted(wanted: WsiBenchRequest, tmp_path: Path) -> None:
     write_rows(wanted.train[0], [{"id": i} for i in range(4)])
     write_rows(wanted.test[0], [{"id": i} for i in range(4)])
     with pytest.raises(CohortError) as caught:
@@ -374,7 +378,7 @@ def test_all_malformed_rows_are_told_at_once_and_counted(wanted: Wanted, tmp_pat
     only(wanted, tmp_path)
 
 
-def test_skipped_rows_are_all_in_the_summary(wanted: Wanted) -> None:
+def test_skipped_rows_are_all_in_the_summary(wanted: WsiBenchRequest) -> None:
     good = json.loads(wanted.train[0].read_text())
     write_rows(wanted.train[0], [*({"id": i} for i in range(7)), *good])
     words = told(replace(wanted, skip_malformed=True))
@@ -388,30 +392,34 @@ def test_skipped_rows_are_all_in_the_summary(wanted: Wanted) -> None:
     ("text", "reason"),
     [("{}", "no list of rows but a dict"), ('[{"id": 1}', "is no JSON"), ("", "is no JSON"), (None, "read")],
 )
-def test_a_file_that_is_no_list_of_rows_is_named(wanted: Wanted, text: str | None, reason: str) -> None:
+def test_a_file_that_is_no_list_of_rows_is_named(
+    wanted: WsiBenchRequest, text: str | None, reason: str
+) -> None:
     wanted.train[0].unlink() if text is None else wanted.train[0].write_text(text)
     with pytest.raises(CohortError, match=rf"Grading_train\.json: .*{reason}"):
         make_cohort(wanted)
 
 
-def test_repeated_ids_and_conversations_are_counted_and_kept(wanted: Wanted) -> None:
+def test_repeated_ids_and_conversations_are_counted_and_kept(wanted: WsiBenchRequest) -> None:
     rows = json.loads(wanted.train[0].read_text())
     write_rows(wanted.train[0], [*rows, rows[0], talk(NAMES[0], "Other?", "Yes.", 4)])
     words = told(wanted)
     assert "train Grading_train.json: 34 rows, 0 malformed, 2 ids repeated" in words
     assert "conversations that repeat an earlier one, kept: 1" in words
-    assert len(load_cohort(wanted.out).turns[NAMES[0]]) == 4
+    assert len(load_training_cohort(wanted.out).turns[NAMES[0]]) == 4
 
 
-def test_several_turns_stay_one_conversation(wanted: Wanted) -> None:
+def test_several_turns_stay_one_conversation(wanted: WsiBenchRequest) -> None:
     row = said(("human", "<image>\nq1"), ("gpt", "a1"), ("human", "q2\u2028more"), ("gpt", "a2"))
     write_rows(wanted.train[0], [*json.loads(wanted.train[0].read_text()), row])
     make_cohort(wanted)
     assert row in json.loads((wanted.out / "instructions.json").read_text())
-    assert load_cohort(wanted.out).turns[NAMES[0]][-1] == Turn("q2\u2028more", "a2")
+    assert load_training_cohort(wanted.out).turns[NAMES[0]][-1] == Turn("q2\u2028more", "a2")
 
 
-def test_reports_come_in_three_forms_and_other_rows_are_passed_over(wanted: Wanted, tmp_path: Path) -> None:
+def test_reports_come_in_three_forms_and_other_rows_are_passed_over(
+    wanted: WsiBenchRequest, tmp_path: Path
+) -> None:
     mixed = [*(talk(name, ASK, "No.") for name in NAMES), talk(NAMES[0], ASK_REPORT, "r0")]
     ours = [{"slide": name, "report": f"r\u2028{i}"} for i, name in enumerate(NAMES) if i > 1]
     reports = [
@@ -420,15 +428,15 @@ def test_reports_come_in_three_forms_and_other_rows_are_passed_over(wanted: Want
         write_rows(tmp_path / "ours.jsonl", ours),
     ]
     make_cohort(replace(wanted, reports=reports))
-    found = load_cohort(wanted.out).reports
+    found = load_training_cohort(wanted.out).reports
     assert [found[name] for name in NAMES[:3]] == ["r0", "Grade 2.", "r\u20282"]
 
 
-def test_of_several_reports_the_first_is_taken_and_it_is_told(wanted: Wanted) -> None:
+def test_of_several_reports_the_first_is_taken_and_it_is_told(wanted: WsiBenchRequest) -> None:
     rows = json.loads(wanted.reports[0].read_text())
     write_rows(wanted.reports[0], [*rows, rows[1], talk(NAMES[0], ASK_REPORT, "Another.", 2)])
     assert f"took the first of 1 slide with several reports ({NAMES[0]})" in told(wanted)
-    assert load_cohort(wanted.out).reports[NAMES[0]] == f"Report of {NAMES[0]}."
+    assert load_training_cohort(wanted.out).reports[NAMES[0]] == f"Report of {NAMES[0]}."
 
 
 # --- choice questions ---------------------------------------------------------------------------------------
@@ -455,7 +463,7 @@ def test_options_are_read_from_the_question(text: str, question: str, options: t
 
 
 def test_yes_and_no_are_options_too() -> None:
-    (found,), unusable, opened = choices([choice("Is the prognosis poor?", "No")])
+    (found,), unusable, opened = choice_questions([choice("Is the prognosis poor?", "No")])
     assert (found.options, found.answer) == (("Yes", "No"), 2)
     assert (unusable, opened) == ([], 0)
 
@@ -471,12 +479,12 @@ def test_yes_and_no_are_options_too() -> None:
     ],
 )
 def test_a_choice_that_cannot_be_put_is_named(question: str, answer: str, reason: str) -> None:
-    found, unusable, opened = choices([choice(question, answer)])
+    found, unusable, opened = choice_questions([choice(question, answer)])
     assert (found, opened) == ([], 0)
     assert unusable == [f"T_choice_test.json row 1: {reason}"]
 
 
-def test_ids_given_twice_stay_apart(wanted: Wanted) -> None:
+def test_ids_given_twice_stay_apart(wanted: WsiBenchRequest) -> None:
     from eval.benchmarks.multipathqa import load_multipathqa
 
     row = talk(NAMES[18], ASK + OPTIONS, "C")
@@ -490,7 +498,7 @@ def test_ids_given_twice_stay_apart(wanted: Wanted) -> None:
 # --- the folder ---------------------------------------------------------------------------------------------
 
 
-def test_a_folder_in_the_way_is_not_touched(wanted: Wanted) -> None:
+def test_a_folder_in_the_way_is_not_touched(wanted: WsiBenchRequest) -> None:
     wanted.out.mkdir()
     (wanted.out / "mine").touch()
     with pytest.raises(CohortError, match="is there already"):
@@ -499,7 +507,7 @@ def test_a_folder_in_the_way_is_not_touched(wanted: Wanted) -> None:
 
 
 def test_a_writer_that_fails_leaves_nothing_behind(
-    wanted: Wanted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wanted: WsiBenchRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
@@ -511,18 +519,18 @@ def test_a_writer_that_fails_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
-def test_a_share_that_is_none_is_a_usage_error(wanted: Wanted, share: float) -> None:
+def test_a_share_that_is_none_is_a_usage_error(wanted: WsiBenchRequest, share: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
         make_cohort(replace(wanted, val_share=share))
 
 
-def test_too_few_slides_cannot_be_divided(wanted: Wanted) -> None:
+def test_too_few_slides_cannot_be_divided(wanted: WsiBenchRequest) -> None:
     write_rows(wanted.train[0], [talk(name, ASK, "1") for name in NAMES[:2]])
     with pytest.raises(CohortError, match="2 slides of 1 patients cannot be divided"):
         make_cohort(wanted)
 
 
-def test_the_command_prints_the_summary_and_the_folder(wanted: Wanted) -> None:
+def test_the_command_prints_the_summary_and_the_folder(wanted: WsiBenchRequest) -> None:
     app = typer.Typer()
     app.command()(wsi_bench)
     words = ["--train", *wanted.train, "--reports", *wanted.reports, "--features", wanted.features]
@@ -582,7 +590,7 @@ def test_published_reports_are_told_by_their_questions(published: Path) -> None:
 
 def test_published_choices_are_parsed_but_for_one_answer(published: Path) -> None:
     rows = read_files([], sorted(published.glob("*_choice_test.json")), []).test
-    found, unusable, opened = choices(rows)
+    found, unusable, opened = choice_questions(rows)
     assert (len(found), opened) == (1239, 0)
     assert unusable == ["Morphology_choice_test.json row 579: the answer 'B \"' is none of A, B, C, D"]
     assert all(len(choice.options) == 4 for choice in found)
@@ -595,7 +603,7 @@ def test_the_published_files_make_a_cohort(published: Path, tmp_path: Path) -> N
     tests = [published / "Diagnosis_choice_test.json", published / "WSI-Bench-test.jsonl"]
     slides = {row.slide for row in read_files([], tests, []).test} | {row.slide for row in train}
     write_tokens(tmp_path / "tokens", sorted(slides))
-    wanted = Wanted(
+    wanted = WsiBenchRequest(
         train=[published / "Grading_train.json"],
         reports=[write_rows(tmp_path / "reports.jsonl", reports)],
         test=tests,
@@ -604,7 +612,7 @@ def test_the_published_files_make_a_cohort(published: Path, tmp_path: Path) -> N
     )
     words = told(wanted)
     assert "test slides also occur in the training files: TCGA-" in words
-    cohort = load_cohort(wanted.out)
+    cohort = load_training_cohort(wanted.out)
     with (wanted.out / "questions.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 413
     assert not {*cohort.train, *cohort.val} & {row.slide for row in read_files([], tests, []).test}
