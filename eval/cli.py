@@ -114,18 +114,18 @@ def evaluate(
     """Measure how often the answers are right, beside what guessing would reach."""
     from agent.session.models import quieten_libraries
     from core_model.errors import RunError, UsageError
-    from eval.asking.modes import Budget, check_modes
-    from eval.asking.runner import Plan
+    from eval.asking.modes import Budget, parse_modes
+    from eval.asking.runner import EvaluationPlan
     from eval.benchmarks.registry import read_benchmark
-    from eval.evaluation import evaluated
+    from eval.evaluation import run_evaluation
 
     quieten_libraries(quiet)
-    modes, found = check_modes(mode), read_benchmark(name, data)
+    modes, benchmark = parse_modes(mode), read_benchmark(name, data)
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} leaves nothing to ask", fix="Give at least 1")
     budget = Budget(max_steps, votes, seed, profile, patches, patch_px, patch_mpp, base_url)
-    plan = Plan(
-        questions=found.questions[:limit],
+    plan = EvaluationPlan(
+        questions=benchmark.questions[:limit],
         slides=slides or (data / "slides" if data.is_dir() and (data / "slides").is_dir() else None),
         modes=modes,
         out=out,
@@ -138,12 +138,12 @@ def evaluate(
         keep_runs=keep_runs,
     )
     tell = None if quiet else _teller(len(plan.questions) * len([m for m in modes if m != "constant"]))
-    about = {"benchmark": name, "data": str(data)}
-    left, summary = evaluated(plan, found, about, resume, tell, _say)
+    source = {"benchmark": name, "data": str(data)}
+    open_count, summary = run_evaluation(plan, benchmark, source, resume, tell, _say)
     _show(summary, out)
-    if left:
+    if open_count:
         raise RunError(
-            f"the spending limit of ${max_cost:g} is reached, and {left:,} answers are left",
+            f"the spending limit of ${max_cost:g} is reached, and {open_count:,} answers are left",
             where=out,
             fix="Repeat with --resume and a larger --max-cost",
         )
@@ -166,7 +166,7 @@ def score(
     """Compute summary, page and plots anew from results.jsonl, without model or slides."""
     from agent.session.models import quieten_libraries
     from core_model.errors import UsageError
-    from eval.scores.scoring import score as scored
+    from eval.scores.scoring import score_folder as scored
     from eval.scores.texts import open_judge
 
     quieten_libraries(quiet)
@@ -187,18 +187,18 @@ def compare(
     from agent.cli.terminal import stdout
     from eval.scores.compare import changes, changes_table
 
-    found = changes(before, after)
+    comparison = changes(before, after)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        typer.echo(json.dumps(comparison, ensure_ascii=False))
         return
-    stdout().print(changes_table(found))
-    for row in found["rows"]:
-        lost, gained = len(row["lost"]), len(row["gained"])
+    stdout().print(changes_table(comparison))
+    for row in comparison["rows"]:
+        losses, gains = len(row["lost"]), len(row["gained"])
         typer.echo(
-            f"{row['task']}, {row['mode']}: {gained} gained, {lost} lost, {row['otherwise']} otherwise"
+            f"{row['task']}, {row['mode']}: {gains} gained, {losses} lost, {row['otherwise']} otherwise"
         )
     typer.echo("p by McNemar's exact test, corrected by Holm's method.")
-    typer.echo(f"Results only in A: {found['only_before']}, only in B: {found['only_after']}.")
+    typer.echo(f"Results only in A: {comparison['only_before']}, only in B: {comparison['only_after']}.")
 
 
 def bench(
@@ -212,7 +212,7 @@ def bench(
         "giant-bench"
     ),
     small: Annotated[bool, typer.Option("--small", help="An encoder at a small size, to try it.")] = False,
-    compiled: Annotated[bool, typer.Option("--compile", help="gigapath: through torch.compile.")] = False,
+    use_compile: Annotated[bool, typer.Option("--compile", help="gigapath: through torch.compile.")] = False,
     batch: Annotated[
         list[int] | None, typer.Option(metavar="N", help="gigapath: tiles at once; repeat it.")
     ] = None,
@@ -237,7 +237,7 @@ def bench(
     elif name == "gigapath":
         from eval.bench.gigapath import main as run_gigapath
 
-        run_gigapath(small, compiled, batch)
+        run_gigapath(small, use_compile, batch)
     elif name == "slide-encoder":
         from eval.bench.slide_encoder import main as run_slide_encoder
         from eval.bench.slide_encoder import sizes_of
@@ -255,9 +255,9 @@ def bench(
 
 def _show(summary: dict[str, Any], folder: Path) -> None:
     from agent.cli.terminal import stdout
-    from eval.scores.summary import as_table, remarks
+    from eval.scores.summary import remarks, summary_table
 
-    stdout().print(as_table(summary))
+    stdout().print(summary_table(summary))
     for remark in remarks(summary):
         typer.echo(remark)
     typer.echo(f"Page: {folder / 'index.html'}")
@@ -267,9 +267,9 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _judged(done: int, of: int) -> None:
-    if done == of or done % 50 == 0:
-        typer.echo(f"{done}/{of} judged", err=True)
+def _judged(count: int, of: int) -> None:
+    if count == of or count % 50 == 0:
+        typer.echo(f"{count}/{of} judged", err=True)
 
 
 def _teller(total: int) -> Any:
@@ -283,9 +283,9 @@ def _teller(total: int) -> Any:
         right = result.metric != "text" and label(result) == result.truth
         counts["done"] += 1
         counts["right"] += right
-        said = result.error or ("abstained" if result.abstained else str(result.said or "no answer read"))
+        answer = result.error or ("abstained" if result.abstained else str(result.said or "no answer read"))
         place = f"{counts['done']}/{total} ({counts['right'] / counts['done']:.0%})"
-        words = f"{place} {'+' if right else '-'} {result.id} {result.mode}: {said} [{result.truth}]"
+        words = f"{place} {'+' if right else '-'} {result.id} {result.mode}: {answer} [{result.truth}]"
         console.print(" ".join(words.split()), soft_wrap=True)
 
     return tell

@@ -25,8 +25,8 @@ from core_model.atomic import write_json
 from core_model.errors import GiantError, RunError
 from eval.asking.modes import BLIND, Budget, choices
 from eval.asking.reading import read_choice, read_label
-from eval.asking.results import Result, common, failure
-from eval.asking.spending import paid
+from eval.asking.results import Result, failed_result, question_fields
+from eval.asking.spending import spending_of
 from eval.benchmarks.questions import Question
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Models:
 
 
 @dataclass(frozen=True)
-class Heard:
+class RawAnswer:
     """What came of a question, before its words are read."""
 
     choice: str | None
@@ -69,7 +69,7 @@ class Heard:
     """What it took, as a result names it."""
 
 
-def answered(
+def answer_question(
     question: Question,
     mode: str,
     slide: Slide | None,
@@ -84,7 +84,7 @@ def answered(
     """
 
     try:
-        heard = _heard(question, mode, slide, models, budget, folder, limit)
+        raw = _ask_or_restart(question, mode, slide, models, budget, folder, limit)
     except GiantError as error:
         return _failed(question, mode, models, folder, Redactor().text(str(error)))
     except Exception as error:  # a bug must not cost a night's results: it is counted and shown
@@ -93,16 +93,16 @@ def answered(
         return _failed(question, mode, models, folder, text)
     if models.chats and was_cut(folder):
         return None
-    said, reply, unread = _read(heard, question, folder)
+    answer, reply, unread = _read_answer(raw, question, folder)
     return Result(
-        **common(question, mode),
-        said=said,
-        confidence=None if unread else heard.confidence,
-        abstained=heard.abstained and said is None and not unread,
+        **question_fields(question, mode),
+        said=answer,
+        confidence=None if unread else raw.confidence,
+        abstained=raw.abstained and answer is None and not unread,
         reply=reply,
         unread=unread,
-        agreement=heard.agreement,
-        **heard.fields | _paid(models, folder),
+        agreement=raw.agreement,
+        **raw.fields | _costs(models, folder),
     )
 
 
@@ -115,7 +115,7 @@ def reopen(folder: Path, limit: float | None) -> None:
     """Make a run folder ready to go on under this limit. Raises `RunError`."""
     for place in _places(folder):
         if Journal(place).has(OVERBUDGET):
-            _strip(place, keep_run=place == folder)
+            _strip_run(place, keep_run=place == folder)
     if not (folder / RUN).exists():
         return
     record = read_run(folder)
@@ -124,10 +124,10 @@ def reopen(folder: Path, limit: float | None) -> None:
         write_json(folder / RUN, record.model_copy(update={"settings": settings}))
         for vote in _places(folder)[1:]:  # what is left for it is another sum now
             if not _finished(vote):
-                _strip(vote)
+                _strip_run(vote)
 
 
-def _heard(
+def _ask_or_restart(
     question: Question,
     mode: str,
     slide: Slide | None,
@@ -135,26 +135,26 @@ def _heard(
     budget: Budget,
     folder: Path,
     limit: float | None,
-) -> Heard:
-    def put() -> Heard:
+) -> RawAnswer:
+    def put() -> RawAnswer:
         if mode == BLIND:
-            return _blind(question, models, budget, folder, limit)
-        return _put(question, mode, slide, models, budget, folder, limit)
+            return _ask_blind(question, models, budget, folder, limit)
+        return _ask_model(question, mode, slide, models, budget, folder, limit)
 
-    begun = folder.exists()
+    had_folder = folder.exists()
     try:
         if models.chats:
             reopen(folder, limit)
         return put()
     except RunError:
-        if not begun:
+        if not had_folder:
             raise
     for place in _places(folder):  # of another slide or version, or damaged: asked anew, paid calls kept
-        _strip(place)
+        _strip_run(place)
     return put()
 
 
-def _put(
+def _ask_model(
     question: Question,
     mode: str,
     slide: Any,
@@ -162,7 +162,7 @@ def _put(
     budget: Budget,
     folder: Path,
     limit: float | None,
-) -> Heard:
+) -> RawAnswer:
     from agent import ask
 
     beside = {"slide_model": models.slide_model} if models.slide_model is not None else {}
@@ -178,7 +178,7 @@ def _put(
         **budget.options(mode),
     )
     cost = answer.cost
-    taken = {
+    costs = {
         "seconds": cost.seconds,
         "steps": answer.steps,
         "regions": cost.regions,
@@ -186,32 +186,34 @@ def _put(
         "tokens_in": cost.tokens_in,
         "tokens_out": cost.tokens_out,
     }
-    return Heard(
+    return RawAnswer(
         answer.choice, answer.answer, answer.confidence, answer.abstained, answer.reason or "",
-        answer.agreement, taken,
+        answer.agreement, costs,
     )  # fmt: skip
 
 
-def _blind(question: Question, models: Models, budget: Budget, folder: Path, limit: float | None) -> Heard:
+def _ask_blind(
+    question: Question, models: Models, budget: Budget, folder: Path, limit: float | None
+) -> RawAnswer:
     """Ask as every single pass does, but for the slide: none is opened, so none has to be there."""
     from agent.graph.state import AgentContext, AgentState, Meter
     from agent.session.models import NoSlideModel
 
-    started = time.perf_counter()
+    start = time.perf_counter()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot be made ({error.strerror})", where=folder) from error
-    journal, nothing = Journal(folder), NoSlideModel()
-    none: Any = None
+    journal, no_model = Journal(folder), NoSlideModel()
+    no_slide: Any = None
     context = AgentContext(
-        slide=none,
-        model=nothing,
-        toolbox=none,
+        slide=no_slide,
+        model=no_model,
+        toolbox=no_slide,
         navigator=PassNavigator(BLIND, None),
         folder=folder,
         mode=BLIND,
-        meter=Meter(nothing, started),
+        meter=Meter(no_model, start),
         journal=journal,
         name=models.model.name,
         run_id=journal.once("run", "id", _new_id),
@@ -222,39 +224,39 @@ def _blind(question: Question, models: Models, budget: Budget, folder: Path, lim
         question=question.question, options=choices(question), seed=budget.seed, max_steps=1, steps=[]
     )
     draft = context.navigator.compose(state, context, [])
-    taken = {"seconds": round(time.perf_counter() - started, 3)}
-    return Heard(
-        draft.choice, draft.text, draft.confidence, draft.abstained, draft.reason or "", None, taken
+    costs = {"seconds": round(time.perf_counter() - start, 3)}
+    return RawAnswer(
+        draft.choice, draft.text, draft.confidence, draft.abstained, draft.reason or "", None, costs
     )  # fmt: skip
 
 
-def _read(heard: Heard, question: Question, folder: Path) -> tuple[str | None, str | None, bool]:
+def _read_answer(raw: RawAnswer, question: Question, folder: Path) -> tuple[str | None, str | None, bool]:
     """What was said, the words in which, where these had to be read, and whether nothing could be read."""
-    if not heard.abstained:
-        return (heard.choice if choices(question) else heard.answer), None, False
-    if DECLINED in heard.reason.lower():
-        return None, heard.reason[:MAX_REPLY], True
-    if UNUSABLE not in heard.reason.lower() and NO_PATCH not in heard.reason.lower():
+    if not raw.abstained:
+        return (raw.choice if choices(question) else raw.answer), None, False
+    if DECLINED in raw.reason.lower():
+        return None, raw.reason[:MAX_REPLY], True
+    if UNUSABLE not in raw.reason.lower() and NO_PATCH not in raw.reason.lower():
         return None, None, False
-    replies = list(_replies(folder, all_calls=NO_PATCH in heard.reason.lower()))
+    replies = list(_replies(folder, all_calls=NO_PATCH in raw.reason.lower()))
     if not replies:
         return None, None, False  # every patch abstained
-    read = [said for said in (_from_words(reply, question) for reply in replies) if said is not None]
-    said = Counter(read).most_common(1)[0][0] if read else None
-    return said, replies[-1][:MAX_REPLY], said is None
+    answers = [answer for answer in (_from_words(reply, question) for reply in replies) if answer is not None]
+    answer = Counter(answers).most_common(1)[0][0] if answers else None
+    return answer, replies[-1][:MAX_REPLY], answer is None
 
 
 def _replies(folder: Path, all_calls: bool) -> Iterator[str]:
     """The replies that gave no answer, in words: of a run and of each vote the last, of patches every one."""
-    from agent.chat.final import checked
-    from agent.chat.reading import read
+    from agent.chat.final import read_final
+    from agent.chat.reading import parse_reply
     from agent.llm.client import Reply
 
     for place in _places(folder):
-        calls = [Reply.model_validate(kept["reply"]) for kept in Journal(place).values(CHAT)]
+        calls = [Reply.model_validate(record["reply"]) for record in Journal(place).values(CHAT)]
         for reply in calls if all_calls else calls[-1:]:
-            final = read(reply).final or {}
-            usable, _ = checked(final, None)
+            final = parse_reply(reply).final or {}
+            usable, _ = read_final(final, None)
             if not (all_calls and usable is not None and usable.abstain):
                 words = (reply.text, final.get("choice"), final.get("text"))
                 yield next((str(text).strip() for text in words if text and str(text).strip()), "")
@@ -269,20 +271,20 @@ def _from_words(reply: str, question: Question) -> str | None:
 
 
 def _failed(question: Question, mode: str, models: Models, folder: Path, error: str) -> Result:
-    return failure(question, mode, error).model_copy(update=_paid(models, folder))
+    return failed_result(question, mode, error).model_copy(update=_costs(models, folder))
 
 
-def _paid(models: Models, folder: Path) -> dict[str, Any]:
+def _costs(models: Models, folder: Path) -> dict[str, Any]:
     """What the calls of a chat model cost; nothing is added to what a local model used."""
     if not models.chats:
         return {}
-    spent = paid(folder)
+    spending = spending_of(folder)
     return {
-        "calls": spent.calls,
-        "tokens_in": spent.tokens_in,
-        "tokens_out": spent.tokens_out,
-        "usd": spent.usd,
-        "usd_lost": spent.lost_usd,
+        "calls": spending.calls,
+        "tokens_in": spending.tokens_in,
+        "tokens_out": spending.tokens_out,
+        "usd": spending.usd,
+        "usd_lost": spending.lost_usd,
     }
 
 
@@ -295,14 +297,14 @@ def _finished(folder: Path) -> bool:
     return (folder / RUN).exists() and read_run(folder).status == "finished"
 
 
-def _strip(folder: Path, *, keep_run: bool = False) -> None:
+def _strip_run(folder: Path, *, keep_run: bool = False) -> None:
     """Leave of a run only the replies that were paid for, its votes, and with `keep_run` its name."""
-    kept = (FOLDER, VOTES, RUN) if keep_run else (FOLDER, VOTES)
+    keep = (FOLDER, VOTES, RUN) if keep_run else (FOLDER, VOTES)
     try:
         for path in folder.iterdir():
-            if path.is_dir() and path.name not in kept:
+            if path.is_dir() and path.name not in keep:
                 shutil.rmtree(path)
-            elif path.is_file() and path.name not in kept:
+            elif path.is_file() and path.name not in keep:
                 path.unlink()
         for path in (folder / FOLDER).glob("*.json"):
             if not path.name.startswith((f"{CHAT}-", f"{FAULTS}-", "run-")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from eval.asking.results import Result, common
+from eval.asking.results import Result, question_fields
 from eval.benchmarks.questions import Question
 from eval.metrics.classification import best_constant
 
@@ -21,17 +21,21 @@ def constant_results(questions: Sequence[Question]) -> list[Result]:
     tasks: dict[str, list[Question]] = {}
     for question in questions:
         tasks.setdefault(question.benchmark, []).append(question)
-    said = {question.key: text for asked in tasks.values() for question, text in _answers(asked)}
-    return [Result(**common(question, CONSTANT), said=said[question.key]) for question in questions]
+    answers = {question.key: text for members in tasks.values() for question, text in _answers(members)}
+    return [
+        Result(**question_fields(question, CONSTANT), said=answers[question.key]) for question in questions
+    ]
 
 
-def _answers(asked: Sequence[Question]) -> list[tuple[Question, str | None]]:
-    truth = [question.answer for question in asked]
-    if asked[0].metric != "accuracy":  # by balanced accuracy every label that occurs is as good as another
+def _answers(questions: Sequence[Question]) -> list[tuple[Question, str | None]]:
+    truth = [question.answer for question in questions]
+    if (
+        questions[0].metric != "accuracy"
+    ):  # by balanced accuracy every label that occurs is as good as another
         usual = Counter(truth).most_common(1)[0][0]
-        return [(question, usual) for question in asked]
-    name, _ = best_constant("accuracy", truth, [question.position for question in asked])
+        return [(question, usual) for question in questions]
+    name, _ = best_constant("accuracy", truth, [question.position for question in questions])
     if not name.startswith("option "):
-        return [(question, name[1:-1]) for question in asked]
+        return [(question, name[1:-1]) for question in questions]
     place = int(name.removeprefix("option "))
-    return [(q, q.options[place - 1] if q.options and place <= len(q.options) else None) for q in asked]
+    return [(q, q.options[place - 1] if q.options and place <= len(q.options) else None) for q in questions]

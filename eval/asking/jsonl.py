@@ -26,15 +26,15 @@ def read_lines(path: Path, kind: type[Line], fix: str | None = None) -> list[Lin
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"cannot be read ({error})", where=path) from error
-    found = []
+    records = []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(kind.model_validate_json(line))
+            records.append(kind.model_validate_json(line))
         except ValidationError as error:
             if number < len(lines):
-                what = f"line {number} is no {kind.__name__.lower()}"
-                raise RunError(what, where=path, fix=fix) from error
-    return found
+                message = f"line {number} is no {kind.__name__.lower()}"
+                raise RunError(message, where=path, fix=fix) from error
+    return records
 
 
 def write_lines(path: Path, records: Iterable[BaseModel]) -> None:

@@ -23,7 +23,7 @@ _PATIENT = re.compile(r"TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}")
 _PHANTOM = re.compile(r"phantom_(\d+)_\d+")
 
 
-class Known(NamedTuple):
+class TrainingRecord(NamedTuple):
     """What a checkpoint says of its training slides."""
 
     name: str
@@ -41,48 +41,50 @@ def leakage(model: Any, slide_model: Any, slides: Iterable[str]) -> dict[str, An
     """
     from agent.session.request import names_chat_model
 
-    asked = list(dict.fromkeys(slides))
-    texts, seen, patients = [], set[str](), set[str]()
-    for one in (model, slide_model):
-        if one is None:
+    names = list(dict.fromkeys(slides))
+    texts, overlap, patients = [], set[str](), set[str]()
+    for candidate in (model, slide_model):
+        if candidate is None:
             continue
-        if names_chat_model(one):
-            texts.append(f"What {getattr(one, 'name', one)} was trained on is not known.")
+        if names_chat_model(candidate):
+            texts.append(f"What {getattr(candidate, 'name', candidate)} was trained on is not known.")
             continue
-        known = training_slides(one)
-        ours = {slide for slide in asked if _trained_on(slide, known)}
-        persons = {patient_of(slide) for slide in known.slides or ()}
-        theirs = {patient_of(slide) for slide in asked} & persons | {patient_of(slide) for slide in ours}
-        texts.append(_told(known, ours, theirs, len(asked)))
-        seen, patients = seen | ours, patients | theirs
+        record = training_slides(candidate)
+        ours = {slide for slide in names if _trained_on(slide, record)}
+        persons = {patient_of(slide) for slide in record.slides or ()}
+        shared_patients = {patient_of(slide) for slide in names} & persons | {
+            patient_of(slide) for slide in ours
+        }
+        texts.append(_told(record, ours, shared_patients, len(names)))
+        overlap, patients = overlap | ours, patients | shared_patients
     return {
         "text": " ".join(texts),
-        "slides": [slide for slide in asked if slide in seen],
+        "slides": [slide for slide in names if slide in overlap],
         "patients": sorted(patients),
-        "of": len(asked),
+        "of": len(names),
     }
 
 
-def training_slides(model: Any) -> Known:
+def training_slides(model: Any) -> TrainingRecord:
     """What a local model, given by name, folder or loaded, says of its training slides."""
     from core_model.checkpoints.folder import read_config
     from core_model.models.tile_encoders import MINI
 
     folder = MINI if str(model) == "mini" else Path(getattr(model, "folder", None) or str(model))
     if not (folder / "config.json").is_file():
-        return Known(str(getattr(model, "name", model)), None, frozenset())
+        return TrainingRecord(str(getattr(model, "name", model)), None, frozenset())
     config, path = read_config(folder, verify=False), folder / TRAINING_SLIDES
     seeds = frozenset(int(seed) for seed in config.training.get("phantom_seeds", ()))
     if not path.exists():
-        return Known(config.name, None, seeds)
+        return TrainingRecord(config.name, None, seeds)
     try:
         names = json.loads(path.read_text(encoding="utf-8"))["slides"]
-        return Known(config.name, frozenset(identity(str(name)) for name in names), seeds)
+        return TrainingRecord(config.name, frozenset(slide_identity(str(name)) for name in names), seeds)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{TRAINING_SLIDES} cannot be read ({error})", where=folder) from error
 
 
-def identity(slide: str) -> str:
+def slide_identity(slide: str) -> str:
     """What is the same for one slide under other suffixes, and with or without the UUID of a download."""
     stem = stem_of(slide)
     return barcode(stem) or stem.casefold()
@@ -90,35 +92,37 @@ def identity(slide: str) -> str:
 
 def patient_of(slide: str) -> str:
     """A TCGA barcode's first three fields; any other slide stands for a patient of its own."""
-    found = _PATIENT.match(identity(slide))
-    return found.group() if found else identity(slide)
+    match = _PATIENT.match(slide_identity(slide))
+    return match.group() if match else slide_identity(slide)
 
 
-def _trained_on(slide: str, known: Known) -> bool:
-    if known.slides is not None:
-        return identity(slide) in known.slides
-    found = _PHANTOM.fullmatch(identity(slide))
-    return found is not None and int(found.group(1)) in known.seeds
+def _trained_on(slide: str, record: TrainingRecord) -> bool:
+    if record.slides is not None:
+        return slide_identity(slide) in record.slides
+    match = _PHANTOM.fullmatch(slide_identity(slide))
+    return match is not None and int(match.group(1)) in record.seeds
 
 
-def _told(known: Known, slides: set[str], patients: set[str], of: int) -> str:
-    if known.slides is None:
-        seeds = ", ".join(map(str, sorted(known.seeds)))
-        text = f"The training slides of {known.name} are not recorded"
+def _told(record: TrainingRecord, slides: set[str], patients: set[str], of: int) -> str:
+    if record.slides is None:
+        seeds = ", ".join(map(str, sorted(record.seeds)))
+        text = f"The training slides of {record.name} are not recorded"
         text += f"; procedural slides of seed {seeds} were among them" if seeds else ""
         if not slides:
             return f"{text}." if not seeds else f"{text}, and none of the {of:,} evaluated has that seed."
         return f"{text}, and {len(slides):,} of the {of:,} slides evaluated have that seed: {_first(slides)}."
     if not slides and not patients:
-        what = f"the {of:,} slides evaluated, nor of their patients,"
-        return f"None of {what} is among the training slides of {known.name}."
-    told = []
+        scope = f"the {of:,} slides evaluated, nor of their patients,"
+        return f"None of {scope} is among the training slides of {record.name}."
+    parts = []
     if slides:
-        told.append(f"{len(slides):,} of the {of:,} slides evaluated ({_first(slides)})")
+        parts.append(f"{len(slides):,} of the {of:,} slides evaluated ({_first(slides)})")
     if patients:
-        told.append(f"{len(patients):,} of their patients")
-    both = " and ".join(told)
-    return f"{both} are among the training slides of {known.name}: their figures say nothing of new slides."
+        parts.append(f"{len(patients):,} of their patients")
+    subjects = " and ".join(parts)
+    return (
+        f"{subjects} are among the training slides of {record.name}: their figures say nothing of new slides."
+    )
 
 
 def _first(slides: set[str]) -> str:

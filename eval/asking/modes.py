@@ -45,17 +45,17 @@ class Budget:
 
     def options(self, mode: str) -> dict[str, Any]:
         """What of it `agent.ask` is told in a mode."""
-        found: dict[str, Any] = {"mode": mode, "seed": self.seed}
+        arguments: dict[str, Any] = {"mode": mode, "seed": self.seed}
         if mode in ("agent", "slide"):
-            found["max_steps"] = self.max_steps
+            arguments["max_steps"] = self.max_steps
         if mode == "agent":
-            found |= {"votes": self.votes, "profile": self.profile}
+            arguments |= {"votes": self.votes, "profile": self.profile}
         if mode in ("patches", "joint"):
-            found |= {"patches": self.patches, "patch_px": self.patch_px, "patch_mpp": self.patch_mpp}
-        return found
+            arguments |= {"patches": self.patches, "patch_px": self.patch_px, "patch_mpp": self.patch_mpp}
+        return arguments
 
 
-def check_modes(text: str) -> list[str]:
+def parse_modes(text: str) -> list[str]:
     """Mode names from a comma-separated list. Raises `UsageError`."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
@@ -64,7 +64,7 @@ def check_modes(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def check(
+def check_askable(
     modes: Sequence[str],
     model: Any,
     slide_model: Any,
@@ -76,10 +76,10 @@ def check(
     from agent.session.options import LOCAL_MODEL, AskOptions
     from agent.session.request import checked, names_chat_model
 
-    asked = [mode for mode in modes if mode != CONSTANT]
+    model_modes = [mode for mode in modes if mode != CONSTANT]
     chats = names_chat_model(model)
-    _check_budget(asked, budget, chats, max_cost)
-    for mode in asked:
+    _check_budget(model_modes, budget, chats, max_cost)
+    for mode in model_modes:
         is_open = chats and not isinstance(model, str)
         options = AskOptions(
             model=model,
@@ -90,7 +90,7 @@ def check(
             **budget.options(mode),
         )
         checked("", "?", options)
-    if asked and chats and isinstance(model, str):
+    if model_modes and chats and isinstance(model, str):
         from agent.llm.client import open_chat
 
         open_chat(model, base_url=budget.base_url, max_cost=max_cost, prices=prices)
@@ -101,7 +101,7 @@ def choices(question: Question) -> list[str] | None:
     return list(question.options or question.labels or ()) or None
 
 
-def identity(model: Any) -> str:
+def model_identity(model: Any) -> str:
     """What tells one model from another without loading it: a checkpoint's manifest, a chat model's name."""
     import hashlib
 
@@ -120,24 +120,24 @@ def conditions(modes: Sequence[str], model: Any, slide_model: Any, budget: Budge
         return {}
     from agent.session.request import names_chat_model
 
-    found = {"weights": identity(model), **asdict(budget)}
-    del found["base_url"]
+    record = {"weights": model_identity(model), **asdict(budget)}
+    del record["base_url"]
     if names_chat_model(model):
-        found["slide_weights"] = identity(slide_model)
-    return found
+        record["slide_weights"] = model_identity(slide_model)
+    return record
 
 
-def _check_budget(asked: Sequence[str], budget: Budget, chats: bool, max_cost: float | None) -> None:
-    if budget.votes != 1 and "agent" not in asked:
+def _check_budget(model_modes: Sequence[str], budget: Budget, chats: bool, max_cost: float | None) -> None:
+    if budget.votes != 1 and "agent" not in model_modes:
         raise UsageError("only mode agent is voted on", fix="Add agent to --mode, or leave out --votes")
-    if budget.profile is not None and "agent" not in asked:
+    if budget.profile is not None and "agent" not in model_modes:
         raise UsageError("only mode agent has a profile", fix="Add agent to --mode, or leave out --profile")
-    patched = (budget.patches, budget.patch_px, budget.patch_mpp)
-    if any(value is not None for value in patched) and not {"patches", "joint"} & {*asked}:
+    patch_options = (budget.patches, budget.patch_px, budget.patch_mpp)
+    if any(value is not None for value in patch_options) and not {"patches", "joint"} & {*model_modes}:
         raise UsageError("no mode asked for has patches to choose", fix="Add patches or joint to --mode")
-    if budget.max_steps is not None and not {"agent", "slide"} & {*asked}:
+    if budget.max_steps is not None and not {"agent", "slide"} & {*model_modes}:
         raise UsageError("no mode asked for takes a number of looks", fix="Leave out --max-steps")
-    if max_cost is not None and not (chats and asked):
+    if max_cost is not None and not (chats and model_modes):
         raise UsageError("a spending limit is for chat models", fix="Leave out --max-cost")
     if max_cost is not None and not (math.isfinite(max_cost) and max_cost >= 0):
         raise UsageError(f"a spending limit of {max_cost} means nothing", fix="Give 0 or more")

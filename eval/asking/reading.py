@@ -32,13 +32,13 @@ def read_choice(text: str, options: Sequence[str]) -> str | None:
     """
     for value in values_under(text, "answer"):
         return _from_value(value, options)
-    marked = _marked(text, options)
-    if marked is not None:
-        return marked
+    option_by_place = _marked(text, options)
+    if option_by_place is not None:
+        return option_by_place
     for words in reversed(_MARKED_WORDS.findall(text)):
-        chosen = _named(words, options)
-        if chosen is not None:
-            return chosen
+        option = _named(words, options)
+        if option is not None:
+            return option
     return (
         _exact(text, options) or _led(text, options) or _named(text, options) or _only_number(text, options)
     )
@@ -54,9 +54,9 @@ def read_label(text: str, labels: Sequence[str], key: str = "answer") -> str | N
         if value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none", "nan", "")):
             return "0" if "0" in labels else None
         return _label(str(value), labels)
-    for found in reversed(_MARKED.findall(text)):
-        if found in labels:
-            return str(found)
+    for token in reversed(_MARKED.findall(text)):
+        if token in labels:
+            return str(token)
     return _label(text, labels)
 
 
@@ -104,8 +104,8 @@ def _from_value(value: Any, options: Sequence[str]) -> str | None:
 
 def _marked(text: str, options: Sequence[str]) -> str | None:
     """The place named last after a word such as "answer" or "option"."""
-    chosen = (_place(found, options) for found in reversed(_MARKED.findall(text)))
-    return next((option for option in chosen if option is not None), None)
+    places = (_place(token, options) for token in reversed(_MARKED.findall(text)))
+    return next((option for option in places if option is not None), None)
 
 
 def _place(text: str, options: Sequence[str]) -> str | None:
@@ -122,29 +122,31 @@ def _place(text: str, options: Sequence[str]) -> str | None:
 
 def _led(text: str, options: Sequence[str]) -> str | None:
     """The place that a reply begins with: "B) because …", "3. Lung", "C"."""
-    found = _LEADING.match(text.strip())
-    return _place(found.group(1) or found.group(2), options) if found else None
+    match = _LEADING.match(text.strip())
+    return _place(match.group(1) or match.group(2), options) if match else None
 
 
 def _exact(text: str, options: Sequence[str]) -> str | None:
-    said = _bare(text)
-    same = [option for option in options if _bare(option) == said]
-    return same[0] if len(same) == 1 else None
+    bare_text = _bare(text)
+    matches = [option for option in options if _bare(option) == bare_text]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _named(text: str, options: Sequence[str]) -> str | None:
     """The one option whose words stand in the text; an option that is part of a longer one that stands there
     as well does not count by itself."""
-    said = f" {_bare(text)} "
-    there = [option for option in options if _bare(option) and f" {_bare(option)} " in said]
-    longest = [o for o in there if not any(o != p and f" {_bare(o)} " in f" {_bare(p)} " for p in there)]
+    sentence = f" {_bare(text)} "
+    mentions = [option for option in options if _bare(option) and f" {_bare(option)} " in sentence]
+    longest = [
+        o for o in mentions if not any(o != p and f" {_bare(o)} " in f" {_bare(p)} " for p in mentions)
+    ]
     if len(longest) != 1:
         return None
-    return None if _denied(longest[0], said) else longest[0]
+    return None if _denied(longest[0], sentence) else longest[0]
 
 
-def _denied(option: str, said: str) -> bool:
-    before = said.split(f" {_bare(option)} ")[0].split()[-3:]
+def _denied(option: str, sentence: str) -> bool:
+    before = sentence.split(f" {_bare(option)} ")[0].split()[-3:]
     return any(word in ("not", "no", "isn", "never", "neither", "exclude", "excluded") for word in before)
 
 

@@ -72,16 +72,16 @@ def label(result: Result) -> str | None:
     """What was said as a label; an open answer counts where it is the label but for case and full stop."""
     if result.said is None or result.options is not None:
         return result.said
-    said = result.said.strip().rstrip(".")
-    return result.truth if said.casefold() == result.truth.casefold() else said
+    answer = result.said.strip().rstrip(".")
+    return result.truth if answer.casefold() == result.truth.casefold() else answer
 
 
-def failure(question: Question, mode: str, error: str) -> Result:
+def failed_result(question: Question, mode: str, error: str) -> Result:
     """The result of a question that could not be put."""
-    return Result(**common(question, mode), said=None, error=error)
+    return Result(**question_fields(question, mode), said=None, error=error)
 
 
-def common(question: Question, mode: str) -> dict[str, Any]:
+def question_fields(question: Question, mode: str) -> dict[str, Any]:
     """The fields of a result that come from its question."""
     return {
         "benchmark": question.benchmark,

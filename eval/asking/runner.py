@@ -24,13 +24,13 @@ from typing import Any
 from agent.batch.workers import Ended, Lost, in_processes, in_this_process
 from core_model.errors import GiantError, RunError, UsageError
 from core_model.locks import held
-from eval.asking.ask import Models, answered
+from eval.asking.ask import Models, answer_question
 from eval.asking.baselines import CONSTANT, constant_results
 from eval.asking.jsonl import append_line, write_lines
-from eval.asking.modes import BLIND, Budget, check, conditions
-from eval.asking.results import RESULTS, Result, failure, read_results
+from eval.asking.modes import BLIND, Budget, check_askable, conditions
+from eval.asking.results import RESULTS, Result, failed_result, read_results
 from eval.asking.slides import Missing, SlideFolder
-from eval.asking.spending import PURSE, Purse, paid, total
+from eval.asking.spending import PURSE, Purse, counted_usd, spending_of
 from eval.benchmarks.questions import Question
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """One evaluation."""
 
     questions: Sequence[Question]
@@ -104,8 +104,8 @@ class Outcome:
     missing: list[Missing]
 
 
-def run(
-    plan: Plan,
+def ask_all(
+    plan: EvaluationPlan,
     resume: bool = False,
     say: Callable[[Result], None] | None = None,
     note: Callable[[int, list[Missing]], None] | None = None,
@@ -119,50 +119,53 @@ def run(
     """
     if plan.workers < 1:
         raise UsageError(f"{plan.workers} workers cannot work", fix="Give at least 1")
-    check(plan.modes, plan.model, plan.slide_model, plan.budget, plan.max_cost, plan.prices)
+    check_askable(plan.modes, plan.model, plan.slide_model, plan.budget, plan.max_cost, plan.prices)
     if plan.looks and plan.slides is None:
         raise UsageError("the slides are not given", fix="Add --slides DIR")
     folder = SlideFolder(plan.slides) if plan.looks and plan.slides is not None else None
-    found, missing = folder.find_all(q.slide for q in plan.questions) if folder else ({}, [])
+    paths, missing = folder.find_all(q.slide for q in plan.questions) if folder else ({}, [])
     path = plan.out / RESULTS
     if path.exists() and not resume:
         raise RunError("already holds results", where=plan.out, fix="Add --resume or change --out")
     with held(plan.out, wait=False):
         _same_conditions(plan)
-        results = _kept(plan, read_results(path))
+        results = _standing_results(plan, read_results(path))
         if CONSTANT in plan.modes:
             results |= {result.key: result for result in constant_results(plan.questions)}
         write_lines(path, results.values())
         if note:
-            note(len(results.keys() | _wanted(plan)), missing)
-        for result in _asked(plan, results, found, missing):
+            note(len(results.keys() | _keys(plan)), missing)
+        for result in _new_results(plan, results, paths, missing):
             append_line(path, result)
             results[result.key] = result
             _clear(plan, result)
             if say:
                 say(result)
-        ordered = _ordered(plan, results)
-        write_lines(path, ordered)
-        left = len(_wanted(plan) - results.keys())
+        in_order = _in_order(plan, results)
+        write_lines(path, in_order)
+        open_count = len(_keys(plan) - results.keys())
         (plan.out / PURSE).unlink(missing_ok=True)
         shutil.rmtree(plan.out / RUNS / BUSY, ignore_errors=True)
         if not any((plan.out / RUNS).glob("*/*/*")):
             shutil.rmtree(plan.out / RUNS, ignore_errors=True)
-    return Outcome(ordered, left, missing)
+    return Outcome(in_order, open_count, missing)
 
 
-def tasks(
-    plan: Plan, done: Mapping[Key, Any], found: Mapping[str, Path], missing: Sequence[Missing] = ()
+def open_tasks(
+    plan: EvaluationPlan,
+    results: Mapping[Key, Any],
+    paths: Mapping[str, Path],
+    missing: Sequence[Missing] = (),
 ) -> list[Task]:
     """What is left to ask, slide by slide in the benchmark's order."""
-    why = {one.slide: one.why for one in missing}
+    why = {item.slide: item.why for item in missing}
     by_slide: dict[str, list[tuple[Question, str]]] = {}
     for question in plan.questions:
         for mode in plan.modes:
-            if mode != CONSTANT and (*question.key, mode) not in done:
+            if mode != CONSTANT and (*question.key, mode) not in results:
                 by_slide.setdefault(question.slide, []).append((question, mode))
     return [
-        Task(slide, found.get(slide), tuple(asked), why.get(slide, "")) for slide, asked in by_slide.items()
+        Task(slide, paths.get(slide), tuple(pairs), why.get(slide, "")) for slide, pairs in by_slide.items()
     ]
 
 
@@ -187,7 +190,7 @@ def run_folder(out: Path, question: Question | Result, mode: str) -> Path:
 def _ask_slide(asker: Asker, task: Task) -> Iterator[Result]:
     from core_model.slides.slide import open_slide
 
-    models = opened(asker)
+    models = open_models(asker)
     blind = [(q, mode) for q, mode in task.asked if mode == BLIND]
     yield from _ask(asker, models, blind, None)
     looking = [(q, mode) for q, mode in task.asked if mode != BLIND]
@@ -198,38 +201,38 @@ def _ask_slide(asker: Asker, task: Task) -> Iterator[Result]:
             raise GiantError(f"there is no slide {task.slide}: {task.why}")
         slide = open_slide(task.path)
     except GiantError as error:
-        yield from (failure(question, mode, str(error)) for question, mode in looking)
+        yield from (failed_result(question, mode, str(error)) for question, mode in looking)
         return
     with slide:
         yield from _ask(asker, models, looking, slide)
 
 
-def _ask(asker: Asker, models: Models, asked: Sequence[tuple[Question, str]], slide: Any) -> Iterator[Result]:
-    for question, mode in asked:
+def _ask(asker: Asker, models: Models, pairs: Sequence[tuple[Question, str]], slide: Any) -> Iterator[Result]:
+    for question, mode in pairs:
         folder, limit = run_folder(asker.out, question, mode), None
         key = folder.relative_to(asker.out).as_posix()
         if asker.purse is not None and (limit := asker.purse.take(key)) is None:
             return
-        result = answered(question, mode, slide, models, asker.budget, folder, limit)
+        result = answer_question(question, mode, slide, models, asker.budget, folder, limit)
         if asker.purse is not None:
-            asker.purse.settle(key, total(paid(folder)), cut=result is None)
+            asker.purse.settle(key, counted_usd(spending_of(folder)), out_of_money=result is None)
         if result is not None:
-            kept = asker.keep_runs and folder.exists()
-            yield result.model_copy(update={"run": key}) if kept else result
+            has_run = asker.keep_runs and folder.exists()
+            yield result.model_copy(update={"run": key}) if has_run else result
 
 
-def opened(asker: Asker) -> Models:
+def open_models(asker: Asker) -> Models:
     """The models of this process, each opened once. Raises `CheckpointError` and others."""
     from agent.session.request import names_chat_model
 
     if not names_chat_model(asker.model):
         return Models(_local(asker.model))
     consults = asker.looks_around and asker.budget.profile != "giant"
-    beside = _local(asker.slide_model) if consults else None
+    slide_model = _local(asker.slide_model) if consults else None
     chat = asker.model
     if isinstance(chat, str):
         chat = _chat(chat, asker.budget.base_url, asker.prices)
-    return Models(chat, beside)
+    return Models(chat, slide_model)
 
 
 def _local(model: Any) -> Any:
@@ -250,13 +253,13 @@ def _chat(name: str, base_url: str | None, prices: Path | None) -> Any:
     return open_chat(name, base_url=base_url, prices=prices)
 
 
-def _asked(
-    plan: Plan, results: Mapping[Key, Result], found: Mapping[str, Path], missing: Sequence[Missing]
+def _new_results(
+    plan: EvaluationPlan, results: Mapping[Key, Result], paths: Mapping[str, Path], missing: Sequence[Missing]
 ) -> Iterator[Result]:
     """New results as they come. Where the limit ends it for several workers, one goes on with the rest."""
     purse = _purse(plan, results)
     for workers in dict.fromkeys((plan.workers, 1)):
-        todo = tasks(plan, results, found, missing)
+        todo = open_tasks(plan, results, paths, missing)
         if not todo:
             return
         if purse is not None and workers != purse.workers:
@@ -272,68 +275,76 @@ def _asked(
 
 def _round(asker: Asker, todo: list[Task], workers: int) -> Iterator[Result]:
     work, count = partial(ask_slide, asker), min(workers, len(todo))
-    here = count == 1 or not isinstance(asker.model, str | Path)
-    if here:
-        opened(asker)  # a model that cannot be loaded ends everything, not each question by itself
-    with closing(in_this_process(work, todo) if here else in_processes(work, todo, count)) as events:
+    alone = count == 1 or not isinstance(asker.model, str | Path)
+    if alone:
+        open_models(asker)  # a model that cannot be loaded ends everything, not each question by itself
+    with closing(in_this_process(work, todo) if alone else in_processes(work, todo, count)) as events:
         for event in events:
             if isinstance(event, Ended):
                 yield from event.value
             elif isinstance(event, Lost):
-                yield from (failure(question, mode, event.why) for question, mode in todo[event.job].asked)
+                yield from (
+                    failed_result(question, mode, event.why) for question, mode in todo[event.job].asked
+                )
 
 
-def _purse(plan: Plan, results: Mapping[Key, Result]) -> Purse | None:
+def _purse(plan: EvaluationPlan, results: Mapping[Key, Result]) -> Purse | None:
     """The purse with what was spent before: on results, and on questions that have none yet."""
     if plan.max_cost is None:
         return None
-    spent = sum((r.usd or 0.0) + r.usd_lost for r in results.values())
-    kept = {run_folder(plan.out, result, result.mode) for result in results.values()}
-    begun = [folder for folder in (plan.out / RUNS).glob("*/*/*") if folder.is_dir() and folder not in kept]
-    before = {folder.relative_to(plan.out).as_posix(): total(paid(folder)) for folder in begun}
-    return Purse.opened(plan.out, plan.max_cost, spent, before, plan.workers)
+    usd_spent = sum((r.usd or 0.0) + r.usd_lost for r in results.values())
+    settled_folders = {run_folder(plan.out, result, result.mode) for result in results.values()}
+    open_folders = [
+        folder
+        for folder in (plan.out / RUNS).glob("*/*/*")
+        if folder.is_dir() and folder not in settled_folders
+    ]
+    before = {
+        folder.relative_to(plan.out).as_posix(): counted_usd(spending_of(folder)) for folder in open_folders
+    }
+    return Purse.opened(plan.out, plan.max_cost, usd_spent, before, plan.workers)
 
 
-def _kept(plan: Plan, before: Sequence[Result]) -> dict[Key, Result]:
+def _standing_results(plan: EvaluationPlan, before: Sequence[Result]) -> dict[Key, Result]:
     """Earlier results by their key: all but the failures of questions that are asked now."""
-    asked = _wanted(plan)
-    constant = {key for key in asked if key[-1] == CONSTANT}
-    kept = {r.key: r for r in before if r.key not in constant and (r.error is None or r.key not in asked)}
-    for result in kept.values():
+    keys = _keys(plan)
+    constant = {key for key in keys if key[-1] == CONSTANT}
+    results = {r.key: r for r in before if r.key not in constant and (r.error is None or r.key not in keys)}
+    for result in results.values():
         _clear(plan, result)
-    return kept
+    return results
 
 
-def _wanted(plan: Plan) -> set[Key]:
+def _keys(plan: EvaluationPlan) -> set[Key]:
     return {(*question.key, mode) for question in plan.questions for mode in plan.modes}
 
 
-def _clear(plan: Plan, result: Result) -> None:
+def _clear(plan: EvaluationPlan, result: Result) -> None:
     """A result that stands needs no run folder, unless it is kept; a failure is gone on with there."""
     if result.run is None and result.error is None and result.mode != CONSTANT:
         shutil.rmtree(run_folder(plan.out, result, result.mode), ignore_errors=True)
 
 
-def _ordered(plan: Plan, results: Mapping[Key, Result]) -> list[Result]:
+def _in_order(plan: EvaluationPlan, results: Mapping[Key, Result]) -> list[Result]:
     """In the benchmark's order, whatever came first: resampling depends on it."""
-    wanted = [(*question.key, mode) for question in plan.questions for mode in plan.modes]
-    place = {key: number for number, key in enumerate(wanted)}
+    keys = [(*question.key, mode) for question in plan.questions for mode in plan.modes]
+    place = {key: number for number, key in enumerate(keys)}
     return sorted(results.values(), key=lambda result: place.get(result.key, -1))
 
 
-def _same_conditions(plan: Plan) -> None:
+def _same_conditions(plan: EvaluationPlan) -> None:
     """Note what the answers depend on; a run goes on only under the same. Raises `RunError`."""
     from core_model.atomic import write_text
 
-    now = conditions(plan.modes, plan.model, plan.slide_model, plan.budget)
+    current = conditions(plan.modes, plan.model, plan.slide_model, plan.budget)
     path = plan.out / CONDITIONS
-    then = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    changed = [name for name in then if now and then[name] != now.get(name)]
-    if changed:
-        told = "; ".join(f"{name} was {then[name]} and is {now.get(name)}" for name in changed)
-        raise RunError(f"holds answers under other conditions: {told}", where=plan.out, fix="Change --out")
-    if now:
-        write_text(path, json.dumps(now) + "\n")
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    differences = [name for name in earlier if current and earlier[name] != current.get(name)]
+    if differences:
+        summary = "; ".join(f"{name} was {earlier[name]} and is {current.get(name)}" for name in differences)
+        raise RunError(f"holds answers under other conditions: {summary}", where=plan.out, fix="Change --out")
+    if current:
+        write_text(path, json.dumps(current) + "\n")
 
 
 def _absolute(model: Any) -> Any:

@@ -46,26 +46,26 @@ class SlideFolder:
         if (self.folder / name).is_file():
             return self.folder / name
         stem = stem_of(name)
-        for known, key in (
+        for index, key in (
             (self._names, Path(name).name),
             (self._stems, stem.casefold()),
             (self._barcodes, barcode(stem)),
         ):
-            found = [path for path in known.get(key, ()) if _may_be(stem, path)] if key else []
-            if found:
-                return self._one(found, name)
+            candidates = [path for path in index.get(key, ()) if _may_be(stem, path)] if key else []
+            if candidates:
+                return self._one(candidates, name)
         raise GiantError(f"holds none of {sought(name)}", where=self.folder, fix="Check --slides")
 
     def find_all(self, names: Iterable[str]) -> tuple[dict[str, Path], list[Missing]]:
         """The file of each slide that is there, and the others."""
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         missing = []
         for name in dict.fromkeys(names):
             try:
-                found[name] = self.find(name)
+                paths[name] = self.find(name)
             except GiantError as error:
                 missing.append(Missing(name, error.what))
-        return found, missing
+        return paths, missing
 
     def _add(self, place: Path, files: list[str]) -> None:
         parts = [name for name in files if name.lower().endswith(DICOM)]
@@ -82,11 +82,11 @@ class SlideFolder:
         if key := barcode(stem):
             self._barcodes.setdefault(key, []).append(path)
 
-    def _one(self, found: list[Path], name: str) -> Path:
+    def _one(self, candidates: list[Path], name: str) -> Path:
         """Of several in one folder the one whose suffix comes first; in several folders nobody can tell."""
-        if len({path.parent for path in found}) == 1 and len({_whole(path) for path in found}) == 1:
-            return min(found, key=lambda path: SUFFIXES.index(path.suffix.lower()))
-        places = ", ".join(path.relative_to(self.folder).as_posix() for path in found[:3])
+        if len({path.parent for path in candidates}) == 1 and len({_whole(path) for path in candidates}) == 1:
+            return min(candidates, key=lambda path: SUFFIXES.index(path.suffix.lower()))
+        places = ", ".join(path.relative_to(self.folder).as_posix() for path in candidates[:3])
         raise GiantError(f"holds {name} more than once: {places}", where=self.folder)
 
 
@@ -110,8 +110,8 @@ def barcode(stem: str) -> str:
 
 def _may_be(stem: str, path: Path) -> bool:
     """Two different UUIDs are two slides."""
-    there = _whole(path)
-    return "." not in stem or "." not in there or not barcode(stem) or there.casefold() == stem.casefold()
+    whole = _whole(path)
+    return "." not in stem or "." not in whole or not barcode(stem) or whole.casefold() == stem.casefold()
 
 
 def _whole(path: Path) -> str:

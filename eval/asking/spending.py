@@ -33,11 +33,11 @@ class Purse:
 
     @classmethod
     def opened(
-        cls, folder: Path, limit: float, spent: float, held: Mapping[str, float], workers: int
+        cls, folder: Path, limit: float, usd_spent: float, grants: Mapping[str, float], workers: int
     ) -> Purse:
         """A new purse. `held` is what questions without a result have cost already."""
         purse = cls(folder / PURSE, workers)
-        state = {"limit": limit, "spent": spent, "held": dict(held), "asking": [], "closed": False}
+        state = {"limit": limit, "spent": usd_spent, "held": dict(grants), "asking": [], "closed": False}
         try:
             purse.path.write_text(json.dumps(state), encoding="utf-8")
         except OSError as error:
@@ -50,22 +50,22 @@ class Purse:
         Workers that may still come get equal shares of what is left.
         """
         with self._state() as state:
-            held, before = state["held"], state["held"].get(key, 0.0)
-            free = state["limit"] - state["spent"] - math.fsum(held.values())
+            grants, before = state["held"], state["held"].get(key, 0.0)
+            free = state["limit"] - state["spent"] - math.fsum(grants.values())
             if state["closed"] or free < 0:
                 state["closed"] = True
                 return None
-            others = len([one for one in state["asking"] if one != key])
-            grant = before + free / max(1, self.workers - others)
-            held[key], state["asking"] = grant, sorted({*state["asking"], key})
+            busy = len([name for name in state["asking"] if name != key])
+            grant = before + free / max(1, self.workers - busy)
+            grants[key], state["asking"] = grant, sorted({*state["asking"], key})
             return float(grant)
 
-    def settle(self, key: str, usd: float, *, cut: bool = False) -> None:
+    def settle(self, key: str, usd: float, *, out_of_money: bool = False) -> None:
         """A question has cost so much in all. `cut`: it needed more, and nothing further is asked."""
         with self._state() as state:
             state["held"][key] = usd
-            state["asking"] = [one for one in state["asking"] if one != key]
-            state["closed"] = state["closed"] or cut
+            state["asking"] = [name for name in state["asking"] if name != key]
+            state["closed"] = state["closed"] or out_of_money
 
     @property
     def closed(self) -> bool:
@@ -90,21 +90,21 @@ class Purse:
             json.dump(state, file)
 
 
-def paid(folder: Path) -> Spent:
+def spending_of(folder: Path) -> Spent:
     """What the calls of a question cost so far, those of its votes included."""
     places = [folder, *sorted((folder / VOTES).glob("*"))]
     parts = [Ledger().spent(Journal(place)) for place in places]
-    known = [part.usd for part in parts if part.calls]
-    dollars = [usd for usd in known if usd is not None]
+    costs = [part.usd for part in parts if part.calls]
+    dollars = [usd for usd in costs if usd is not None]
     return Spent(
         calls=sum(part.calls for part in parts),
         tokens_in=sum(part.tokens_in for part in parts),
         tokens_out=sum(part.tokens_out for part in parts),
-        usd=math.fsum(dollars) if known and len(dollars) == len(known) else None,
+        usd=math.fsum(dollars) if costs and len(dollars) == len(costs) else None,
         lost_usd=math.fsum(part.lost_usd for part in parts),
     )
 
 
-def total(spent: Spent) -> float:
+def counted_usd(spending: Spent) -> float:
     """What the limit counts of it."""
-    return (spent.usd or 0.0) + spent.lost_usd
+    return (spending.usd or 0.0) + spending.lost_usd

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_model.errors import GiantError
 from core_model.slides.box import Box
-from eval.bench.measure import MIB, fresh, hardware, held
+from eval.bench.measure import MIB, fresh, hardware, memory_held
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -58,11 +58,11 @@ def main(as_json: bool) -> None:
 
     runs = [Steps(**json.loads(fresh("eval.bench.agent_steps", profile))) for profile in ("survey", "giant")]
     if as_json:
-        about = {"hardware": hardware(), "limit_ms": LIMIT_MS, "limit_mb": LIMIT_MB}
-        print(json.dumps(about | {"runs": [asdict(run) for run in runs]}))
+        record = {"hardware": hardware(), "limit_ms": LIMIT_MS, "limit_mb": LIMIT_MB}
+        print(json.dumps(record | {"runs": [asdict(run) for run in runs]}))
         return
     stdout().print(f"{hardware()}; {STEPS} steps, model and tools for nothing")
-    stdout().print(as_table(runs))
+    stdout().print(steps_table(runs))
     good = all(run.median_ms <= LIMIT_MS and run.grown_mb <= LIMIT_MB for run in runs)
     verdict = "within" if good else "OVER"
     stdout().print(
@@ -70,36 +70,38 @@ def main(as_json: bool) -> None:
     )
 
 
-def measure(profile: str, folder: Path, steps: int = STEPS) -> Steps:
+def measure_steps(profile: str, folder: Path, steps: int = STEPS) -> Steps:
     """Run `steps` steps and time each, from the one before to its own record."""
     from agent.graph.follow import follow
     from agent.run.records import Step
 
     record, context = _run(profile, folder, steps)
     seconds: list[float] = []
-    start, first, known = time.perf_counter(), 0, 0
+    start, first, last_index = time.perf_counter(), 0, 0
     for item in follow(record, context):
-        if isinstance(item, Step) and item.index > known:  # a step comes again where it is put into words
-            now = time.perf_counter()
-            known, start = item.index, now if not known else start
-            seconds += [now - start] if known > 1 else []
-            start, first = now, first or held()
-    grown = held() - first
+        if (
+            isinstance(item, Step) and item.index > last_index
+        ):  # a step comes again where it is put into words
+            moment = time.perf_counter()
+            last_index, start = item.index, moment if not last_index else start
+            seconds += [moment - start] if last_index > 1 else []
+            start, first = moment, first or memory_held()
+    growth = memory_held() - first
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    ms = [1000 * one for one in seconds]
+    ms = [1000 * value for value in seconds]
     return Steps(
         profile=profile,
-        steps=known,
+        steps=last_index,
         median_ms=statistics.median(ms),
         worst_ms=max(ms),
         first_ms=statistics.median(ms[:10]),
         last_ms=statistics.median(ms[-10:]),
-        grown_mb=grown / MIB,
+        grown_mb=growth / MIB,
         folder_mb=size / MIB,
     )
 
 
-def as_table(runs: Sequence[Steps]) -> Table:
+def steps_table(runs: Sequence[Steps]) -> Table:
     """Both profiles, for a terminal."""
     from rich.table import Table
 
@@ -124,13 +126,13 @@ class Script:
         from langchain_core.messages import AIMessage
 
         self.asked += 1
-        name, said = force or "zoom", self._look()
+        name, args = force or "zoom", self._look()
         if force == "answer":
             claim = {"text": "Tumour in glands.", "steps": [2], "against": False, "section": ""}
-            said = {"text": "Tumour.", "choice": "tumour", "confidence": 0.9, "claims": [claim]}
+            args = {"text": "Tumour.", "choice": "tumour", "confidence": 0.9, "claims": [claim]}
         elif force == "verdict":
-            said = {"choice": "tumour", "confidence": 0.9, "conflict": False, "reason": ""}
-        call = {"type": "tool_call", "id": f"call-{self.asked}", "name": name, "args": said}
+            args = {"choice": "tumour", "confidence": 0.9, "conflict": False, "reason": ""}
+        call = {"type": "tool_call", "id": f"call-{self.asked}", "name": name, "args": args}
         return AIMessage(content="", tool_calls=[call])
 
     def _look(self) -> dict[str, Any]:
@@ -226,7 +228,7 @@ def _write_image(path: Path) -> None:
 
 def _child(profile: str) -> None:
     with tempfile.TemporaryDirectory(prefix="giant-bench-") as folder:
-        print(json.dumps(asdict(measure(profile, Path(folder)))))
+        print(json.dumps(asdict(measure_steps(profile, Path(folder)))))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core_model.errors import GiantError
-from eval.bench.measure import MIB, Meter, Part, fresh, hardware
+from eval.bench.measure import MIB, Part, ResourceMeter, fresh, hardware
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,15 +45,15 @@ def main(slide: Path, side: int, model: str, work: Path) -> None:
         Part(**part) for part in json.loads(fresh("eval.bench.ask", "ask", str(target), model, where=target))
     ]
     stdout().print(f"{hardware()}; {target.name}, {target.stat().st_size / 1e6:.0f} MB")
-    stdout().print(as_table(parts))
+    stdout().print(parts_table(parts))
     most = max(part.peak for part in parts)
     verdict = "within" if most <= LIMIT else "OVER"
     stdout().print(f"Peak memory {most / 1e9:.2f} GB, {verdict} the limit of {LIMIT / 1e9:.1f} GB")
 
 
-def measure(slide_path: str, model_name: str, work: Path) -> list[Part]:
+def measure_ask(slide_path: str, model_name: str, work: Path) -> list[Part]:
     """Ask as `giant ask` does, with every part measured. Features are kept in `work`."""
-    meter = Meter()
+    meter = ResourceMeter()
     with meter.part("import"):
         import agent.session.ask  # noqa: F401
     with meter.part("model"):
@@ -77,7 +77,7 @@ def measure(slide_path: str, model_name: str, work: Path) -> list[Part]:
     return meter.parts
 
 
-def as_table(parts: list[Part]) -> Table:
+def parts_table(parts: list[Part]) -> Table:
     """Parts with time and memory, for a terminal."""
     from rich.table import Table
 
@@ -93,7 +93,7 @@ def as_table(parts: list[Part]) -> Table:
     return table
 
 
-def _prepare(meter: Meter, slide: Any, model: Any, work: Path) -> Any:
+def _prepare(meter: ResourceMeter, slide: Any, model: Any, work: Path) -> Any:
     """Tissue, tile grid, features; returns the features, which the store under `work` keeps."""
     from core_model.features.extract import extract
     from core_model.features.store import FeatureStore
@@ -112,7 +112,7 @@ def _prepare(meter: Meter, slide: Any, model: Any, work: Path) -> Any:
     return features
 
 
-def _ask(meter: Meter, slide: Any, model: Any, work: Path) -> None:
+def _ask(meter: ResourceMeter, slide: Any, model: Any, work: Path) -> None:
     """The agent's run, each step a part. The step that looks for tiles by text includes their index."""
     from agent.run.records import Answer, Step
     from agent.session.ask import Item, stream
@@ -128,8 +128,8 @@ def _ask(meter: Meter, slide: Any, model: Any, work: Path) -> None:
         meter.parts[-1] = replace(meter.parts[-1], name=name)
 
 
-def _child(what: str, *args: str) -> None:
-    if what == "write":
+def _child(job: str, *args: str) -> None:
+    if job == "write":
         from eval.bench.pyramid import write_large
 
         source, target, side = args
@@ -137,7 +137,7 @@ def _child(what: str, *args: str) -> None:
         return
     work = Path(tempfile.mkdtemp(prefix="giant-bench-"))
     try:
-        print(json.dumps([asdict(part) for part in measure(args[0], args[1], work)]))
+        print(json.dumps([asdict(part) for part in measure_ask(args[0], args[1], work)]))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -47,7 +47,7 @@ class Speed:
         return self.flops * self.tiles_per_second
 
 
-def main(small: bool, compiled: bool, batches: Sequence[int] | None) -> None:
+def main(small: bool, use_compile: bool, batches: Sequence[int] | None) -> None:
     """Measure and print a table; `small` takes a network of a thousandth of the size."""
     import torch
 
@@ -55,33 +55,33 @@ def main(small: bool, compiled: bool, batches: Sequence[int] | None) -> None:
     from core_model.devices import default_device, device_name, matmul_rate
 
     device = default_device()
-    chosen = tuple(batches or (ON_GPU if device != "cpu" else ON_CPU))
-    if min(chosen) < 1:
-        raise UsageError(f"{min(chosen)} tiles at once mean nothing", fix="Give --batch at least 1")
-    config = small_config() if small else TileEncoderConfig.gigapath()
+    sizes = tuple(batches or (ON_GPU if device != "cpu" else ON_CPU))
+    if min(sizes) < 1:
+        raise UsageError(f"{min(sizes)} tiles at once mean nothing", fix="Give --batch at least 1")
+    config = small_tile_config() if small else TileEncoderConfig.gigapath()
     stderr().print("Making random weights")
     encoder = random_encoder(config, device)
     dtype = torch.bfloat16 if encoder.bf16 else torch.float32
     before = matmul_rate(device, dtype)
-    speeds = measure(encoder, config, chosen, compiled)
+    speeds = measure_batches(encoder, config, sizes, use_compile)
     dense = max(before, matmul_rate(device, dtype))  # a device may be slower hot, or before it woke
-    how = f"{str(dtype).removeprefix('torch.')}, {'compiled' if compiled else 'not compiled'}"
+    how = f"{str(dtype).removeprefix('torch.')}, {'compiled' if use_compile else 'not compiled'}"
     parameters = sum(p.numel() for p in encoder.network.parameters())
     stdout().print(f"{device_name(device)}; torch {torch.__version__}, {how}")
     stdout().print(f"{parameters:,} parameters, {tile_flops(config) / 1e9:.1f} GFLOP per tile")
-    stdout().print(as_table(speeds, dense))
+    stdout().print(speeds_table(speeds, dense))
     stdout().print(f"A large matrix product reaches {dense / 1e12:.2f} TFLOP/s")
 
 
-def measure(
-    encoder: ViTTileEncoder, config: TileEncoderConfig, batches: Sequence[int], compiled: bool
+def measure_batches(
+    encoder: ViTTileEncoder, config: TileEncoderConfig, batches: Sequence[int], use_compile: bool
 ) -> list[Speed]:
     """Time of each batch size after a warm-up, with the device waited for."""
     import torch
 
     from core_model.devices import peak_memory_gb, seconds_of
 
-    if compiled:
+    if use_compile:
         encoder.network.compile(dynamic=False)
     side, speeds = config.image_px, []
     for batch in batches:
@@ -90,7 +90,7 @@ def measure(
             encoder.features(pixels)
         if torch.device(encoder.device).type == "cuda":
             torch.cuda.reset_peak_memory_stats(encoder.device)
-        seconds = seconds_of(lambda seen=pixels: encoder.features(seen), encoder.device)  # type: ignore[misc]
+        seconds = seconds_of(lambda batch_pixels=pixels: encoder.features(batch_pixels), encoder.device)  # type: ignore[misc]
         speeds.append(Speed(batch, seconds, tile_flops(config), peak_memory_gb(encoder.device)))
     return speeds
 
@@ -115,13 +115,13 @@ def random_encoder(config: TileEncoderConfig, device: str) -> ViTTileEncoder:
     return bind(network.requires_grad_(False), "random", config, device, compact=True)
 
 
-def small_config() -> TileEncoderConfig:
+def small_tile_config() -> TileEncoderConfig:
     """The same kind of network at a size that a CPU encodes in no time."""
     small = {"embed_dim": 128, "depth": 4, "heads": 2, "ffn_dim": 344}
     return TileEncoderConfig.gigapath().model_copy(update=small)
 
 
-def as_table(speeds: Sequence[Speed], dense: float) -> Table:
+def speeds_table(speeds: Sequence[Speed], dense: float) -> Table:
     """Batch sizes with their figures; `dense` is the FLOP/s of the matrix product."""
     from rich.table import Table
 

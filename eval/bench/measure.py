@@ -37,7 +37,7 @@ class Part:
     note: str = ""
 
 
-class Meter:
+class ResourceMeter:
     """Collects parts: `with meter.part("open") as say: …; say("5 levels")`."""
 
     def __init__(self) -> None:
@@ -47,12 +47,12 @@ class Meter:
     def part(self, name: str) -> Iterator[list[str]]:
         """Measure the body; what is appended to the list becomes the part's note."""
         note: list[str] = []
-        before = held()
-        reset_peak()
+        before = memory_held()
+        reset_memory_peak()
         start = time.perf_counter()
         yield note
         seconds = time.perf_counter() - start
-        self.parts.append(Part(name, seconds, held() - before, peak(), "; ".join(note)))
+        self.parts.append(Part(name, seconds, memory_held() - before, memory_peak(), "; ".join(note)))
 
 
 def fresh(module: str, *args: str, where: object = None) -> str:
@@ -60,20 +60,20 @@ def fresh(module: str, *args: str, where: object = None) -> str:
 
     Raises `GiantError` with the last line of its standard error; `where` names what was measured.
     """
-    done = subprocess.run([sys.executable, "-m", module, *args], capture_output=True, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+    process = subprocess.run([sys.executable, "-m", module, *args], capture_output=True, text=True)
+    if process.returncode:
+        last = process.stderr.strip().splitlines()[-1:] or ["no message"]
         raise GiantError(f"the measured process failed: {last[0]}", where=where)
-    return done.stdout
+    return process.stdout
 
 
-def reset_peak() -> None:
+def reset_memory_peak() -> None:
     """Let the peak count from now, where the system can."""
     if RESET.exists():
         RESET.write_text("5")
 
 
-def peak() -> int:
+def memory_peak() -> int:
     """Bytes that this process held at most since the last reset."""
     if STATUS.exists():
         return _memory("VmHWM")
@@ -81,7 +81,7 @@ def peak() -> int:
     return kib if sys.platform == "darwin" else kib * 1024
 
 
-def held() -> int:
+def memory_held() -> int:
     """Bytes of memory that this process holds; 0 where the system does not say."""
     return _memory("VmRSS")
 
@@ -90,10 +90,10 @@ def hardware() -> str:
     """CPU, cores and memory of this machine, in words."""
     name, total = platform.machine(), ""
     cpus, memory = Path("/proc/cpuinfo"), Path("/proc/meminfo")
-    if cpus.exists() and (found := re.search(r"model name\s*:\s*(.+)", cpus.read_text())):
-        name = found.group(1).strip()
-    if memory.exists() and (found := re.search(r"MemTotal:\s*(\d+) kB", memory.read_text())):
-        total = f", {int(found.group(1)) / 2**20:.0f} GiB"
+    if cpus.exists() and (match := re.search(r"model name\s*:\s*(.+)", cpus.read_text())):
+        name = match.group(1).strip()
+    if memory.exists() and (match := re.search(r"MemTotal:\s*(\d+) kB", memory.read_text())):
+        total = f", {int(match.group(1)) / 2**20:.0f} GiB"
     return f"{name}, {os.cpu_count()} cores{total}"
 
 
@@ -101,5 +101,5 @@ def _memory(field: str) -> int:
     """A field of the process's status in bytes; 0 where the system has none."""
     if not STATUS.exists():
         return 0
-    found = re.search(rf"{field}:\s*(\d+) kB", STATUS.read_text())
-    return int(found.group(1)) * 1024 if found else 0
+    match = re.search(rf"{field}:\s*(\d+) kB", STATUS.read_text())
+    return int(match.group(1)) * 1024 if match else 0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from core_model.config import SlideEncoderConfig
 from core_model.errors import GiantError, UsageError
-from eval.bench.measure import fresh, hardware, peak
+from eval.bench.measure import fresh, hardware, memory_peak
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +32,7 @@ WARM_UP = 256
 
 
 @dataclass(frozen=True)
-class Run:
+class SizeRun:
     """What one size took."""
 
     tiles: int
@@ -54,16 +54,16 @@ def main(sizes: Sequence[int], small: bool, bf16: bool, device: str | None, as_j
     runs = []
     for tiles in sizes:
         stderr().print(f"Encoding {tiles:,} tiles")
-        asked = {"tiles": tiles, "small": small, "bf16": bf16, "device": device}
-        said = fresh("eval.bench.slide_encoder", json.dumps(asked), where=f"{tiles:,} tiles")
-        runs.append(Run(**json.loads(said)))
+        arguments = {"tiles": tiles, "small": small, "bf16": bf16, "device": device}
+        output = fresh("eval.bench.slide_encoder", json.dumps(arguments), where=f"{tiles:,} tiles")
+        runs.append(SizeRun(**json.loads(output)))
     if as_json:
         record = {"hardware": hardware(), "small": small, "bf16": bf16, "runs": [asdict(run) for run in runs]}
         print(json.dumps(record | {"tenfold": tenfold(runs)}, indent=1))
         return
     where = f"{runs[0].device}, {'bf16' if bf16 else 'float32'}"
     stdout().print(f"{hardware()}; {where}; {'a small network' if small else 'the full network'}")
-    stdout().print(as_table(runs))
+    stdout().print(sizes_table(runs))
     for pair in tenfold(runs):
         stdout().print(
             f"{pair['from']:,} to {pair['to']:,} tiles: {pair['time']:.1f} times the time,"
@@ -84,35 +84,35 @@ def sizes_of(text: str | None) -> tuple[int, ...]:
     return sizes
 
 
-def measure(tiles: int, small: bool, bf16: bool, device: str | None) -> Run:
+def measure_size(tiles: int, small: bool, bf16: bool, device: str | None) -> SizeRun:
     """Encode random features of so many tiles once, in this process."""
     import torch
 
-    from core_model.devices import default_device, device_name, finish
+    from core_model.devices import default_device, device_name, wait_for_device
     from core_model.encoders.slide_encoder import LongNetViT
 
     device = device or default_device()
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no GPU that this PyTorch can use", fix="Leave --device away")
-    config = small_config() if small else SlideEncoderConfig.gigapath()
+    config = small_slide_config() if small else SlideEncoderConfig.gigapath()
     torch.manual_seed(0)
     with torch.device(device):
         network = LongNetViT(config).eval()
     features = torch.randn(1, tiles, config.in_chans, device=device)
-    coords = places(tiles, config).to(device)
+    coords = tile_corners(tiles, config).to(device)
     with torch.inference_mode(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
         network.slide_tokens(features[:, :WARM_UP], coords[:, :WARM_UP], TOKENS)
-        finish(device)
+        wait_for_device(device)
         start, cpu_start = time.perf_counter(), time.process_time()
         network.slide_tokens(features, coords, TOKENS)
-        finish(device)
+        wait_for_device(device)
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    held = torch.cuda.max_memory_allocated(device) if torch.device(device).type == "cuda" else peak()
+    memory = torch.cuda.max_memory_allocated(device) if torch.device(device).type == "cuda" else memory_peak()
     flops, threads = encoder_flops(config, tiles), torch.get_num_threads()
-    return Run(tiles, seconds, cpu_seconds, held, flops, threads, device_name(device))
+    return SizeRun(tiles, seconds, cpu_seconds, memory, flops, threads, device_name(device))
 
 
-def places(tiles: int, config: SlideEncoderConfig) -> Tensor:
+def tile_corners(tiles: int, config: SlideEncoderConfig) -> Tensor:
     """Corners (1, N, 2) of tiles that fill a block of 4:3 row by row, in px at the encoder's mpp."""
     import torch
 
@@ -131,12 +131,12 @@ def encoder_flops(config: SlideEncoderConfig, tiles: int) -> float:
     return 2.0 * (tiles * config.in_chans * D + config.depth * layer)
 
 
-def small_config() -> SlideEncoderConfig:
+def small_slide_config() -> SlideEncoderConfig:
     """The same kind of network at a size that a CPU runs in no time."""
     return SlideEncoderConfig(in_chans=16, embed_dim=32, depth=2, heads=4, ffn_dim=64)
 
 
-def tenfold(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def tenfold(runs: Sequence[SizeRun]) -> list[dict[str, Any]]:
     """How time and arithmetic grow from each size to ten times that size, where both were run."""
     return [
         {
@@ -152,7 +152,7 @@ def tenfold(runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def as_table(runs: Sequence[Run]) -> Table:
+def sizes_table(runs: Sequence[SizeRun]) -> Table:
     """Sizes with their figures, and how time grows per tile from one size to the next."""
     from rich.table import Table
 
@@ -184,6 +184,6 @@ def as_table(runs: Sequence[Run]) -> Table:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(asdict(measure(**json.loads(sys.argv[1])))))
+        print(json.dumps(asdict(measure_size(**json.loads(sys.argv[1])))))
     except GiantError as error:
         sys.exit(str(error))

@@ -17,13 +17,13 @@ IMPORT = "import typer, rich"
 
 def main() -> None:
     """Print both medians and their ratio."""
-    base, ours = compare()
+    base, ours = time_startup()
     print(f"{hardware()}; median of {ROUNDS}")
     print(f'python -c "{IMPORT}"  {base * 1000:.0f} ms')
     print(f"giant --help                   {ours * 1000:.0f} ms, {ours / base:.2f} times that")
 
 
-def compare(rounds: int = ROUNDS) -> tuple[float, float]:
+def time_startup(rounds: int = ROUNDS) -> tuple[float, float]:
     """Median seconds of the import alone and of `giant --help`, measured in turns."""
     _seconds(IMPORT), _seconds(HELP)  # both once unmeasured: files are read from disk and compiled
     pairs = [(_seconds(IMPORT), _seconds(HELP)) for _ in range(rounds)]
@@ -32,8 +32,8 @@ def compare(rounds: int = ROUNDS) -> tuple[float, float]:
 
 def _seconds(code: str) -> float:
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     seconds = time.perf_counter() - start
-    if done.returncode:
-        raise GiantError(f"'{code}' fails: {done.stderr.strip()[-200:]}")
+    if process.returncode:
+        raise GiantError(f"'{code}' fails: {process.stderr.strip()[-200:]}")
     return seconds

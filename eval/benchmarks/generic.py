@@ -74,7 +74,7 @@ def _list(value: Any) -> tuple[str, ...] | None:
         return None
     if not isinstance(value, list) or len(value) < 2:
         raise ValueError("options are a list of at least two")
-    found = tuple(" ".join(str(item).split()) for item in value)
-    if len(set(found)) < len(found) or not all(found):
+    items = tuple(" ".join(str(item).split()) for item in value)
+    if len(set(items)) < len(items) or not all(items):
         raise ValueError("an option is empty or given twice")
-    return found
+    return items

@@ -50,12 +50,12 @@ def parse_options(text: str) -> tuple[str, ...] | None:
     if not text.strip():
         return None
     try:
-        found = ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError("the options are no list") from error
-    if not isinstance(found, list) or len(found) < 2:
+    if not isinstance(value, list) or len(value) < 2:
         raise ValueError("the options are no list of at least two")
-    options = tuple(str(option).strip() for option in found)
+    options = tuple(str(option).strip() for option in value)
     if len(set(options)) < len(options) or not all(options):
         raise ValueError("an option is empty or given twice")
     return options
@@ -79,10 +79,10 @@ def fill(prompt: str, options: tuple[str, ...] | None) -> str:
     """The prompt with numbered options and single braces; a bare question stays as it is."""
     if "{{" not in prompt and "{options}" not in prompt:
         return prompt
-    listed = "\n".join(f"{i}. {option}" for i, option in enumerate(options or (), 1))
+    numbered_options = "\n".join(f"{i}. {option}" for i, option in enumerate(options or (), 1))
     # replaced in one pass, so that braces in an option are not read as a field of the prompt
-    parts = {"{options}": listed, "{{": "{", "}}": "}"}
-    return re.sub(r"\{options\}|\{\{|\}\}", lambda found: parts[found.group()], prompt)
+    parts = {"{options}": numbered_options, "{{": "{", "}}": "}"}
+    return re.sub(r"\{options\}|\{\{|\}\}", lambda match: parts[match.group()], prompt)
 
 
 def bare(prompt: str) -> str:
@@ -98,8 +98,8 @@ def _question(row: Mapping[str, str]) -> Question:
     if metric is None:
         raise ValueError(f"the metric '{row['metric_type']}' is not known")
     answer = right_answer(row["answer"], options)
-    graded = GRADE_KEY in row["prompt"]
-    if graded and answer not in GRADES:
+    has_grades = GRADE_KEY in row["prompt"]
+    if has_grades and answer not in GRADES:
         raise ValueError(f"the answer '{answer}' is no ISUP grade")
     prompt = fill(row["prompt"], options)
     return Question(
@@ -109,8 +109,8 @@ def _question(row: Mapping[str, str]) -> Question:
         question=bare(prompt),
         prompt=prompt,
         options=options,
-        labels=GRADES if graded else None,
-        answer_key=GRADE_KEY if graded else "answer",
+        labels=GRADES if has_grades else None,
+        answer_key=GRADE_KEY if has_grades else "answer",
         answer=answer,
         metric=metric,
         organ=ORGANS.get(row["benchmark_name"]),

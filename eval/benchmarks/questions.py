@@ -69,5 +69,5 @@ def numbered_prompt(question: str, options: tuple[str, ...] | None) -> str:
     """A prompt for benchmarks that bring none: numbered options, and the answer as JSON."""
     if options is None:
         return question
-    listed = "\n".join(f"{number}. {option}" for number, option in enumerate(options, 1))
-    return f'{question}\n\nOptions:\n{listed}\n\nGive the number of the option as JSON: {{"answer": NUMBER}}'
+    lines = "\n".join(f"{number}. {option}" for number, option in enumerate(options, 1))
+    return f'{question}\n\nOptions:\n{lines}\n\nGive the number of the option as JSON: {{"answer": NUMBER}}'

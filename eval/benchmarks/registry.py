@@ -40,8 +40,8 @@ def read_benchmark(name: str, data: str | Path) -> Benchmark:
     """
     if name not in BENCHMARKS:
         raise UsageError(f"there is no benchmark '{name}'", fix=f"There are {', '.join(BENCHMARKS)}")
-    found = BENCHMARKS[name](Path(data))
-    if not found.questions:
-        first = f"; {found.unusable[0].row}: {found.unusable[0].why}" if found.unusable else ""
+    benchmark = BENCHMARKS[name](Path(data))
+    if not benchmark.questions:
+        first = f"; {benchmark.unusable[0].row}: {benchmark.unusable[0].why}" if benchmark.unusable else ""
         raise CohortError(f"holds no question that can be used{first}", where=data)
-    return found
+    return benchmark

@@ -29,14 +29,14 @@ def load_slidebench(path: Path) -> Benchmark:
 
 def _question(row: Mapping[str, str], line: int) -> Question:
     options = tuple(row[letter].strip() for letter in LETTERS if row[letter].strip())
-    filled = [letter for letter in LETTERS if row[letter].strip()]
-    if filled != list(LETTERS[: len(filled)]) or len(options) < 2:
+    letters = [letter for letter in LETTERS if row[letter].strip()]
+    if letters != list(LETTERS[: len(letters)]) or len(options) < 2:
         raise ValueError("its options are not A, B, … without a gap")
     if len(set(options)) < len(options):
         raise ValueError("an option is given twice")
     answer, slide = row["Answer"].strip().upper(), row["Slide"].strip()
-    if answer not in filled:
-        raise ValueError(f"the answer {answer!r} is none of {', '.join(filled)}")
+    if answer not in letters:
+        raise ValueError(f"the answer {answer!r} is none of {', '.join(letters)}")
     text = " ".join(row["Question"].split())
     if not text or not slide:
         raise ValueError("it has no question or no slide")

@@ -11,12 +11,12 @@ from typing import Any
 from core_model.errors import CohortError
 
 
-def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a CSV file with a header. Raises `CohortError`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
-            missing = [name for name in needed if name not in (table.fieldnames or ())]
+            missing = [name for name in columns if name not in (table.fieldnames or ())]
             if missing:
                 raise CohortError(f"has no column {', '.join(missing)}", where=path)
             for row in table:
@@ -35,22 +35,22 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
         yield from _lines(text, path)
         return
     try:
-        found = json.loads(text)
+        rows = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CohortError(f"is no JSON ({error})", where=path) from error
-    if not isinstance(found, list):
+    if not isinstance(rows, list):
         raise CohortError("is no list of rows", where=path)
-    yield from enumerate(found, 1)
+    yield from enumerate(rows, 1)
 
 
 def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
     """The file itself, or those of a folder with one of the suffixes. Raises `CohortError` for none."""
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
-    if not found:
+    files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
+    if not files:
         raise CohortError(f"holds no file that ends in {' or '.join(suffixes)}", where=path)
-    return found
+    return files
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:

@@ -27,11 +27,11 @@ def load_wsi_bench(path: Path) -> Benchmark:
         for number, row in json_rows(file):
             place = f"{file.name} row {number}"
             try:
-                found = list(_questions(row, file, number))
+                row_questions = list(_questions(row, file, number))
             except ValueError as error:
                 unusable.append(Unusable(place, str(error)))
                 continue
-            for question in found:
+            for question in row_questions:
                 before = questions.get(question.key)
                 if before is not None and before == question:
                     continue  # published in two files
@@ -47,16 +47,16 @@ def _questions(row: Any, file: Path, number: int) -> Iterator[Question]:
     if "conversations" in row:
         task = file.stem.lower().removesuffix("_test").removesuffix("_choice").lstrip("0123456789_")
         turns = _turns(row["conversations"])
-        for i, (asked, answer) in enumerate(turns, 1):
+        for i, (prompt, answer) in enumerate(turns, 1):
             id = str(row.get("id") or number) + (f"-{i}" if len(turns) > 1 else "")
-            yield _question(f"wsi_bench_{task}", id, row["image"], asked, answer)
+            yield _question(f"wsi_bench_{task}", id, row["image"], prompt, answer)
         return
-    asked, answer = row.get("question"), row.get("T-answer")  # type: ignore[assignment]
-    if not isinstance(asked, str) or not isinstance(answer, str):
+    prompt, answer = row.get("question"), row.get("T-answer")  # type: ignore[assignment]
+    if not isinstance(prompt, str) or not isinstance(answer, str):
         raise ValueError("it has no question or no T-answer")
     task = str(row.get("metadata") or file.stem).lower().replace(" ", "_")
     yield _question(
-        f"wsi_bench_{task}_open", str(row.get("question_id") or number), row["image"], asked, answer
+        f"wsi_bench_{task}_open", str(row.get("question_id") or number), row["image"], prompt, answer
     )
 
 
@@ -72,8 +72,8 @@ def _turns(messages: Any) -> list[tuple[str, str]]:
     return turns
 
 
-def _question(benchmark: str, id: str, image: str, asked: str, answer: str) -> Question:
-    text, options = split_options(asked)
+def _question(benchmark: str, id: str, image: str, prompt: str, answer: str) -> Question:
+    text, options = split_options(prompt)
     answer = answer.strip()
     if options:
         answer = answer.strip('". ')  # one published answer is `B "`

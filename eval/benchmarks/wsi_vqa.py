@@ -28,21 +28,26 @@ def _question(row: Any, number: int) -> Question:
     slide, text, answer = (one_line(str(row.get(key) or "")) for key in ("Id", "Question", "Answer"))
     if not slide or not text or not answer:
         raise ValueError("it has no Id, no Question or no Answer")
-    known: dict[str, Any] = {"id": str(number), "slide": slide, "question": text, "organ": "BRCA"}
+    fields: dict[str, Any] = {"id": str(number), "slide": slide, "question": text, "organ": "BRCA"}
     choice = row.get("Choice")
     if not choice:
-        return Question(benchmark="wsi_vqa_open", prompt=text, answer=answer, metric="text", **known)
+        return Question(benchmark="wsi_vqa_open", prompt=text, answer=answer, metric="text", **fields)
     if not isinstance(choice, list) or len(choice) < 2:
         raise ValueError("its Choice is no list of at least two")
     options = tuple(one_line(str(option)) for option in choice)
     if len(set(options)) < len(options) or not all(options):
         raise ValueError("an option is empty or given twice")
-    same = [option for option in options if _bare(option) == _bare(answer)]
-    if len(same) != 1:
+    matches = [option for option in options if _bare(option) == _bare(answer)]
+    if len(matches) != 1:
         raise ValueError(f"the answer '{answer}' is none of its options")
     prompt = numbered_prompt(text, options)
     return Question(
-        benchmark="wsi_vqa_closed", prompt=prompt, options=options, answer=same[0], metric="accuracy", **known
+        benchmark="wsi_vqa_closed",
+        prompt=prompt,
+        options=options,
+        answer=matches[0],
+        metric="accuracy",
+        **fields,
     )
 
 

@@ -26,29 +26,31 @@ class Spread:
     """Ends of the 95 % interval."""
 
 
-def right(truth: Sequence[str], said: Sequence[str | None]) -> np.ndarray:
+def right(truth: Sequence[str], answers: Sequence[str | None]) -> np.ndarray:
     """(N,) float: 1 where the answer is right, else 0."""
-    return np.array([t == s for t, s in zip(truth, said, strict=True)], dtype=np.float64)
+    return np.array([t == s for t, s in zip(truth, answers, strict=True)], dtype=np.float64)
 
 
-def accuracy(truth: Sequence[str], said: Sequence[str | None]) -> float:
+def accuracy(truth: Sequence[str], answers: Sequence[str | None]) -> float:
     """Share of questions answered rightly."""
-    return float(right(truth, said).mean())
+    return float(right(truth, answers).mean())
 
 
-def balanced_accuracy(truth: Sequence[str], said: Sequence[str | None]) -> float:
+def balanced_accuracy(truth: Sequence[str], answers: Sequence[str | None]) -> float:
     """Mean over the classes that occur in `truth` of the share of their questions answered rightly."""
-    return _balanced(class_codes(truth), right(truth, said))
+    return _balanced(class_codes(truth), right(truth, answers))
 
 
-def quadratic_kappa(truth: Sequence[str], said: Sequence[str | None], labels: Sequence[str]) -> float | None:
+def quadratic_kappa(
+    truth: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]
+) -> float | None:
     """Agreement on an ordered scale, beyond chance, distances squared (Cohen 1968, Psychol. Bull. 70:213).
 
     `labels` are the scale in order. Questions without an answer have no place on it and are left out; None
     where fewer than two are left or nothing varies.
     """
     place = {label: i for i, label in enumerate(labels)}
-    pairs = [(place[t], place[s]) for t, s in zip(truth, said, strict=True) if s in place and t in place]
+    pairs = [(place[t], place[s]) for t, s in zip(truth, answers, strict=True) if s in place and t in place]
     if len(pairs) < 2:
         return None
     seen = np.zeros((len(labels), len(labels)))  # (L, L)
@@ -60,9 +62,9 @@ def quadratic_kappa(truth: Sequence[str], said: Sequence[str | None], labels: Se
     return 1 - float((away * seen).sum()) / expected if expected else None
 
 
-def spread(metric: str, truth: Sequence[str], said: Sequence[str | None], seed: int = 0) -> Spread:
+def spread(metric: str, truth: Sequence[str], answers: Sequence[str | None], seed: int = 0) -> Spread:
     """The metric "accuracy" or "balanced_accuracy" with 1000 bootstrap replicates over questions."""
-    codes, hits = class_codes(truth), right(truth, said)  # (N,), (N,)
+    codes, hits = class_codes(truth), right(truth, answers)  # (N,), (N,)
     value = float(scores(metric, codes, hits, np.ones((1, len(hits))))[0])
     values = scores(metric, codes, hits, draws(len(hits), seed))  # (R,)
     low, high = np.percentile(values, [2.5, 97.5])
@@ -75,11 +77,11 @@ def best_constant(metric: str, truth: Sequence[str], positions: Sequence[int | N
     `positions` are the 1-based places of the right answers, None where there are no options.
     """
     score = accuracy if metric == "accuracy" else balanced_accuracy
-    found = [(score(truth, [label] * len(truth)), f"'{label}'") for label in sorted(set(truth))]
+    candidates = [(score(truth, [label] * len(truth)), f"'{label}'") for label in sorted(set(truth))]
     places = [str(p) for p in positions if p is not None]
     if metric == "accuracy" and len(places) == len(truth):
-        found += [(score(places, [p] * len(places)), f"option {p}") for p in sorted(set(places))]
-    value, answer = max(found, key=lambda item: item[0])
+        candidates += [(score(places, [p] * len(places)), f"option {p}") for p in sorted(set(places))]
+    value, answer = max(candidates, key=lambda item: item[0])
     return answer, value
 
 

@@ -43,7 +43,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(min(1.0, 2 * binom.cdf(min(only_a, only_b), n, 0.5)))
 
 
-def compare(metric: str, codes: np.ndarray, a: np.ndarray, b: np.ndarray, seed: int = 0) -> Paired:
+def compare_paired(metric: str, codes: np.ndarray, a: np.ndarray, b: np.ndarray, seed: int = 0) -> Paired:
     """Compare two ways of answering by "accuracy" or "balanced_accuracy"; `codes` (N,) are the right classes.
 
     The bootstrap resamples questions, the same ones for both ways. Its p-value is twice the smaller share of
@@ -57,19 +57,19 @@ def compare(metric: str, codes: np.ndarray, a: np.ndarray, b: np.ndarray, seed: 
     def difference(weights: np.ndarray) -> np.ndarray:
         return scores(metric, codes, b, weights) - scores(metric, codes, a, weights)
 
-    found = float(difference(np.ones((1, len(a))))[0])
+    value = float(difference(np.ones((1, len(a))))[0])
     deltas = difference(draws(len(a), seed))  # (R,)
     low, high = np.percentile(deltas, [2.5, 97.5])
     beyond = min(int((deltas <= 1e-9).sum()), int((deltas >= -1e-9).sum()))
     p = min(1.0, 2 * (beyond + 1) / (REPLICATES + 1))
-    return Paired(len(a), only_a, only_b, found, float(low), float(high), mcnemar(only_a, only_b), p)
+    return Paired(len(a), only_a, only_b, value, float(low), float(high), mcnemar(only_a, only_b), p)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
     """p-values corrected for their number, in the order given (Holm 1979, Scand. J. Statist. 6:65)."""
     order = sorted(range(len(ps)), key=lambda i: ps[i])
-    corrected, largest = [0.0] * len(ps), 0.0
+    p_holm, largest = [0.0] * len(ps), 0.0
     for rank, i in enumerate(order):
         largest = max(largest, min(1.0, (len(ps) - rank) * ps[i]))
-        corrected[i] = largest
-    return corrected
+        p_holm[i] = largest
+    return p_holm

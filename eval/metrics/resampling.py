@@ -32,6 +32,6 @@ def scores(metric: str, codes: np.ndarray, hits: np.ndarray, weights: np.ndarray
     classes = np.eye(int(codes.max()) + 1, dtype=np.float32)[codes]  # (N, C)
     total = weights @ classes  # (R, C)
     right = weights @ (classes * hits[:, None].astype(np.float32))  # (R, C)
-    drawn = total > 0
-    shares = np.divide(right, total, out=np.zeros_like(right), where=drawn)
-    return np.asarray(shares.sum(axis=1) / drawn.sum(axis=1))
+    in_sample = total > 0
+    shares = np.divide(right, total, out=np.zeros_like(right), where=in_sample)
+    return np.asarray(shares.sum(axis=1) / in_sample.sum(axis=1))

@@ -60,13 +60,13 @@ def retrieval_hits(
     similar = _cosines(vectors, vectors)  # (N, N)
     hits: dict[str, list[bool]] = {name: [] for name in (*(f"acc_{k}" for k in ks), "mmv_5", "findable")}
     for i in range(len(vectors)):
-        others = np.flatnonzero(owners != owners[i])
-        nearest = others[np.argsort(-np.round(similar[i, others] / _CLOSE), kind="stable")]
-        same = labels[nearest] == labels[i]
+        rest = np.flatnonzero(owners != owners[i])
+        nearest = rest[np.argsort(-np.round(similar[i, rest] / _CLOSE), kind="stable")]
+        matches = labels[nearest] == labels[i]
         for k in ks:
-            hits[f"acc_{k}"].append(bool(same[:k].any()))
+            hits[f"acc_{k}"].append(bool(matches[:k].any()))
         hits["mmv_5"].append(_most_frequent(labels[nearest[:VOTERS]]) == labels[i])
-        hits["findable"].append(bool(same.any()))
+        hits["findable"].append(bool(matches.any()))
     return {name: np.array(values, dtype=np.float64) for name, values in hits.items()}
 
 
@@ -86,17 +86,17 @@ def random_retrieval(
     """
     names = sorted(set(classes))
     everyone = Counter(classes)
-    own: dict[str, Counter[str]] = {}
+    by_patient: dict[str, Counter[str]] = {}
     for label, owner in zip(classes, patients, strict=True):
-        own.setdefault(owner, Counter())[label] += 1
-    known: dict[tuple[str, tuple[int, ...]], dict[str, float]] = {}
-    found: list[dict[str, float]] = []
+        by_patient.setdefault(owner, Counter())[label] += 1
+    cache: dict[tuple[str, tuple[int, ...]], dict[str, float]] = {}
+    chances: list[dict[str, float]] = []
     for label, owner in zip(classes, patients, strict=True):
-        left = tuple(everyone[name] - own[owner][name] for name in names)
-        if (label, left) not in known:
-            known[label, left] = _by_chance(names.index(label), left, ks, seed)
-        found.append(known[label, left])
-    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+        remaining = tuple(everyone[name] - by_patient[owner][name] for name in names)
+        if (label, remaining) not in cache:
+            cache[label, remaining] = _by_chance(names.index(label), remaining, ks, seed)
+        chances.append(cache[label, remaining])
+    return {name: sum(chance[name] for chance in chances) / len(chances) for name in chances[0]}
 
 
 def zero_shot(vectors: np.ndarray, prompts: Sequence[np.ndarray]) -> np.ndarray:
@@ -116,17 +116,21 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return unit(a).astype(np.float64) @ unit(b).astype(np.float64).T
 
 
-def _by_chance(mine: int, left: tuple[int, ...], ks: Sequence[int], seed: int) -> dict[str, float]:
-    """Of slides of which `left` says how many each class has, some are drawn at random."""
-    n, same = sum(left), left[mine]
-    found = {f"acc_{k}": 1 - math.comb(n - same, min(k, n)) / math.comb(n, min(k, n)) for k in ks}
+def _by_chance(
+    label_index: int, remaining: tuple[int, ...], ks: Sequence[int], seed: int
+) -> dict[str, float]:
+    """What drawing slides at random reaches, where `remaining` says how many each class has."""
+    n, matches = sum(remaining), remaining[label_index]
+    figures = {f"acc_{k}": 1 - math.comb(n - matches, min(k, n)) / math.comb(n, min(k, n)) for k in ks}
     if n == 0:
-        return dict.fromkeys((*found, "mmv_5", "findable"), 0.0)
+        return dict.fromkeys((*figures, "mmv_5", "findable"), 0.0)
     rng = np.random.default_rng(seed)
-    drawn = rng.multivariate_hypergeometric(left, min(VOTERS, n), size=_DRAWS, method="marginals")  # (R, C)
-    most = drawn == drawn.max(axis=1, keepdims=True)
-    found["mmv_5"] = float((most[:, mine] / most.sum(axis=1)).mean())
-    return {**found, "findable": float(same > 0)}
+    samples = rng.multivariate_hypergeometric(
+        remaining, min(VOTERS, n), size=_DRAWS, method="marginals"
+    )  # (R, C)
+    most = samples == samples.max(axis=1, keepdims=True)
+    figures["mmv_5"] = float((most[:, label_index] / most.sum(axis=1)).mean())
+    return {**figures, "findable": float(matches > 0)}
 
 
 def _most_frequent(labels: np.ndarray) -> str | None:

@@ -29,11 +29,11 @@ def fit_cox(x: np.ndarray, time: np.ndarray, event: np.ndarray, ridge: float = 1
     """
     from scipy.optimize import minimize
 
-    died = event.astype(bool)
-    if not died.any():
+    deaths = event.astype(bool)
+    if not deaths.any():
         raise ValueError("no event, so nothing can be fitted")
     order = np.argsort(-time, kind="stable")  # longest first: those at risk of each are those before it
-    x, time, died = x[order], time[order], died[order]
+    x, time, deaths = x[order], time[order], deaths[order]
     last = np.searchsorted(-time, -time, side="right") - 1  # (N,): end of each tie, all of it at risk
 
     def loss(beta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -42,12 +42,12 @@ def fit_cox(x: np.ndarray, time: np.ndarray, event: np.ndarray, ridge: float = 1
         weight = np.exp(score - top)
         at_risk = np.cumsum(weight)[last]  # (N,)
         mean = np.cumsum(weight[:, None] * x, axis=0)[last] / at_risk[:, None]  # (N, D)
-        value = -(score[died] - np.log(at_risk[died]) - top).sum() + ridge / 2 * beta @ beta
-        slope = -(x[died] - mean[died]).sum(axis=0) + ridge * beta
+        value = -(score[deaths] - np.log(at_risk[deaths]) - top).sum() + ridge / 2 * beta @ beta
+        slope = -(x[deaths] - mean[deaths]).sum(axis=0) + ridge * beta
         return float(value), slope
 
-    found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B")
-    return np.asarray(found.x)
+    optimum = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B")
+    return np.asarray(optimum.x)
 
 
 def survival_cindex(
@@ -66,12 +66,12 @@ def survival_cindex(
     change is not in it, so it is a little narrow. None with fewer deaths than folds, or where no pair can be
     compared.
     """
-    died = event.astype(bool)
-    if died.sum() < folds:
+    deaths = event.astype(bool)
+    if deaths.sum() < folds:
         return None
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(x))
-    order = order[np.argsort(~died[order], kind="stable")]  # the dead first, each group in random order
+    order = order[np.argsort(~deaths[order], kind="stable")]  # the dead first, each group in random order
     part = np.empty(len(x), dtype=int)
     part[order] = np.arange(len(x)) % folds
     risk = np.zeros(len(x))
@@ -79,15 +79,15 @@ def survival_cindex(
         train = part != fold
         mean, sd = x[train].mean(axis=0), x[train].std(axis=0) + 1e-6
         beta = fit_cox(
-            (x[train] - mean) / sd, time[train], died[train], x.shape[1] if ridge is None else ridge
+            (x[train] - mean) / sd, time[train], deaths[train], x.shape[1] if ridge is None else ridge
         )
         risk[~train] = (x[~train] - mean) / sd @ beta
-    earlier, right = _pairs(time, died, risk, part[:, None] == part[None, :])
+    earlier, right = _pairs(time, deaths, risk, part[:, None] == part[None, :])
     if not earlier.any():
         return None
-    drawn = draws(len(x), seed).astype(np.float64)  # (R, N)
-    pairs = np.einsum("rn,rn->r", drawn @ earlier, drawn)
-    over = np.einsum("rn,rn->r", drawn @ right, drawn)[pairs > 0] / pairs[pairs > 0]
+    counts = draws(len(x), seed).astype(np.float64)  # (R, N)
+    pairs = np.einsum("rn,rn->r", counts @ earlier, counts)
+    over = np.einsum("rn,rn->r", counts @ right, counts)[pairs > 0] / pairs[pairs > 0]
     low, high = np.percentile(over, [2.5, 97.5])
     value = float(right.sum() / earlier.sum())
     return {

@@ -42,7 +42,7 @@ class _Words:
         return [self.stem(word) if len(word) > 3 else word for word in _words(text)]
 
 
-def text_metrics(references: Sequence[str], said: Sequence[str]) -> dict[str, float]:
+def text_metrics(references: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
     """`bleu_1` … `bleu_4` of the whole (sacrebleu), means of `rouge_l` (F1, stemmed) and `meteor`.
 
     BLEU-n weighs runs of 1 to n words alike, without regard to case. METEOR matches equal words and equal
@@ -50,8 +50,8 @@ def text_metrics(references: Sequence[str], said: Sequence[str]) -> dict[str, fl
     those of papers that used it. Signs of scripts without spaces between words count as words. Raises
     `GiantError` where the libraries are not installed, `ValueError` for no pairs.
     """
-    if len(references) != len(said) or not references:
-        raise ValueError(f"{len(references)} references and {len(said)} answers cannot be compared")
+    if len(references) != len(answers) or not references:
+        raise ValueError(f"{len(references)} references and {len(answers)} answers cannot be compared")
     try:
         from nltk.stem.porter import PorterStemmer
         from nltk.translate.meteor_score import single_meteor_score
@@ -61,22 +61,25 @@ def text_metrics(references: Sequence[str], said: Sequence[str]) -> dict[str, fl
         raise GiantError(
             "text metrics need sacrebleu, rouge-score and nltk", fix="pip install 'giant-pathology[eval]'"
         ) from error
-    wanted, given = [_spaced(text) for text in references], [_spaced(text) for text in said]
-    pairs = list(zip(wanted, given, strict=True))
-    counted = BLEU(lowercase=True).corpus_score(given, [wanted])
-    found = {
+    spaced_references, hypotheses = (
+        [_spaced(text) for text in references],
+        [_spaced(text) for text in answers],
+    )
+    pairs = list(zip(spaced_references, hypotheses, strict=True))
+    bleu = BLEU(lowercase=True).corpus_score(hypotheses, [spaced_references])
+    figures = {
         f"bleu_{n}": BLEU.compute_bleu(
-            counted.counts[:n], counted.totals[:n], counted.sys_len, counted.ref_len, "exp", max_ngram_order=n
+            bleu.counts[:n], bleu.totals[:n], bleu.sys_len, bleu.ref_len, "exp", max_ngram_order=n
         ).score
         / 100
         for n in (1, 2, 3, 4)
     }
     stemmer, synonyms = _Stemmer(PorterStemmer().stem), _NoSynonyms()
     rouge = RougeScorer(["rougeL"], tokenizer=_Words(stemmer.stem))
-    found["rouge_l"] = sum(rouge.score(r, s)["rougeL"].fmeasure for r, s in pairs) / len(pairs)
+    figures["rouge_l"] = sum(rouge.score(r, s)["rougeL"].fmeasure for r, s in pairs) / len(pairs)
     meteors = (single_meteor_score(_words(r), _words(s), stemmer=stemmer, wordnet=synonyms) for r, s in pairs)
-    found["meteor"] = sum(meteors) / len(pairs)
-    return found
+    figures["meteor"] = sum(meteors) / len(pairs)
+    return figures
 
 
 def _spaced(text: str) -> str:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.chat.reading import read
+from agent.chat.reading import parse_reply
 from agent.llm.client import REFUSED, ChatClient, OverBudget, Reply
 from agent.llm.spending import Spent, text_tokens
 from agent.run.journal import FOLDER, Journal
@@ -57,13 +57,16 @@ JUDGE = (
 WRONG = "That is no judgement: {why}. Call the tool {tool} once more, with all that was asked for."
 
 
-def _tool(name: str, about: str, items: str) -> dict[str, Any]:
+def _tool(name: str, description: str, items: str) -> dict[str, Any]:
     parameters = {
         "type": "object",
         "properties": {name: {"type": "array", "items": {"type": items}}},
         "required": [name],
     }
-    return {"type": "function", "function": {"name": name, "description": about, "parameters": parameters}}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": parameters},
+    }
 
 
 CLAIMS_TOOL = _tool("statements", "The separate statements of the text.", "string")
@@ -86,7 +89,7 @@ class ChatJudge:
         for journal in self._journals():
             for key in journal.keys(REFUSED):  # the limit may be another today
                 (journal.folder / f"{REFUSED}-{key}.json").unlink()
-            self._paid[journal.folder.parent.name] = _gone(client.spent(journal))
+            self._paid[journal.folder.parent.name] = _usd(client.spent(journal))
 
     def claims(self, text: str, question: str) -> list[str]:
         """The claims of a text. Raises `JudgeFailed`, `JudgeStopped` and `ProviderError`."""
@@ -112,10 +115,10 @@ class ChatJudge:
 
         messages: list[BaseMessage] = [SystemMessage(SYSTEM), HumanMessage(prompt)]
         name, why = tool["function"]["name"], ""
-        about = _digest(kind, prompt)[:16]
-        with self._asking_for(about):
+        digest = _digest(kind, prompt)[:16]
+        with self._asking_for(digest):
             for attempt in range(1 + REPAIRS):
-                reply = self._reply(about, f"{kind}-{about}-{attempt}", messages, tool)
+                reply = self._reply(digest, f"{kind}-{digest}-{attempt}", messages, tool)
                 try:
                     return read_args(_args(reply, name))
                 except ValueError as error:
@@ -123,9 +126,9 @@ class ChatJudge:
                 messages = [*messages[:2], HumanMessage(WRONG.format(why=why, tool=name))]
         raise JudgeFailed(f"no {kind} in {1 + REPAIRS} replies: {why}")
 
-    def _reply(self, about: str, turn: str, messages: Sequence[BaseMessage], tool: dict[str, Any]) -> Reply:
+    def _reply(self, digest: str, turn: str, messages: Sequence[BaseMessage], tool: dict[str, Any]) -> Reply:
         """One reply, from the journal or the model, within what is left of the limit."""
-        part = about[:2]
+        part = digest[:2]
         journal = Journal(self.folder / part)
         try:
             journal.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -134,14 +137,14 @@ class ChatJudge:
         with self._within_limit(part, messages) as client:
             try:
                 return client.ask(
-                    journal, f"judge-{about}", turn, messages, [tool],
+                    journal, f"judge-{digest}", turn, messages, [tool],
                     force=tool["function"]["name"], last=True,
                 )  # fmt: skip
             except OverBudget as error:
                 raise JudgeStopped(error.text) from error
             finally:
                 with self._lock:
-                    self._paid[part] = _gone(client.spent(journal))
+                    self._paid[part] = _usd(client.spent(journal))
 
     @contextmanager
     def _within_limit(self, part: str, messages: Sequence[BaseMessage]) -> Iterator[ChatClient]:
@@ -156,26 +159,26 @@ class ChatJudge:
             while self._reserved and sum(self._paid.values()) + self._reserved + dearest > limit:
                 self._lock.wait()  # what is under way may turn out cheaper than it might have been
             elsewhere = sum(usd for name, usd in self._paid.items() if name != part)
-            left = limit - elsewhere - self._reserved
+            remaining = limit - elsewhere - self._reserved
             self._reserved += dearest
         try:
-            yield replace(self.client, max_cost=left)
+            yield replace(self.client, max_cost=remaining)
         finally:
             with self._lock:
                 self._reserved -= dearest
                 self._lock.notify_all()
 
     @contextmanager
-    def _asking_for(self, about: str) -> Iterator[None]:
+    def _asking_for(self, digest: str) -> Iterator[None]:
         """One thread at a time asks the same thing; the second finds the answer in the journal."""
         with self._lock:
-            lock = self._asking[about]
+            lock = self._asking[digest]
         with lock:
             yield
 
 
-def _gone(spent: Spent) -> float:
-    return (spent.usd or 0.0) + spent.lost_usd
+def _usd(spending: Spent) -> float:
+    return (spending.usd or 0.0) + spending.lost_usd
 
 
 def _digest(*texts: str) -> str:
@@ -184,20 +187,20 @@ def _digest(*texts: str) -> str:
 
 def _data(**values: Any) -> str:
     """Texts as JSON, so that nothing in one of them can look like the end of it. Raises `JudgeFailed`."""
-    written = json.dumps(values, ensure_ascii=False).encode("utf-8", "replace").decode()
-    if len(written) > MAX_TEXT:
-        raise JudgeFailed(f"{len(written):,} characters are more than a judge is given")
-    return written
+    text = json.dumps(values, ensure_ascii=False).encode("utf-8", "replace").decode()
+    if len(text) > MAX_TEXT:
+        raise JudgeFailed(f"{len(text):,} characters are more than a judge is given")
+    return text
 
 
 def _args(reply: Reply, tool: str) -> dict[str, Any]:
     """The arguments of the call that was asked for; a model without tools may have written it out."""
-    found = read(reply, tool)
-    if found.final is not None:
-        return found.final
+    reading = parse_reply(reply, tool)
+    if reading.final is not None:
+        return reading.final
     for value in values_under(reply.text, tool):
         return {tool: value}
-    if found.refusal is not None:
+    if reading.refusal is not None:
         raise ValueError("it was refused")
     if reply.cut:
         raise ValueError("the reply is cut off")
@@ -205,18 +208,18 @@ def _args(reply: Reply, tool: str) -> dict[str, Any]:
 
 
 def _statements(args: dict[str, Any]) -> list[str]:
-    found = args.get("statements")
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+    items = args.get("statements")
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise ValueError("'statements' is no list of texts")
-    if len(found) > MAX_CLAIMS:
-        raise ValueError(f"{len(found)} statements are more than {MAX_CLAIMS}")
-    return list(dict.fromkeys(" ".join(item.split()) for item in found if item.strip()))
+    if len(items) > MAX_CLAIMS:
+        raise ValueError(f"{len(items)} statements are more than {MAX_CLAIMS}")
+    return list(dict.fromkeys(" ".join(item.split()) for item in items if item.strip()))
 
 
-def _scores(args: dict[str, Any], wanted: int) -> list[float]:
-    found = args.get("scores")
-    if not isinstance(found, list) or len(found) != wanted:
-        raise ValueError(f"'scores' is no list of {wanted}")
-    if any(isinstance(item, bool) or item not in SCORES for item in found):
+def _scores(args: dict[str, Any], count: int) -> list[float]:
+    items = args.get("scores")
+    if not isinstance(items, list) or len(items) != count:
+        raise ValueError(f"'scores' is no list of {count}")
+    if any(isinstance(item, bool) or item not in SCORES for item in items):
         raise ValueError(f"a score is none of {', '.join(f'{score:g}' for score in SCORES)}")
-    return [float(item) for item in found]
+    return [float(item) for item in items]

@@ -12,7 +12,7 @@ import numpy as np
 from core_model.errors import RunError
 from eval.asking.results import RESULTS, Result, label, read_results
 from eval.metrics.classification import accuracy, balanced_accuracy, class_codes
-from eval.metrics.paired import compare, holm
+from eval.metrics.paired import compare_paired, holm
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,15 +25,15 @@ def changes(before: Path, after: Path) -> dict[str, Any]:
     has no results or the two share no question, or disagree on a right answer.
     """
     old, new = _read(before), _read(after)
-    shared = [key for key in old if key in new]
-    if not shared:
+    common = [key for key in old if key in new]
+    if not common:
         raise RunError("shares no question and mode with the other", where=after)
-    other = [key for key in shared if old[key].truth != new[key].truth]
-    if other:
-        raise RunError(f"has another right answer to {' '.join(other[0])}", where=after)
+    conflicts = [key for key in common if old[key].truth != new[key].truth]
+    if conflicts:
+        raise RunError(f"has another right answer to {' '.join(conflicts[0])}", where=after)
     rows = []
-    for task, mode in dict.fromkeys((key[0], key[2]) for key in shared):
-        keys = [key for key in shared if (key[0], key[2]) == (task, mode) and old[key].metric != "text"]
+    for task, mode in dict.fromkeys((key[0], key[2]) for key in common):
+        keys = [key for key in common if (key[0], key[2]) == (task, mode) and old[key].metric != "text"]
         if keys:
             rows.append(_row(task, mode, [old[k] for k in keys], [new[k] for k in keys]))
     for name in ("p_mcnemar", "p_bootstrap"):
@@ -48,14 +48,14 @@ def changes(before: Path, after: Path) -> dict[str, Any]:
     }
 
 
-def changes_table(found: dict[str, Any]) -> Table:
+def changes_table(comparison: dict[str, Any]) -> Table:
     """The changes for a terminal."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for title in ("task", "mode", "n", "before %", "after %", "difference", "95 %", "p", "verdict"):
         table.add_column(title, justify="left" if title in ("task", "mode", "verdict") else "right")
-    for row in found["rows"]:
+    for row in comparison["rows"]:
         table.add_row(
             row["task"],
             row["mode"],
@@ -65,12 +65,12 @@ def changes_table(found: dict[str, Any]) -> Table:
             f"{100 * row['difference']:+.1f}",
             f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
             f"{row['p_mcnemar_holm']:.3f}",
-            verdict(row),
+            change_verdict(row),
         )
     return table
 
 
-def verdict(row: dict[str, Any]) -> str:
+def change_verdict(row: dict[str, Any]) -> str:
     """In words, at 5 % after Holm's correction: by the exact McNemar test."""
     if row["p_mcnemar_holm"] >= 0.05:
         return "no difference shown"
@@ -79,17 +79,17 @@ def verdict(row: dict[str, Any]) -> str:
 
 def _row(task: str, mode: str, old: Sequence[Result], new: Sequence[Result]) -> dict[str, Any]:
     hits = [np.array([label(r) == r.truth for r in side]) for side in (old, new)]
-    result = compare(old[0].metric, class_codes([r.truth for r in old]), hits[0], hits[1])
+    result = compare_paired(old[0].metric, class_codes([r.truth for r in old]), hits[0], hits[1])
     value = _value(old[0].metric, old)
-    moved = list(zip(old, hits[0], hits[1], strict=True))
+    triples = list(zip(old, hits[0], hits[1], strict=True))
     return {
         "task": task,
         "mode": mode,
         **vars(result),
         "value_before": value,
         "value_after": value + result.difference,
-        "lost": [r.id for r, was, is_now in moved if was and not is_now],
-        "gained": [r.id for r, was, is_now in moved if is_now and not was],
+        "lost": [r.id for r, was, is_now in triples if was and not is_now],
+        "gained": [r.id for r, was, is_now in triples if is_now and not was],
         "otherwise": sum(label(a) != label(b) for a, b in zip(old, new, strict=True)),
     }
 
@@ -100,10 +100,10 @@ def _value(metric: str, results: Sequence[Result]) -> float:
 
 
 def _read(folder: Path) -> dict[tuple[str, str, str], Result]:
-    found = {result.key: result for result in read_results(folder / RESULTS)}
-    if not found:
+    results = {result.key: result for result in read_results(folder / RESULTS)}
+    if not results:
         raise RunError("holds no results", where=folder, fix="Give a folder that giant eval wrote")
-    return found
+    return results
 
 
 def comparisons(by_mode: Mapping[str, Sequence[Result]], metric: str) -> list[dict[str, Any]]:
@@ -112,18 +112,18 @@ def comparisons(by_mode: Mapping[str, Sequence[Result]], metric: str) -> list[di
     Only questions that both modes were asked count; a pair without any is left out. Open questions are
     compared by nothing here: they have no right and wrong.
     """
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for first, second in combinations(by_mode, 2):
         a = {(r.benchmark, r.id): r for r in by_mode[first]}
         b = {(r.benchmark, r.id): r for r in by_mode[second]}
-        shared = [key for key in a if key in b]
-        if not shared:
+        common = [key for key in a if key in b]
+        if not common:
             continue
-        truth = [a[key].truth for key in shared]
-        hits = [np.array([label(side[key]) == side[key].truth for key in shared]) for side in (a, b)]
-        result = compare(metric, class_codes(truth), hits[0], hits[1])
-        found.append({"first": first, "second": second, **vars(result)})
+        truth = [a[key].truth for key in common]
+        hits = [np.array([label(side[key]) == side[key].truth for key in common]) for side in (a, b)]
+        result = compare_paired(metric, class_codes(truth), hits[0], hits[1])
+        rows.append({"first": first, "second": second, **vars(result)})
     for name in ("p_mcnemar", "p_bootstrap"):
-        for entry, p in zip(found, holm([entry[name] for entry in found]), strict=True):
+        for entry, p in zip(rows, holm([entry[name] for entry in rows]), strict=True):
             entry[f"{name}_holm"] = p
-    return found
+    return rows

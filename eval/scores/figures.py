@@ -22,22 +22,22 @@ SPENT = ("seconds", "steps", "regions", "pixels", "calls", "tokens_in", "tokens_
 
 def parts(results: Sequence[Result]) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
     """Accuracy of each mode by organ, rarity and category: {kind: {name: {mode: figures}}}."""
-    found: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    tables: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     for kind in PARTS:
         for name in sorted({str(getattr(r, kind)) for r in results if getattr(r, kind) is not None}):
             for mode in modes_of(results):
-                mine = [r for r in results if str(getattr(r, kind)) == name and r.mode == mode]
-                if mine:
-                    over = spread("accuracy", [r.truth for r in mine], [label(r) for r in mine])
-                    row = {"n": len(mine), **vars(over)}
-                    found.setdefault(kind, {}).setdefault(name, {})[mode] = row
-    return found
+                members = [r for r in results if str(getattr(r, kind)) == name and r.mode == mode]
+                if members:
+                    over = spread("accuracy", [r.truth for r in members], [label(r) for r in members])
+                    row = {"n": len(members), **vars(over)}
+                    tables.setdefault(kind, {}).setdefault(name, {})[mode] = row
+    return tables
 
 
 def figures(metric: str, results: Sequence[Result]) -> dict[str, Any]:
     """Every figure of one task in one mode. Abstentions, failures and unread replies are wrong."""
     n = len(results)
-    counted = {
+    counts = {
         "abstained": sum(r.abstained for r in results),
         "unread": sum(r.unread for r in results),
         "failed": sum(r.error is not None for r in results),
@@ -45,11 +45,11 @@ def figures(metric: str, results: Sequence[Result]) -> dict[str, Any]:
         "usd": _money(results),
     }
     if metric == "text":
-        return {"n": n, "metric": metric, "value": None, **counted}
-    truth, said = [r.truth for r in results], [label(r) for r in results]
-    over = spread(metric, truth, said)
+        return {"n": n, "metric": metric, "value": None, **counts}
+    truth, labels = [r.truth for r in results], [label(r) for r in results]
+    over = spread(metric, truth, labels)
     constant, constant_value = best_constant(metric, truth, [r.position for r in results])
-    answered = [(t, s) for t, s in zip(truth, said, strict=True) if s is not None]
+    pairs = [(t, s) for t, s in zip(truth, labels, strict=True) if s is not None]
     scale = results[0].labels
     return {
         "n": n,
@@ -58,11 +58,11 @@ def figures(metric: str, results: Sequence[Result]) -> dict[str, Any]:
         "best_constant": constant_value,
         "best_constant_answer": constant,
         "random": random_guess(metric, truth, [r.options for r in results]),
-        "accuracy": accuracy(truth, said),
-        "balanced_accuracy": balanced_accuracy(truth, said),
-        "kappa_quadratic": quadratic_kappa(truth, said, scale) if scale else None,
-        "accuracy_answered": accuracy(*zip(*answered, strict=True)) if answered else None,
-        **counted,
+        "accuracy": accuracy(truth, labels),
+        "balanced_accuracy": balanced_accuracy(truth, labels),
+        "kappa_quadratic": quadratic_kappa(truth, labels, scale) if scale else None,
+        "accuracy_answered": accuracy(*zip(*pairs, strict=True)) if pairs else None,
+        **counts,
     }
 
 
@@ -73,5 +73,5 @@ def modes_of(results: Sequence[Result]) -> list[str]:
 
 def _money(results: Sequence[Result]) -> float | None:
     """USD a question; None where any price is unknown or nothing was paid for."""
-    paid = [r.usd for r in results if r.calls]
-    return sum(p for p in paid if p is not None) / len(results) if paid and None not in paid else None
+    costs = [r.usd for r in results if r.calls]
+    return sum(p for p in costs if p is not None) / len(results) if costs and None not in costs else None

@@ -51,7 +51,7 @@ class Judge(Protocol):
         ...
 
 
-class Claim(NamedTuple):
+class ScoredClaim(NamedTuple):
     """One statement of a text, and how far the other text states it."""
 
     text: str
@@ -59,45 +59,51 @@ class Claim(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClaimScores:
     """One answer, judged both ways; None where that way failed."""
 
     precision: float | None
     relevance: float | None
     failures: tuple[str, ...] = ()
-    wanted: tuple[Claim, ...] = ()
+    wanted: tuple[ScoredClaim, ...] = ()
     """The claims of the reference."""
-    said: tuple[Claim, ...] = ()
+    said: tuple[ScoredClaim, ...] = ()
     """The claims of the answer."""
 
 
-def judged(judge: Judge, question: str, reference: str, said: str) -> Judged:
+def judge_answer(judge: Judge, question: str, reference: str, answer: str) -> ClaimScores:
     """Both metrics of one answer. An answer without words scores 0 and is not put to the judge.
 
     An answer without a claim scores 0; a reference in which the judge finds none ("B", "II") is one claim
     as it stands. Raises `JudgeStopped`.
     """
-    if not said.strip():
-        return Judged(0.0, 0.0)
+    if not answer.strip():
+        return ClaimScores(0.0, 0.0)
     failures: list[str] = []
-    wanted = _one_way(judge, question, reference, said, failures, whole=True)
-    told = _one_way(judge, question, said, reference, failures)
-    return Judged(_mean(wanted), _mean(told), tuple(failures), wanted or (), told or ())
+    reference_claims = _one_way(judge, question, reference, answer, failures, whole=True)
+    answer_claims = _one_way(judge, question, answer, reference, failures)
+    return ClaimScores(
+        _mean(reference_claims),
+        _mean(answer_claims),
+        tuple(failures),
+        reference_claims or (),
+        answer_claims or (),
+    )
 
 
 def _one_way(
     judge: Judge, question: str, text: str, against: str, failures: list[str], whole: bool = False
-) -> tuple[Claim, ...] | None:
+) -> tuple[ScoredClaim, ...] | None:
     try:
         claims = judge.claims(text, question) or [text.strip()] * whole
         scores = judge.scores(claims, against, question) if claims else []
     except JudgeFailed as error:
         failures.append(str(error))
         return None
-    return tuple(Claim(*pair) for pair in zip(claims, scores, strict=True))
+    return tuple(ScoredClaim(*pair) for pair in zip(claims, scores, strict=True))
 
 
-def _mean(claims: tuple[Claim, ...] | None) -> float | None:
+def _mean(claims: tuple[ScoredClaim, ...] | None) -> float | None:
     if claims is None:
         return None
     return sum(claim.score for claim in claims) / len(claims) if claims else 0.0
@@ -120,8 +126,11 @@ class EntityOverlap:
 
     def scores(self, claims: Sequence[str], against: str, question: str) -> list[float]:
         """By the share of a claim's words that occur in the other text, rounded down to a score."""
-        there = _words(against)
-        return [next(score for score in SCORES if _share(claim, there, against) >= score) for claim in claims]
+        other_words = _words(against)
+        return [
+            next(score for score in SCORES if _share(claim, other_words, against) >= score)
+            for claim in claims
+        ]
 
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -135,16 +144,16 @@ def _words(text: str) -> set[str]:
     text = text.lower()
     signs = set(_UNSPACED.findall(text))
     words = content_words(_UNSPACED.sub(" ", text))
-    denied = {"no"} if _DENIAL.search(text) else set()
-    named = {_stem(word) for word in words if not _DENIAL.fullmatch(word)}
-    return named | signs | denied | set(_NUMBER.findall(text))
+    denial = {"no"} if _DENIAL.search(text) else set()
+    stems = {_stem(word) for word in words if not _DENIAL.fullmatch(word)}
+    return stems | signs | denial | set(_NUMBER.findall(text))
 
 
-def _share(claim: str, there: set[str], against: str) -> float:
+def _share(claim: str, other_words: set[str], against: str) -> float:
     words = _words(claim)
     if not words:  # a letter or a sign
         return float(claim.strip().casefold() == against.strip().casefold())
-    return len(words & there) / len(words)
+    return len(words & other_words) / len(words)
 
 
 def _stem(word: str) -> str:

@@ -32,7 +32,7 @@ def write_pages(
 
 def page(folder: Path, results: Sequence[Result], summary: Mapping[str, Any], plots: Sequence[Path]) -> str:
     """The page: figures, comparisons, plots, and every question with a link to its run where it was kept."""
-    about = summary["about"]
+    facts = summary["about"]
     texts = [
         (task, mode, {name: _text(f["text"], name) for name in f["text"] if not name.endswith(ENDS)})
         for task, modes in summary["tasks"].items()
@@ -40,9 +40,9 @@ def page(folder: Path, results: Sequence[Result], summary: Mapping[str, Any], pl
         if f.get("text")
     ]
     return _environment().get_template("page.html.j2").render(
-        title=title(about),
-        notes=about.get("modes", {}),
-        facts=[(name.replace("_", " "), about[name]) for name in ABOUT if about.get(name) is not None],
+        title=title(facts),
+        notes=facts.get("modes", {}),
+        facts=[(name.replace("_", " "), facts[name]) for name in ABOUT if facts.get(name) is not None],
         count=len(results),
         leaked=bool((summary.get("leakage") or {}).get("patients")),
         remarks=remarks(summary),
@@ -55,13 +55,13 @@ def page(folder: Path, results: Sequence[Result], summary: Mapping[str, Any], pl
         modes=modes_of(results),
         missing=summary.get("missing", []),
         unusable=summary.get("unusable", []),
-        trace=lambda result: trace(folder, result),
+        trace=lambda result: run_link(folder, result),
         results=results,
-        verdict=verdict,
+        verdict=result_class,
     )  # fmt: skip
 
 
-def trace(folder: Path, result: Result) -> str | None:
+def run_link(folder: Path, result: Result) -> str | None:
     """Link to a question's run where that was kept: its report, else what was said."""
     if result.run is None:
         return None
@@ -69,20 +69,22 @@ def trace(folder: Path, result: Result) -> str | None:
     return quote(report if (folder / report).is_file() else f"{result.run}/")
 
 
-def verdict(result: Result) -> str:
+def result_class(result: Result) -> str:
     """How a result is coloured: right, wrong, or none."""
     if result.metric == "text":
         return ""
-    said = label(result)
-    return "none" if said is None else "right" if said == result.truth else "wrong"
+    answer = label(result)
+    return "none" if answer is None else "right" if answer == result.truth else "wrong"
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The figures as Markdown tables, shares in per cent."""
-    about = summary["about"]
-    lines = [f"# {_md(title(about))}", ""]
-    known = [f"{name.replace('_', ' ')} {about[name]}" for name in ABOUT if about.get(name) is not None]
-    lines += [_md("; ".join(known)) + ".", ""] if known else []
+    conditions = summary["about"]
+    lines = [f"# {_md(title(conditions))}", ""]
+    facts = [
+        f"{name.replace('_', ' ')} {conditions[name]}" for name in ABOUT if conditions.get(name) is not None
+    ]
+    lines += [_md("; ".join(facts)) + ".", ""] if facts else []
     for remark in remarks(summary):
         lines += [_md(remark), ""]
     lines += _table(
@@ -91,15 +93,15 @@ def markdown(summary: Mapping[str, Any]) -> str:
         (_row(task, mode, f) for task, modes in summary["tasks"].items() for mode, f in modes.items()),
     )  # fmt: skip
     lines += [""]
-    for mode, words in about.get("modes", {}).items():
+    for mode, words in conditions.get("modes", {}).items():
         lines.append(f"- {_md(mode)}: {_md(words)}")
-    lines += [""] * bool(about.get("modes"))
+    lines += [""] * bool(conditions.get("modes"))
     texts = [
         (t, m, f["text"]) for t, modes in summary["tasks"].items() for m, f in modes.items() if f.get("text")
     ]
     if texts:
-        names = list(dict.fromkeys(n for *_, found in texts for n in found if not n.endswith(ENDS)))
-        rows = ((t, m, *(_text(found, n) if n in found else "" for n in names)) for t, m, found in texts)
+        names = list(dict.fromkeys(n for *_, values in texts for n in values if not n.endswith(ENDS)))
+        rows = ((t, m, *(_text(values, n) if n in values else "" for n in names)) for t, m, values in texts)
         lines += [*_table(("task", "mode", *(n.replace("_", " ") for n in names)), rows), ""]
     pairs = [(task, pair) for task, rows in summary["pairs"].items() for pair in rows]
     if pairs:
@@ -125,9 +127,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def title(about: Mapping[str, Any]) -> str:
+def title(conditions: Mapping[str, Any]) -> str:
     """Benchmark and model."""
-    return f"{about.get('benchmark') or 'results'}, {about.get('model') or 'no model'}"
+    return f"{conditions.get('benchmark') or 'results'}, {conditions.get('model') or 'no model'}"
 
 
 def _row(task: str, mode: str, f: Mapping[str, Any]) -> tuple[object, ...]:
@@ -144,17 +146,17 @@ def _row(task: str, mode: str, f: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    made = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    return made + [f"| {' | '.join(_md(cell) for cell in row)} |" for row in rows]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return lines + [f"| {' | '.join(_md(cell) for cell in row)} |" for row in rows]
 
 
 def _md(text: object) -> str:
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _text(found: Mapping[str, Any], name: str) -> str:
+def _text(figures: Mapping[str, Any], name: str) -> str:
     """A figure of texts, with its 95 % interval where it has one."""
-    value, low, high = (found.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    value, low, high = (figures.get(f"{name}{end}") for end in ("", "_low", "_high"))
     if not isinstance(value, float):
         return str(value)
     return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
@@ -163,12 +165,12 @@ def _text(found: Mapping[str, Any], name: str) -> str:
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["round1"] = lambda value: f"{value:.1f}"
-    return made
+    environment.filters["round1"] = lambda value: f"{value:.1f}"
+    return environment

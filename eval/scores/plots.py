@@ -34,24 +34,24 @@ def write_plots(folder: Path, results: Sequence[Result], summary: Mapping[str, A
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise GiantError("plots need matplotlib", fix="pip install 'giant-pathology[eval]'") from error
-    closed = [r for r in results if r.metric != "text"]
+    choice_results = [r for r in results if r.metric != "text"]
     drawings: dict[str, Callable[[], Figure | None]] = {
         "accuracy.png": lambda: accuracy_by_mode(summary),
-        "regions.png": lambda: accuracy_by_regions(closed),
-        "calibration.png": lambda: calibration(closed),
-        "steps.png": lambda: steps(closed),
+        "regions.png": lambda: accuracy_by_regions(choice_results),
+        "calibration.png": lambda: calibration(choice_results),
+        "steps.png": lambda: steps(choice_results),
     }
-    for task in dict.fromkeys(r.benchmark for r in closed):
-        mine = [r for r in closed if r.benchmark == task]
-        for mode in modes_of(mine):
-            one = [r for r in mine if r.mode == mode]
-            drawings[f"confusion-{_safe(task)}-{_safe(mode)}.png"] = lambda one=one: confusion(one)  # type: ignore[misc]
-    written = []
+    for task in dict.fromkeys(r.benchmark for r in choice_results):
+        members = [r for r in choice_results if r.benchmark == task]
+        for mode in modes_of(members):
+            group = [r for r in members if r.mode == mode]
+            drawings[f"confusion-{_safe(task)}-{_safe(mode)}.png"] = lambda group=group: confusion(group)  # type: ignore[misc]
+    paths = []
     for name, draw in drawings.items():
         figure = draw()
         if figure is not None:
-            written.append(_save(figure, folder / name))
-    return written
+            paths.append(_save(figure, folder / name))
+    return paths
 
 
 def accuracy_by_mode(summary: Mapping[str, Any]) -> Figure | None:
@@ -59,26 +59,26 @@ def accuracy_by_mode(summary: Mapping[str, Any]) -> Figure | None:
     tasks = {t: m for t, m in summary["tasks"].items() if any(f["value"] is not None for f in m.values())}
     if not tasks:
         return None
-    modes = list(dict.fromkeys(mode for found in tasks.values() for mode in found))
+    modes = list(dict.fromkeys(mode for by_mode in tasks.values() for mode in by_mode))
     if len(modes) > 1 and CONSTANT in modes:
         modes.remove(CONSTANT)  # the line stands for it
     figure, axes = _figure(max(5.0, 1.2 + 0.26 * len(tasks) * (len(modes) + 1)), 4.2)
-    for place, found in enumerate(tasks.values()):
-        left = place * (len(modes) + 1.0)
+    for place, by_mode in enumerate(tasks.values()):
+        start = place * (len(modes) + 1.0)
         for number, mode in enumerate(modes):
-            if mode not in found:
+            if mode not in by_mode:
                 continue
-            f, x = found[mode], left + number
+            f, x = by_mode[mode], start + number
             ends = [[100 * (f["value"] - f["low"])], [100 * (f["high"] - f["value"])]]
             axes.bar(x, 100 * f["value"], 0.82, color=_colour(number), label=mode if place == 0 else None)
             axes.errorbar(x, 100 * f["value"], yerr=np.maximum(ends, 0), color="#222222", capsize=3, lw=1)
-        constant = 100 * max(f["best_constant"] for f in found.values())
-        axes.hlines(constant, left - 0.5, left + len(modes) - 0.5, colors="#222222", linestyles=":", lw=1.3)
+        constant = 100 * max(f["best_constant"] for f in by_mode.values())
+        axes.hlines(constant, start - 0.5, start + len(modes) - 0.5, colors="#222222", linestyles=":", lw=1.3)
     axes.plot([], [], color="#222222", ls=":", label="best constant answer")
     axes.set_xticks([i * (len(modes) + 1.0) + (len(modes) - 1) / 2 for i in range(len(tasks))])
     names = [f"{t}\n(balanced)" if _balanced(m) else t for t, m in tasks.items()]
-    turned = {"rotation": 20, "ha": "right"} if max(map(len, names)) > 12 else {}
-    axes.set_xticklabels(names, fontsize=8, **turned)
+    rotation = {"rotation": 20, "ha": "right"} if max(map(len, names)) > 12 else {}
+    axes.set_xticklabels(names, fontsize=8, **rotation)
     axes.set(ylabel="accuracy, %", ylim=(0, 100), title="Accuracy with 95 % intervals")
     _legend(axes, len(modes) + 1)
     return figure
@@ -86,13 +86,13 @@ def accuracy_by_mode(summary: Mapping[str, Any]) -> Figure | None:
 
 def accuracy_by_regions(results: Sequence[Result]) -> Figure | None:
     """Share answered rightly against how many regions were read, per mode, with 95 % intervals."""
-    seen = [r for r in results if r.regions > 0]
-    if len({r.regions for r in seen}) < 2:
+    with_regions = [r for r in results if r.regions > 0]
+    if len({r.regions for r in with_regions}) < 2:
         return None
     figure, axes = _figure(6.0, 4.0)
-    for number, mode in enumerate(modes_of(seen)):
-        mine = [r for r in seen if r.mode == mode]
-        points = [(n, [r for r in mine if r.regions == n]) for n in sorted({r.regions for r in mine})]
+    for number, mode in enumerate(modes_of(with_regions)):
+        members = [r for r in with_regions if r.mode == mode]
+        points = [(n, [r for r in members if r.regions == n]) for n in sorted({r.regions for r in members})]
         rows = [(n, len(rs), spread("accuracy", *_answers(rs))) for n, rs in points if len(rs) >= LEAST]
         if not rows:
             continue
@@ -110,17 +110,17 @@ def accuracy_by_regions(results: Sequence[Result]) -> Figure | None:
 
 def confusion(results: Sequence[Result]) -> Figure | None:
     """Right answers (rows) against given ones (columns) of one task and mode; none where labels are many."""
-    given = [label(r) for r in results]
+    answers = [label(r) for r in results]
     names = sorted({r.truth for r in results})
     if not 2 <= len(names) <= 30 or len(results) < 2 * len(names):
         return None
     columns = [*names, "another", "none"]
     table = np.zeros((len(names), len(columns)), dtype=int)
-    for result, said in zip(results, given, strict=True):
-        column = "none" if said is None else said if said in names else "another"
+    for result, answer in zip(results, answers, strict=True):
+        column = "none" if answer is None else answer if answer in names else "another"
         table[names.index(result.truth), columns.index(column)] += 1
-    used = [i for i in range(len(columns)) if i < len(names) or table[:, i].any()]
-    table, columns = table[:, used], [columns[i] for i in used]
+    shown_columns = [i for i in range(len(columns)) if i < len(names) or table[:, i].any()]
+    table, columns = table[:, shown_columns], [columns[i] for i in shown_columns]
     figure, axes = _figure(2.8 + 0.34 * len(columns), 2.4 + 0.3 * len(names))
     axes.imshow(table / table.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(table):
@@ -136,20 +136,20 @@ def confusion(results: Sequence[Result]) -> Figure | None:
 
 def calibration(results: Sequence[Result]) -> Figure | None:
     """Share answered rightly against the confidence stated; abstentions and failures are not in it."""
-    stated = [r for r in results if r.confidence is not None and label(r) is not None]
-    if not stated:
+    with_confidence = [r for r in results if r.confidence is not None and label(r) is not None]
+    if not with_confidence:
         return None
     figure, axes = _figure(4.8, 4.6)
     axes.plot([0, 1], [0, 1], color="#999999", lw=1, ls="--")
-    for number, mode in enumerate(modes_of(stated)):
-        mine = [r for r in stated if r.mode == mode]
-        sure = np.array([r.confidence for r in mine], dtype=float)
-        hits = np.array([label(r) == r.truth for r in mine], dtype=float)
+    for number, mode in enumerate(modes_of(with_confidence)):
+        members = [r for r in with_confidence if r.mode == mode]
+        sure = np.array([r.confidence for r in members], dtype=float)
+        hits = np.array([label(r) == r.truth for r in members], dtype=float)
         bins = np.minimum((sure * BINS).astype(int), BINS - 1)
-        kept = [b for b in range(BINS) if (bins == b).sum() >= LEAST]
+        full_bins = [b for b in range(BINS) if (bins == b).sum() >= LEAST]
         error = expected_calibration_error(sure, hits)
         axes.plot(
-            [sure[bins == b].mean() for b in kept], [hits[bins == b].mean() for b in kept],
+            [sure[bins == b].mean() for b in full_bins], [hits[bins == b].mean() for b in full_bins],
             marker="o", ms=4, lw=1.3, color=_colour(number), label=f"{mode} (ECE {error:.2f})",
         )  # fmt: skip
     axes.set(xlabel="confidence stated", ylabel="share right", xlim=(0, 1), ylim=(0, 1), title="Calibration")
@@ -172,11 +172,11 @@ def expected_calibration_error(sure: np.ndarray, hits: np.ndarray) -> float:
 def steps(results: Sequence[Result]) -> Figure | None:
     """How many steps were taken, for each mode in which that varies."""
     modes = [m for m in modes_of(results) if len({r.steps for r in results if r.mode == m}) > 1]
-    taken = [r for r in results if r.mode in modes]
-    if not taken:
+    members = [r for r in results if r.mode in modes]
+    if not members:
         return None
     figure, axes = _figure(6.0, 3.6)
-    values = [[r.steps for r in taken if r.mode == mode] for mode in modes]
+    values = [[r.steps for r in members if r.mode == mode] for mode in modes]
     edges = np.arange(0.5, max(map(max, values)) + 1.5)
     axes.hist(values, bins=list(edges), color=[_colour(i) for i in range(len(modes))], label=modes)
     axes.set(xlabel="steps", ylabel="questions", title="Steps taken")

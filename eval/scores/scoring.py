@@ -25,7 +25,7 @@ from eval.scores.texts import add_texts
 ABOUT, SUMMARY, PLOTS = "about.json", "summary.json", "plots"
 
 
-def score(
+def score_folder(
     folder: Path,
     say: Callable[[str], None],
     judge: Judge | None = None,
@@ -40,10 +40,10 @@ def score(
     results = read_results(folder / RESULTS)
     if not results:
         raise RunError("holds no results", where=folder, fix="Give a folder that giant eval wrote")
-    known = read_about(folder)
-    summary = summarise(results, known.pop("about", {}))
-    wanted = known.pop("wanted", len(results))
-    summary |= {"left": max(0, wanted - len(results)), **known}
+    record = read_about(folder)
+    summary = summarise(results, record.pop("about", {}))
+    total = record.pop("wanted", len(results))
+    summary |= {"left": max(0, total - len(results)), **record}
     texts = _missing("sacrebleu", "rouge_score", "nltk") if any(r.metric == "text" for r in results) else ""
     if texts and judge is None:
         say(f"No text metrics: {texts}")
@@ -61,13 +61,13 @@ def score(
 
 def _missing(*packages: str) -> str:
     """What to do about packages that are not installed; empty where all are."""
-    gone = [name for name in packages if find_spec(name) is None]
-    return f"{', '.join(gone)} not installed; pip install 'giant-pathology[eval]'" if gone else ""
+    absent = [name for name in packages if find_spec(name) is None]
+    return f"{', '.join(absent)} not installed; pip install 'giant-pathology[eval]'" if absent else ""
 
 
-def write_about(folder: Path, known: dict[str, Any]) -> None:
+def write_about(folder: Path, record: dict[str, Any]) -> None:
     """Note what is evaluated."""
-    write_text(folder / ABOUT, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / ABOUT, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -76,9 +76,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(
             f"cannot be read ({error})", where=path, fix="Remove it; figures need it not"
         ) from error
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}

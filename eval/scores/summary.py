@@ -19,7 +19,7 @@ ALL = "all"
 """Name of the row over all questions, by plain accuracy."""
 
 
-def summarise(results: Sequence[Result], about: dict[str, Any]) -> dict[str, Any]:
+def summarise(results: Sequence[Result], conditions: dict[str, Any]) -> dict[str, Any]:
     """`{"about": …, "tasks": {task: {mode: figures}}, "pairs": …, "parts": …}`; of several tasks also `all`.
 
     `pairs` compares the modes of each task; `parts` has the figures by organ, rarity and category.
@@ -27,9 +27,11 @@ def summarise(results: Sequence[Result], about: dict[str, Any]) -> dict[str, Any
     groups: dict[str, dict[str, list[Result]]] = {}
     for result in results:
         groups.setdefault(result.benchmark, {}).setdefault(result.mode, []).append(result)
-    closed = [r for r in results if r.metric != "text"]
-    if len({r.benchmark for r in closed}) > 1:
-        groups[ALL] = {mode: [r for r in closed if r.mode == mode] for mode in modes_of(closed)}
+    choice_results = [r for r in results if r.metric != "text"]
+    if len({r.benchmark for r in choice_results}) > 1:
+        groups[ALL] = {
+            mode: [r for r in choice_results if r.mode == mode] for mode in modes_of(choice_results)
+        }
     tasks = {
         task: {mode: figures(_metric(task, members), members) for mode, members in modes.items()}
         for task, modes in groups.items()
@@ -41,7 +43,7 @@ def summarise(results: Sequence[Result], about: dict[str, Any]) -> dict[str, Any
         for task, modes in groups.items()
         if len(modes) > 1 and next(iter(modes.values()))[0].metric != "text"
     }
-    return {"version": 1, "about": about, "tasks": tasks, "pairs": pairs, "parts": parts(closed)}
+    return {"version": 1, "about": conditions, "tasks": tasks, "pairs": pairs, "parts": parts(choice_results)}
 
 
 def _constant_of_all(tasks: dict[str, Any], groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> None:
@@ -49,17 +51,17 @@ def _constant_of_all(tasks: dict[str, Any], groups: Mapping[str, Mapping[str, Se
     for mode, members in groups[ALL].items():
         by_task = [modes[mode] for task, modes in groups.items() if task != ALL and mode in modes]
         right = 0.0
-        for mine in (part for part in by_task if part[0].metric != "text"):
-            truth, places = [r.truth for r in mine], [r.position for r in mine]
-            right += len(mine) * best_constant("accuracy", truth, places)[1]
+        for group in (part for part in by_task if part[0].metric != "text"):
+            truth, places = [r.truth for r in group], [r.position for r in group]
+            right += len(group) * best_constant("accuracy", truth, places)[1]
         tasks[ALL][mode] |= {
             "best_constant": right / len(members),
             "best_constant_answer": "one for each task",
         }
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _metric(task: str, members: Sequence[Result]) -> str:
@@ -73,7 +75,7 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
     write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
 
-def as_table(summary: dict[str, Any]) -> Table:
+def summary_table(summary: dict[str, Any]) -> Table:
     """The summary for a terminal; shares in per cent."""
     from rich.table import Table
 
@@ -84,7 +86,7 @@ def as_table(summary: dict[str, Any]) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for task, modes in summary["tasks"].items():
         for mode, f in modes.items():
-            balanced = " (balanced)" if f["metric"] == "balanced_accuracy" else ""
+            note = " (balanced)" if f["metric"] == "balanced_accuracy" else ""
             figures = ("words", "", "", "")
             if f["value"] is not None:
                 figures = (
@@ -95,25 +97,25 @@ def as_table(summary: dict[str, Any]) -> Table:
                 )
             counts = (str(f[name]) for name in ("abstained", "unread", "failed"))
             money = "-" if f["usd"] is None else f"{f['usd']:.4f}"
-            table.add_row(
-                f"{task}{balanced}", mode, str(f["n"]), *figures, *counts, f"{f['seconds']:.1f}", money
-            )
+            table.add_row(f"{task}{note}", mode, str(f["n"]), *figures, *counts, f"{f['seconds']:.1f}", money)
     return table
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
     """What the figures must be read with, a line each: for terminal, page and Markdown."""
-    told = []
+    lines = []
     if (summary.get("leakage") or {}).get("text"):
-        told.append(summary["leakage"]["text"])
+        lines.append(summary["leakage"]["text"])
     if missing := summary.get("missing"):
-        count = sum(one["questions"] for one in missing)
-        slides, asked = _counted(len(missing), "slide"), _counted(count, "question")
-        told.append(f"Not found: {slides} with {asked}, failed in every mode that looks.")
+        count = sum(item["questions"] for item in missing)
+        slides, questions = _counted(len(missing), "slide"), _counted(count, "question")
+        lines.append(f"Not found: {slides} with {questions}, failed in every mode that looks.")
     if unusable := summary.get("unusable"):
-        told.append(f"Of the benchmark {_counted(len(unusable), 'row')} cannot be used.")
-    if left := summary.get("left"):
-        told.append(f"Not brought to its end: {_counted(left, 'result')} missing.")
+        lines.append(f"Of the benchmark {_counted(len(unusable), 'row')} cannot be used.")
+    if open_count := summary.get("left"):
+        lines.append(f"Not brought to its end: {_counted(open_count, 'result')} missing.")
     if any("constant" in modes for modes in summary["tasks"].values()):
-        told.append("Mode constant was chosen with the right answers known: it is a yardstick, not a method.")
-    return [*told, "Abstentions, failures and replies without an answer count as wrong."]
+        lines.append(
+            "Mode constant was chosen with the right answers known: it is a yardstick, not a method."
+        )
+    return [*lines, "Abstentions, failures and replies without an answer count as wrong."]

@@ -22,7 +22,7 @@ from eval.asking.jsonl import append_line, read_lines, write_lines
 from eval.asking.results import Result
 from eval.metrics.resampling import draws
 from eval.metrics.text import text_metrics
-from eval.scores.judge import Claim, EntityOverlap, Judge, Judged, JudgeStopped, judged
+from eval.scores.judge import ClaimScores, EntityOverlap, Judge, JudgeStopped, ScoredClaim, judge_answer
 
 JUDGEMENTS, JUDGES = "judgements.jsonl", "judge"
 METRICS = ("precision", "relevance")
@@ -46,8 +46,8 @@ class Judgement(BaseModel):
     precision: float | None
     relevance: float | None
     failures: tuple[str, ...] = ()
-    wanted: tuple[Claim, ...] = ()
-    said: tuple[Claim, ...] = ()
+    wanted: tuple[ScoredClaim, ...] = ()
+    said: tuple[ScoredClaim, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -129,60 +129,66 @@ def _judge_all(
     if judge is None and not before:
         return {}
     name, rules = (judge.name, judge.rules) if judge else (before[-1].judge, before[-1].rules)
-    kept = {j.key: j for j in before if (j.judge, j.rules) == (name, rules)}
+    judgements = {j.key: j for j in before if (j.judge, j.rules) == (name, rules)}
     if judge is None:
-        return kept
+        return judgements
     write_lines(folder / JUDGEMENTS, before)  # a line that a kill cut must not get another behind it
-    todo = [result for result in texts if _key(result) not in kept]
-    for done, judgement in enumerate(_made(todo, judge, workers), 1):
-        kept[judgement.key] = judgement
+    todo = [result for result in texts if _key(result) not in judgements]
+    for count, judgement in enumerate(_made(todo, judge, workers), 1):
+        judgements[judgement.key] = judgement
         append_line(folder / JUDGEMENTS, judgement)
         if tell is not None:
-            tell(done, len(todo))
-    mine = [kept[key] for result in texts if (key := _key(result)) in kept]
-    write_lines(folder / JUDGEMENTS, [j for j in before if (j.judge, j.rules) != (name, rules)] + mine)
-    return kept
+            tell(count, len(todo))
+    current = [judgements[key] for result in texts if (key := _key(result)) in judgements]
+    write_lines(folder / JUDGEMENTS, [j for j in before if (j.judge, j.rules) != (name, rules)] + current)
+    return judgements
 
 
 def _made(todo: Sequence[Result], judge: Judge, workers: int) -> Iterable[Judgement]:
     """A judgement of each, in order, until the judge may not be asked any more."""
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="judge") as pool:
         waiting = [pool.submit(_judgement, result, judge) for result in todo]
-        stopped = False
+        out_of_money = False
         try:
             for future in waiting:
                 try:
-                    if not (stopped and future.cancel()):
+                    if not (out_of_money and future.cancel()):
                         yield future.result()
                 except JudgeStopped:
-                    stopped = True
+                    out_of_money = True
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _judgement(result: Result, judge: Judge) -> Judgement:
-    found: Judged = judged(judge, result.question, result.truth, words(result))
-    task, id, mode, about = _key(result)
+    claim_scores: ClaimScores = judge_answer(judge, result.question, result.truth, words(result))
+    task, id, mode, digest = _key(result)
     return Judgement(
-        judge=judge.name, rules=judge.rules, benchmark=task, id=id, mode=mode, about=about, **vars(found)
+        judge=judge.name,
+        rules=judge.rules,
+        benchmark=task,
+        id=id,
+        mode=mode,
+        about=digest,
+        **vars(claim_scores),
     )
 
 
 def _scores(
     members: Sequence[Result], judgements: dict[tuple[str, str, str, str], Judgement]
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {"n": len(members)}
-    found |= text_metrics([result.truth for result in members], [words(result) for result in members])
-    mine = [judgements[key] for result in members if (key := _key(result)) in judgements]
-    if not mine:
-        return found
-    found["judge"] = mine[0].judge
+    figures: dict[str, Any] = {"n": len(members)}
+    figures |= text_metrics([result.truth for result in members], [words(result) for result in members])
+    entries = [judgements[key] for result in members if (key := _key(result)) in judgements]
+    if not entries:
+        return figures
+    figures["judge"] = entries[0].judge
     for name in METRICS:
-        values = [value for one in mine if (value := getattr(one, name)) is not None]
-        found |= _mean(f"wsi_{name}", values)
-    found["judge_failures"] = sum(bool(one.failures) for one in mine)
-    found["not_judged"] = len(members) - len(mine)
-    return found
+        values = [value for entry in entries if (value := getattr(entry, name)) is not None]
+        figures |= _mean(f"wsi_{name}", values)
+    figures["judge_failures"] = sum(bool(entry.failures) for entry in entries)
+    figures["not_judged"] = len(members) - len(entries)
+    return figures
 
 
 def _mean(name: str, values: Sequence[float]) -> dict[str, Any]:

@@ -33,19 +33,19 @@ def vectors(
     """Measure a model's slide vectors: retrieval, zero-shot classification, linear probes."""
     from agent.cli.terminal import stdout
     from agent.session.models import quieten_libraries
-    from eval.vectors.cohort import VECTORS, Wanted, as_table, evaluate_vectors
+    from eval.vectors.cohort import VECTORS, VectorPlan, evaluate_vectors, vectors_table
 
     quieten_libraries(quiet)
-    wanted = Wanted(data, split, limit, patients, prompts, survival, seed)
-    found = evaluate_vectors(wanted, model, out, None if quiet else _read)
-    stdout().print(as_table(found))
-    for task, why in found["skipped"].items():
+    plan = VectorPlan(data, split, limit, patients, prompts, survival, seed)
+    record = evaluate_vectors(plan, model, out, None if quiet else _read)
+    stdout().print(vectors_table(record))
+    for task, why in record["skipped"].items():
         typer.echo(f"{task} is left out: {why}.", err=True)
-    for one in found["missing"]:
-        typer.echo(f"{one['slide']} is left out: {one['why']}", err=True)
-    typer.echo(f"{found['leakage']['text']} {out / VECTORS}")
+    for slide in record["missing"]:
+        typer.echo(f"{slide['slide']} is left out: {slide['why']}", err=True)
+    typer.echo(f"{record['leakage']['text']} {out / VECTORS}")
 
 
-def _read(done: int, total: int) -> None:
-    if done == total or done % 10 == 0:
-        typer.echo(f"{done}/{total} slides read", err=True)
+def _read(count: int, total: int) -> None:
+    if count == total or count % 10 == 0:
+        typer.echo(f"{count}/{total} slides read", err=True)

@@ -16,7 +16,7 @@ from eval.asking.leakage import leakage, patient_of
 from eval.asking.slides import SlideFolder, stem_of
 from eval.benchmarks.tables import csv_rows, json_rows
 from eval.metrics.survival import survival_cindex
-from eval.vectors.measure import Prompts, Vectors, measure
+from eval.vectors.measure import Prompts, Vectors, measure_vectors
 from tools.index import unit
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class VectorPlan:
     """What is to be measured."""
 
     data: Path
@@ -52,7 +52,7 @@ class Wanted:
 
 
 def evaluate_vectors(
-    wanted: Wanted, model: Any, out: Path, tell: Tell | None = None, progress: Progress | None = None
+    plan: VectorPlan, model: Any, out: Path, tell: Tell | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Measure and write `vectors.json`; returns what it holds.
 
@@ -62,41 +62,42 @@ def evaluate_vectors(
     from agent.run.folder import giant_version
     from core_model import load_model
     from core_model.atomic import write_text
-    from eval.asking.modes import identity
+    from eval.asking.modes import model_identity
     from eval.bench.measure import hardware
     from eval.benchmarks.registry import read_benchmark
 
-    names, reports = slides_of(wanted), read_reports(wanted.data)
-    owners = read_patients(wanted.patients) if wanted.patients else {}
-    if wanted.patients and (unknown := [name for name in names if name not in owners]):
-        raise CohortError(f"names no patient of {unknown[0]}", where=wanted.patients)
-    prompts = read_prompts(wanted.prompts) if wanted.prompts else None
-    deaths = read_survival(wanted.survival) if wanted.survival else None
+    names, reports = slides_of(plan), read_reports(plan.data)
+    owners = read_patients(plan.patients) if plan.patients else {}
+    if plan.patients and (unknown := [name for name in names if name not in owners]):
+        raise CohortError(f"names no patient of {unknown[0]}", where=plan.patients)
+    prompts = read_prompts(plan.prompts) if plan.prompts else None
+    deaths = read_survival(plan.survival) if plan.survival else None
     questions = []
-    if (wanted.data / "questions.csv").is_file():
-        questions = read_benchmark("cohort", wanted.data).questions
-    loaded = load_model(model)
-    images, missing = embed_slides(loaded, wanted.data, names, tell, progress)
+    if (plan.data / "questions.csv").is_file():
+        questions = read_benchmark("cohort", plan.data).questions
+    local_model = load_model(model)
+    images, missing = embed_slides(local_model, plan.data, names, tell, progress)
     if not images:
-        raise CohortError(f"none of {len(names)} slides can be read ({missing[0][1]})", where=wanted.data)
+        raise CohortError(f"none of {len(names)} slides can be read ({missing[0][1]})", where=plan.data)
     slides = list(images)
-    told = [row for row, name in enumerate(slides) if name in reports]
+    with_report = [row for row, name in enumerate(slides) if name in reports]
     vectors = Vectors(
         slides, [owners.get(name) or patient_of(name) for name in slides], np.stack(list(images.values())),
-        np.array(told, dtype=int), loaded.embed_text([reports[slides[row]] for row in told]),
+        np.array(with_report, dtype=int),
+        local_model.embed_text([reports[slides[row]] for row in with_report]),
     )  # fmt: skip
     try:
-        found = measure(vectors, questions, loaded, prompts, wanted.seed)
+        figures = measure_vectors(vectors, questions, local_model, prompts, plan.seed)
     except ValueError as error:
-        raise GiantError(f"its vectors cannot be measured ({error})", where=loaded.name) from error
+        raise GiantError(f"its vectors cannot be measured ({error})", where=local_model.name) from error
     record = {
         "version": 1,
-        "about": {"data": str(wanted.data), "split": wanted.split or "val, else all", "limit": wanted.limit,
-                  "seed": wanted.seed, "model": str(model), "weights": identity(model),
+        "about": {"data": str(plan.data), "split": plan.split or "val, else all", "limit": plan.limit,
+                  "seed": plan.seed, "model": str(model), "weights": model_identity(model),
                   "giant": giant_version(), "hardware": hardware()},
         "leakage": leakage(model, None, slides),
-        **found,
-        "survival": survival_of(vectors, deaths, wanted.seed) if deaths is not None else None,
+        **figures,
+        "survival": survival_of(vectors, deaths, plan.seed) if deaths is not None else None,
         "missing": [{"slide": name, "why": why} for name, why in missing],
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
@@ -109,16 +110,16 @@ def embed_slides(
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
     """A vector (E,) for each slide that can be read, and why for the others."""
     slides = SlideFolder(data / "slides") if (data / "slides").is_dir() else None
-    found: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     missing = []
-    for done, name in enumerate(names, 1):
+    for count, name in enumerate(names, 1):
         try:
-            found[name] = model.embed_slide(_features(model, data, slides, name, progress))
+            vectors[name] = model.embed_slide(_features(model, data, slides, name, progress))
         except GiantError as error:
             missing.append((name, str(error)))
         if tell is not None:
-            tell(done, len(names))
-    return found, missing
+            tell(count, len(names))
+    return vectors, missing
 
 
 def _features(
@@ -129,31 +130,31 @@ def _features(
     from core_model.features.store import FeatureStore, cache_folder
     from core_model.slides.slide import open_slide
 
-    given = data / "features" / f"{name}.h5"
-    if given.is_file():
-        return read_slide_features(given)
+    path = data / "features" / f"{name}.h5"
+    if path.is_file():
+        return read_slide_features(path)
     if slides is None:
         raise CohortError(f"has neither slides nor features/{name}.h5", where=data)
     with open_slide(slides.find(name)) as slide:
         return extract(slide, model.tile_encoder, FeatureStore(cache_folder()), progress)
 
 
-def slides_of(wanted: Wanted) -> list[str]:
+def slides_of(plan: VectorPlan) -> list[str]:
     """The names of the slides to measure, in order. Raises `UsageError` and `CohortError`."""
-    if wanted.split not in (None, *SPLITS):
-        raise UsageError(f"there is no split '{wanted.split}'", fix=f"Use {', '.join(SPLITS)}")
-    if wanted.limit is not None and wanted.limit < 1:
-        raise UsageError(f"a limit of {wanted.limit} leaves no slide", fix="Give at least 1")
-    splits = _splits(wanted.data)
-    if wanted.split in ("val", "train") and not splits.get(wanted.split):
-        raise CohortError(f"split.json has no slides under '{wanted.split}'", where=wanted.data)
-    which = wanted.split if wanted.split is not None else "val" if splits.get("val") else "all"
-    names = splits[which] if which != "all" else [name for split in splits.values() for name in split]
+    if plan.split not in (None, *SPLITS):
+        raise UsageError(f"there is no split '{plan.split}'", fix=f"Use {', '.join(SPLITS)}")
+    if plan.limit is not None and plan.limit < 1:
+        raise UsageError(f"a limit of {plan.limit} leaves no slide", fix="Give at least 1")
+    splits = _splits(plan.data)
+    if plan.split in ("val", "train") and not splits.get(plan.split):
+        raise CohortError(f"split.json has no slides under '{plan.split}'", where=plan.data)
+    part = plan.split if plan.split is not None else "val" if splits.get("val") else "all"
+    names = splits[part] if part != "all" else [name for split in splits.values() for name in split]
     if not names:
-        names = [stem_of(path.name) for path in _files(wanted.data)]
-    names = sorted(set(names))[: wanted.limit]
+        names = [stem_of(path.name) for path in _files(plan.data)]
+    names = sorted(set(names))[: plan.limit]
     if not names:
-        raise CohortError("has no slides", where=wanted.data, fix="Give the folder of a cohort with --data")
+        raise CohortError("has no slides", where=plan.data, fix="Give the folder of a cohort with --data")
     return names
 
 
@@ -162,8 +163,8 @@ def _splits(data: Path) -> dict[str, list[str]]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): [stem_of(str(slide)) for slide in slides] for name, slides in found.items()}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): [stem_of(str(slide)) for slide in slides] for name, slides in content.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise CohortError(f"holds no lists of slides ({error})", where=path) from error
 
@@ -186,13 +187,13 @@ def read_reports(data: Path) -> dict[str, str]:
     path = data / "reports.jsonl"
     if not path.exists():
         return {}
-    found = {}
+    reports = {}
     for number, row in json_rows(path):
         slide, report = (row.get("slide"), row.get("report")) if isinstance(row, dict) else (None, None)
         if not isinstance(slide, str) or not isinstance(report, str) or not report.strip():
             raise CohortError(f"line {number} has no slide or no report", where=path)
-        found[stem_of(slide)] = report
-    return found
+        reports[stem_of(slide)] = report
+    return reports
 
 
 def read_patients(path: Path) -> dict[str, str]:
@@ -204,18 +205,18 @@ def read_prompts(path: Path) -> Prompts:
     """Task → class → phrasings. Raises `CohortError`."""
     fix = 'It is JSON: {"task": {"class": ["phrasing", …]}}'
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        prompts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CohortError(f"cannot be read ({error})", where=path, fix=fix) from error
-    tasks = list(found.values()) if isinstance(found, dict) else [None]
+    tasks = list(prompts.values()) if isinstance(prompts, dict) else [None]
     if not tasks or not all(isinstance(classes, dict) and _phrased(classes) for classes in tasks):
         raise CohortError("has no lists of phrasings by task and class", where=path, fix=fix)
-    return found
+    return prompts
 
 
 def read_survival(path: Path) -> dict[str, tuple[float, bool]]:
     """Slide → time and whether it is that of death. Raises `CohortError`."""
-    found = {}
+    deaths = {}
     for line, row in csv_rows(path, ("slide", "time", "event")):
         try:
             time, event = float(row["time"]), row["event"].strip().casefold()
@@ -223,8 +224,8 @@ def read_survival(path: Path) -> dict[str, tuple[float, bool]]:
                 raise ValueError
         except ValueError as error:
             raise CohortError(f"line {line} has no time or no event (0 or 1)", where=path) from error
-        found[stem_of(row["slide"])] = (time, event in YES)
-    return found
+        deaths[stem_of(row["slide"])] = (time, event in YES)
+    return deaths
 
 
 def survival_of(vectors: Vectors, deaths: Mapping[str, tuple[float, bool]], seed: int = 0) -> dict[str, Any]:
@@ -236,19 +237,19 @@ def survival_of(vectors: Vectors, deaths: Mapping[str, tuple[float, bool]], seed
     for row, (slide, patient) in enumerate(zip(vectors.slides, vectors.patients, strict=True)):
         if slide in deaths:
             rows.setdefault(patient, []).append(row)
-    for patient, mine in rows.items():
-        if len({deaths[vectors.slides[row]] for row in mine}) > 1:
+    for patient, members in rows.items():
+        if len({deaths[vectors.slides[row]] for row in members}) > 1:
             raise CohortError(f"slides of {patient} have different times or events", where="--survival")
     if not rows:
         return {"patients": 0, "events": 0, "c_index": None}
-    told = [deaths[vectors.slides[mine[0]]] for mine in rows.values()]
-    time, event = np.array([t for t, _ in told]), np.array([e for _, e in told])
-    x = np.stack([unit(vectors.images[mine]).mean(axis=0) for mine in rows.values()]).astype(np.float64)
-    found = survival_cindex(x, time, event, seed=seed)
-    return {"patients": len(rows), "events": int(event.sum()), "c_index": found}
+    outcomes = [deaths[vectors.slides[members[0]]] for members in rows.values()]
+    time, event = np.array([t for t, _ in outcomes]), np.array([e for _, e in outcomes])
+    x = np.stack([unit(vectors.images[members]).mean(axis=0) for members in rows.values()]).astype(np.float64)
+    c_index = survival_cindex(x, time, event, seed=seed)
+    return {"patients": len(rows), "events": int(event.sum()), "c_index": c_index}
 
 
-def as_table(record: Mapping[str, Any]) -> Table:
+def vectors_table(record: Mapping[str, Any]) -> Table:
     """What was measured, for a terminal: every figure in per cent beside chance."""
     from rich.table import Table
 
@@ -257,27 +258,27 @@ def as_table(record: Mapping[str, Any]) -> Table:
         table.add_column(title, overflow="fold")
     for title in ("n", "% ± sd", "95 %", "chance"):
         table.add_column(title, justify="right", no_wrap=True)
-    for what, name, n, f in _rows(record):
+    for subject, name, n, f in _rows(record):
         if f is None:
-            table.add_row(what, name, str(n), "too few", "", "")
+            table.add_row(subject, name, str(n), "too few", "", "")
             continue
-        shown = [
+        cells = [
             f"{100 * f['value']:.1f} ± {100 * f['sd']:.1f}",
             f"{100 * f['low']:.0f}–{100 * f['high']:.0f}",
         ]
-        table.add_row(what, name, str(n), *shown, f"{100 * f['chance']:.1f}")
+        table.add_row(subject, name, str(n), *cells, f"{100 * f['chance']:.1f}")
     return table
 
 
 def _rows(record: Mapping[str, Any]) -> Iterable[tuple[str, str, int, Mapping[str, float] | None]]:
-    for way, figures in (record["retrieval"] or {}).items():
-        for name, f in figures.items():
+    for way, by_name in (record["retrieval"] or {}).items():
+        for name, f in by_name.items():
             yield way.replace("_", " "), name.replace("_", "@"), record["reports"], f
-    for task, found in record["tasks"].items():
-        for name, f in found["retrieval"].items():
-            yield task, name.replace("_", "@"), found["slides"], f
-        yield task, "zero-shot (balanced)", found["slides"], found["zero_shot"]
-        yield task, "linear probe (balanced)", found["slides"], found["linear_probe"]
+    for task, results in record["tasks"].items():
+        for name, f in results["retrieval"].items():
+            yield task, name.replace("_", "@"), results["slides"], f
+        yield task, "zero-shot (balanced)", results["slides"], results["zero_shot"]
+        yield task, "linear probe (balanced)", results["slides"], results["linear_probe"]
     if record["survival"] is not None:
         yield "survival", "c-index", record["survival"]["patients"], record["survival"]["c_index"]
 

@@ -54,7 +54,7 @@ class NoTask(Exception):
     """Questions that do not sort slides into classes; the message says why."""
 
 
-def measure(
+def measure_vectors(
     vectors: Vectors, questions: Sequence[Question], model: Any, prompts: Prompts | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """`{"slides", "patients", "reports", "retrieval", "tasks", "skipped"}`.
@@ -63,7 +63,7 @@ def measure(
     has for each task of the questions `slides, classes, largest_class, retrieval, zero_shot, linear_probe`;
     "skipped" says of the others why. A figure is `{value, sd, low, high, chance}`.
     """
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         "slides": len(vectors.slides),
         "patients": len(set(vectors.patients)),
         "reports": len(vectors.told),
@@ -76,38 +76,38 @@ def measure(
     for question in questions:
         if stem_of(question.slide) in place:
             tasks.setdefault(question.benchmark, []).append(question)
-    for task, asked in tasks.items():
-        rows = [place[stem_of(question.slide)] for question in asked]
-        given = (prompts or {}).get(task)
+    for task, members in tasks.items():
+        rows = [place[stem_of(question.slide)] for question in members]
+        task_prompts = (prompts or {}).get(task)
         try:
-            classes = classes_of(asked, rows, given)
-            found["tasks"][task] = _task(vectors, rows, asked, classes, given, model, seed)
+            classes = classes_of(members, rows, task_prompts)
+            record["tasks"][task] = _task(vectors, rows, members, classes, task_prompts, model, seed)
         except NoTask as why:
-            found["skipped"][task] = str(why)
-    return found
+            record["skipped"][task] = str(why)
+    return record
 
 
 def classes_of(
-    asked: Sequence[Question], rows: Sequence[int], prompts: Mapping[str, Sequence[str]] | None = None
+    questions: Sequence[Question], rows: Sequence[int], prompts: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[str, ...]:
     """The classes into which questions sort their slides. Raises `NoTask` where they do not."""
-    classes = asked[0].options or asked[0].labels
+    classes = questions[0].options or questions[0].labels
     if classes is None:
         raise NoTask("its questions are open")
-    if any(set(q.options or q.labels or ()) != set(classes) for q in asked):
+    if any(set(q.options or q.labels or ()) != set(classes) for q in questions):
         raise NoTask("its questions have different options")
     if len(set(rows)) < len(rows):
         raise NoTask("it asks several questions of one slide")
-    if len({q.answer for q in asked}) < 2:
+    if len({q.answer for q in questions}) < 2:
         raise NoTask("all its slides are of one class")
-    several = len({q.question for q in asked}) > 1
+    several = len({q.question for q in questions}) > 1
     if several and prompts is None and all(name.strip().casefold() in BARE for name in classes):
         raise NoTask(f"'{classes[0]}' may mean something else under each of its questions: give --prompts")
     return tuple(sorted(classes))
 
 
 def phrasings(
-    name: str, asked: Sequence[Question], prompts: Mapping[str, Sequence[str]] | None = None
+    name: str, questions: Sequence[Question], prompts: Mapping[str, Sequence[str]] | None = None
 ) -> list[str]:
     """What a class may be called: as given, else its name in templates and as the answer to its questions.
 
@@ -118,9 +118,9 @@ def phrasings(
 
     if prompts is not None:
         if not prompts.get(name):
-            raise GiantError(f"--prompts has no phrasing of '{name}' in {asked[0].benchmark}")
+            raise GiantError(f"--prompts has no phrasing of '{name}' in {questions[0].benchmark}")
         return list(prompts[name])
-    short = sorted({q.question for q in asked if len(q.question) <= SHORT})[:MOST]
+    short = sorted({q.question for q in questions if len(q.question) <= SHORT})[:MOST]
     return [template.format(name) for template in TEMPLATES] + [phrase(question, name) for question in short]
 
 
@@ -144,7 +144,7 @@ def probe(
     labels, owners = np.array(truth), np.array(patients)
     if min(len(set(owners[labels == label])) for label in set(truth)) < FOLDS:
         return None
-    said = np.empty(len(labels), dtype=labels.dtype)
+    predictions = np.empty(len(labels), dtype=labels.dtype)
     for train, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(
         vectors, labels, owners
     ):
@@ -154,8 +154,10 @@ def probe(
             scoring="balanced_accuracy",
             cv=StratifiedGroupKFold(INNER, shuffle=True, random_state=seed),
         )
-        said[test] = search.fit(vectors[train], labels[train], groups=owners[train]).predict(vectors[test])
-    return [str(label) for label in said]
+        predictions[test] = search.fit(vectors[train], labels[train], groups=owners[train]).predict(
+            vectors[test]
+        )
+    return [str(label) for label in predictions]
 
 
 def figure(
@@ -165,10 +167,10 @@ def figure(
 
     What is searched in retrieval stays as it is: only queries are drawn, or a slide would find its double.
     """
-    who = class_codes(patients)  # (N,)
-    drawn = draws(int(who.max()) + 1, seed)[:, who]  # (R, N)
+    owners = class_codes(patients)  # (N,)
+    counts = draws(int(owners.max()) + 1, seed)[:, owners]  # (R, N)
     value = float(scores(metric, codes, hits, np.ones((1, len(hits))))[0])
-    over = scores(metric, codes, hits, drawn)
+    over = scores(metric, codes, hits, counts)
     low, high = np.percentile(over, [2.5, 97.5])
     return {"value": value, "sd": float(over.std(ddof=1)), "low": float(low), "high": float(high),
             "chance": chance}  # fmt: skip
@@ -189,34 +191,40 @@ def _cross_modal(vectors: Vectors, seed: int) -> dict[str, dict[str, dict[str, f
 
 
 def _task(
-    vectors: Vectors, rows: Sequence[int], asked: Sequence[Question], classes: Sequence[str],
+    vectors: Vectors, rows: Sequence[int], questions: Sequence[Question], classes: Sequence[str],
     prompts: Mapping[str, Sequence[str]] | None, model: Any, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    images, truth = vectors.images[list(rows)], [question.answer for question in asked]
+    images, truth = vectors.images[list(rows)], [question.answer for question in questions]
     owners = [vectors.patients[row] for row in rows]
     codes, occur = class_codes(truth), len(set(truth))
     hits = retrieval_hits(images, truth, owners)
     chance = random_retrieval(truth, owners, seed=seed)
-    said = [classes[i] for i in zero_shot(images, _embedded(model, classes, asked, prompts))]
-    probed = probe(images, truth, owners, seed)
+    nearest = [classes[i] for i in zero_shot(images, _embedded(model, classes, questions, prompts))]
+    predictions = probe(images, truth, owners, seed)
+    largest, balanced = float(np.bincount(codes).max() / len(codes)), "balanced_accuracy"
     return {
         "slides": len(rows),
         "classes": occur,
-        "largest_class": float(np.bincount(codes).max() / len(codes)),
+        "largest_class": largest,
         "findable": float(hits.pop("findable").mean()),
         "retrieval": {
             name: figure("accuracy", codes, values, owners, chance[name], seed)
             for name, values in hits.items()
         },
-        "zero_shot": figure("balanced_accuracy", codes, right(truth, said), owners, 1 / len(classes), seed),
+        "zero_shot": figure(
+            "balanced_accuracy", codes, right(truth, nearest), owners, 1 / len(classes), seed
+        ),
         "linear_probe": None
-        if probed is None
-        else figure("balanced_accuracy", codes, right(truth, probed), owners, 1 / occur, seed),
+        if predictions is None
+        else figure(balanced, codes, right(truth, predictions), owners, 1 / occur, seed),
     }
 
 
 def _embedded(
-    model: Any, classes: Sequence[str], asked: Sequence[Question], prompts: Mapping[str, Sequence[str]] | None
+    model: Any,
+    classes: Sequence[str],
+    questions: Sequence[Question],
+    prompts: Mapping[str, Sequence[str]] | None,
 ) -> list[np.ndarray]:
     """Vectors (P, E) of each class's phrasings."""
-    return [model.embed_text(phrasings(name, asked, prompts)) for name in classes]
+    return [model.embed_text(phrasings(name, questions, prompts)) for name in classes]

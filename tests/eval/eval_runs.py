@@ -25,7 +25,7 @@ from chat_server import Served, calls, say
 from PIL import Image, ImageDraw
 
 from eval.asking.modes import Budget
-from eval.asking.runner import Outcome, Plan, run
+from eval.asking.runner import EvaluationPlan, Outcome, ask_all
 from eval.benchmarks.questions import Question
 
 CHAT = ("agent", "thumbnail", "patches", "joint", "blind", "constant")
@@ -73,20 +73,22 @@ def script(request: dict[str, Any], number: int) -> Served:
 
 def plan(
     root: Path, url: str, questions: Sequence[Question], modes: Sequence[str] = CHAT, **more: Any
-) -> Plan:
+) -> EvaluationPlan:
     """An evaluation of the slides in `root` by the scripted model."""
     from dataclasses import replace
 
     budget = replace(more.pop("budget", BUDGET), base_url=url)
-    return Plan(questions, root / "slides", modes, root / "out", "openai:scripted", "mini", budget, **more)
+    return EvaluationPlan(
+        questions, root / "slides", modes, root / "out", "openai:scripted", "mini", budget, **more
+    )
 
 
-def local_plan(root: Path, questions: Sequence[Question]) -> Plan:
+def local_plan(root: Path, questions: Sequence[Question]) -> EvaluationPlan:
     """The same by a local model that tells purple from pink."""
     from cli_fakes import PaintModel
 
     budget = Budget(max_steps=4, patches=3)
-    return Plan(questions, root / "slides", LOCAL, root / "out", PaintModel(), budget=budget)
+    return EvaluationPlan(questions, root / "slides", LOCAL, root / "out", PaintModel(), budget=budget)
 
 
 class Deadly:
@@ -123,7 +125,7 @@ def one(root: Path, url: str, questions: Sequence[Question], modes: Sequence[str
     runner.append_line = deadly.around(runner.append_line)
     runner.shutil.rmtree = deadly.around(runner.shutil.rmtree)  # type: ignore[attr-defined]
     wanted = local_plan(root, questions) if "slide" in modes else plan(root, url, questions, modes)
-    outcome: Outcome = run(wanted, resume=True)
+    outcome: Outcome = ask_all(wanted, resume=True)
     assert outcome.left == 0
     return deadly.count
 

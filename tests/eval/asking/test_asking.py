@@ -14,7 +14,7 @@ from chat_server import ChatServer, Served, calls, refused, say
 from core_model.errors import GiantError, UsageError
 from eval.asking.modes import Budget
 from eval.asking.results import Result
-from eval.asking.runner import Outcome, run
+from eval.asking.runner import Outcome, ask_all
 from eval.benchmarks.questions import Question
 
 OPTIONS = ("low", "medium", "high", "none")
@@ -50,7 +50,7 @@ def asked(
     if not (root / "slides").exists():
         runs.draw_slides(root / "slides", [q.slide for q in questions])
     with ChatServer(script) as server:
-        return run(runs.plan(root, server.url, questions, modes, **more), resume=True), server
+        return ask_all(runs.plan(root, server.url, questions, modes, **more), resume=True), server
 
 
 def heard(root: Path, reply: Served, mode: str = "blind", **more: Any) -> Result:
@@ -97,7 +97,7 @@ def test_grades_and_open_answers_come_as_words(tmp_path: Path) -> None:
 def test_without_a_slide_only_blind_can_be_asked(tmp_path: Path) -> None:
     with ChatServer(lambda *_: answer()) as server:
         plan = runs.plan(tmp_path, server.url, [question(1)], ["blind", "constant"], budget=Budget())
-        results = run(type(plan)(**vars(plan) | {"slides": None})).results
+        results = ask_all(type(plan)(**vars(plan) | {"slides": None})).results
     assert [(r.mode, r.said, r.error) for r in results] == [
         ("blind", "high", None),
         ("constant", "high", None),
@@ -194,12 +194,12 @@ def test_votes_agree_or_not(tmp_path: Path) -> None:
 
 
 def test_kept_runs_are_linked_from_the_page(tmp_path: Path) -> None:
-    from eval.scores.scoring import score
+    from eval.scores.scoring import score_folder
 
     asked(
         tmp_path, lambda *_: answer(), [question(1)], ["thumbnail", "blind"], budget=Budget(), keep_runs=True
     )
-    score(tmp_path / "out", lambda line: None)
+    score_folder(tmp_path / "out", lambda line: None)
     page = (tmp_path / "out" / "index.html").read_text()
     assert 'href="runs/thumbnail/demo/1/report.html"' in page
     assert 'href="runs/blind/demo/1/"' in page
@@ -214,5 +214,5 @@ def test_a_missing_key_ends_it_before_anything_is_asked(
     plan = runs.plan(tmp_path, "", [question(1)], ["blind"], budget=Budget())
     plan = type(plan)(**vars(plan) | {"budget": Budget()})
     with pytest.raises(GiantError, match="OPENAI_API_KEY"):
-        run(plan)
+        ask_all(plan)
     assert not (tmp_path / "out").exists()

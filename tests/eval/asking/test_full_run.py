@@ -18,10 +18,10 @@ import pytest
 from chat_server import ChatServer
 
 from eval.asking.results import RESULTS, Result, read_results
-from eval.asking.runner import run
+from eval.asking.runner import ask_all
 from eval.benchmarks.questions import Question
 from eval.benchmarks.registry import load_benchmark
-from eval.scores.scoring import SUMMARY, score
+from eval.scores.scoring import SUMMARY, score_folder
 
 
 def table_of(path: Path, whole: Path, each: int | None) -> Path:
@@ -81,7 +81,7 @@ def test_killed_anywhere_it_ends_as_if_it_never_was(tmp_path: Path, shared: Path
         whole = tmp_path / "whole"
         whole.mkdir()
         (whole / "slides").symlink_to(tmp_path / "slides")
-        unbroken = run(runs.plan(whole, server.url, questions)).results
+        unbroken = ask_all(runs.plan(whole, server.url, questions)).results
 
     assert plain(results) == plain(unbroken)
     unread = [result for result in results if result.unread]
@@ -108,7 +108,7 @@ def test_a_local_model_is_killed_and_goes_on_likewise(
     whole = tmp_path / "whole"
     whole.mkdir()
     (whole / "slides").symlink_to(tmp_path / "slides")
-    unbroken = run(runs.local_plan(whole, questions)).results
+    unbroken = ask_all(runs.local_plan(whole, questions)).results
     assert [r["said"] for r in plain(results)] == [r["said"] for r in plain(unbroken)]
 
 
@@ -119,7 +119,7 @@ def test_workers_share_the_work_and_change_nothing(tmp_path: Path, shared: Path)
     modes = ["thumbnail", "blind"]
     budget = runs.Budget()
     with ChatServer(runs.script) as server:
-        two = run(runs.plan(tmp_path, server.url, questions, modes, budget=budget, workers=2))
+        two = ask_all(runs.plan(tmp_path, server.url, questions, modes, budget=budget, workers=2))
         assert [result.key for result in two.results] == [(*q.key, m) for q in questions for m in modes]
         assert [one.slide for one in two.missing] == [questions[0].slide]
         failed = [result for result in two.results if result.error]
@@ -140,7 +140,7 @@ def test_the_whole_of_multipathqa(tmp_path: Path, shared: Path) -> None:
         results = check(tmp_path, questions, server, len(deaths))
     assert len(results) == 934 * 6
     assert lines[-1]["lines"] == len(results)
-    summary = score(tmp_path / "out", pytest.fail)
+    summary = score_folder(tmp_path / "out", pytest.fail)
     assert json.loads((tmp_path / "out" / SUMMARY).read_text()) == summary
     constant = {task: modes["constant"]["value"] for task, modes in summary["tasks"].items()}
     assert constant["tcga_slidebench"] == pytest.approx(0.416, abs=5e-4)

@@ -16,7 +16,7 @@ from agent.run.records import Answer, Cost, SlideFacts
 from core_model.errors import GiantError, NoTissue, RunError, UsageError
 from core_model.locks import held
 from eval.asking import modes
-from eval.asking.runner import Plan, run
+from eval.asking.runner import EvaluationPlan, ask_all
 from eval.benchmarks.questions import Question
 from eval.cli import register
 from eval.scores.summary import summarise
@@ -89,16 +89,16 @@ def slides(tmp_path: Path) -> Path:
     return folder
 
 
-def plan(slides: Path, tmp_path: Path, *questions: Question, **given: Any) -> Plan:
+def plan(slides: Path, tmp_path: Path, *questions: Question, **given: Any) -> EvaluationPlan:
     model = SimpleNamespace(name="m")
-    return Plan(questions, slides, given.pop("modes", ["agent"]), tmp_path / "out", model, **given)
+    return EvaluationPlan(questions, slides, given.pop("modes", ["agent"]), tmp_path / "out", model, **given)
 
 
 def test_every_question_gets_one_result_in_each_mode(slides: Path, tmp_path: Path, asked: Asked) -> None:
     ours = plan(
         slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff", "low"), modes=["agent", "slide"]
     )
-    results = run(ours).results
+    results = ask_all(ours).results
     assert [(r.id, r.mode, r.said == r.truth) for r in results] == [
         ("1", "agent", True), ("1", "slide", True), ("2", "agent", False), ("2", "slide", False)
     ]  # fmt: skip
@@ -111,7 +111,7 @@ def test_failures_stop_nothing_and_are_counted(slides: Path, tmp_path: Path, ask
     asked.fail["a"] = NoTissue("no tissue", where="a")
     (slides / "c.svs").write_text("not a slide")
     questions = [question(1, "a.tiff"), question(2, "c.svs"), question(3, "gone.svs"), question(4, "b.tiff")]
-    results = run(plan(slides, tmp_path, *questions)).results
+    results = ask_all(plan(slides, tmp_path, *questions)).results
     assert [r.error is None for r in results] == [False, False, False, True]
     assert "gone with another suffix of a slide" in (results[2].error or "")
     figures = summarise(results, {})["tasks"]["demo"]["agent"]
@@ -122,7 +122,7 @@ def test_a_bug_is_a_failure_that_names_itself(
     slides: Path, tmp_path: Path, asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked.fail["a"] = KeyError("oops")
-    results = run(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff"))).results
+    results = ask_all(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff"))).results
     assert results[0].error == "bug: KeyError: 'oops'"
     assert results[1].said == "high"
     assert "Traceback" in caplog.text
@@ -130,7 +130,7 @@ def test_a_bug_is_a_failure_that_names_itself(
 
 def test_abstaining_is_wrong_and_reported(slides: Path, tmp_path: Path, asked: Asked) -> None:
     asked.abstain.add("a")
-    results = run(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff"))).results
+    results = ask_all(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff"))).results
     figures = summarise(results, {})["tasks"]["demo"]["agent"]
     assert (figures["value"], figures["abstained"], figures["failed"]) == (0.5, 1, 0)
     assert figures["accuracy_answered"] == 1.0
@@ -141,53 +141,53 @@ def test_abstaining_is_wrong_and_reported(slides: Path, tmp_path: Path, asked: A
 def test_resume_asks_what_is_missing_or_failed(slides: Path, tmp_path: Path, asked: Asked) -> None:
     questions = [question(1, "a.tiff"), question(2, "b.tiff")]
     asked.fail["b"] = GiantError("busy")
-    run(plan(slides, tmp_path, *questions))
+    ask_all(plan(slides, tmp_path, *questions))
     with pytest.raises(RunError, match="--resume"):
-        run(plan(slides, tmp_path, *questions))
+        ask_all(plan(slides, tmp_path, *questions))
     results_file = tmp_path / "out" / "results.jsonl"
     results_file.write_text(results_file.read_text() + '{"version": 1, "benchm')  # killed while writing
     asked.calls.clear()
     asked.fail.clear()
-    results = run(plan(slides, tmp_path, *questions), resume=True).results
+    results = ask_all(plan(slides, tmp_path, *questions), resume=True).results
     assert asked.calls == [("b", "agent")]
     assert sorted(r.id for r in results) == ["1", "2"]
     assert all(r.error is None for r in results)
     asked.calls.clear()
-    run(plan(slides, tmp_path, *questions), resume=True)
+    ask_all(plan(slides, tmp_path, *questions), resume=True)
     assert not asked.calls
 
 
 def test_answers_under_other_conditions_are_not_mixed(slides: Path, tmp_path: Path, asked: Asked) -> None:
-    run(plan(slides, tmp_path, question(1, "a.tiff")))
+    ask_all(plan(slides, tmp_path, question(1, "a.tiff")))
     other = plan(slides, tmp_path, question(1, "a.tiff"), budget=modes.Budget(seed=7))
     with pytest.raises(RunError, match="seed"):
-        run(other, resume=True)
+        ask_all(other, resume=True)
 
 
 def test_a_damaged_results_file_is_not_resumed(slides: Path, tmp_path: Path, asked: Asked) -> None:
-    run(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff")))
+    ask_all(plan(slides, tmp_path, question(1, "a.tiff"), question(2, "b.tiff")))
     path = tmp_path / "out" / "results.jsonl"
     path.write_text("nonsense\n" + path.read_text())
     with pytest.raises(RunError, match="line 1"):
-        run(plan(slides, tmp_path, question(1, "a.tiff")), resume=True)
+        ask_all(plan(slides, tmp_path, question(1, "a.tiff")), resume=True)
 
 
 def test_runs_are_kept_where_wanted(slides: Path, tmp_path: Path, asked: Asked) -> None:
-    result = run(plan(slides, tmp_path, question(1, "a.tiff"), keep_runs=True)).results[0]
+    result = ask_all(plan(slides, tmp_path, question(1, "a.tiff"), keep_runs=True)).results[0]
     assert result.run == "runs/agent/demo/1"
     assert (tmp_path / "out" / result.run).is_dir()
 
 
 def test_two_evaluations_do_not_share_a_folder(slides: Path, tmp_path: Path, asked: Asked) -> None:
     with held(tmp_path / "out", wait=False), pytest.raises(RunError, match="another process"):
-        run(plan(slides, tmp_path, question(1, "a.tiff")))
+        ask_all(plan(slides, tmp_path, question(1, "a.tiff")))
 
 
 def test_ids_that_look_alike_as_files_have_folders_of_their_own(
     slides: Path, tmp_path: Path, asked: Asked
 ) -> None:
     questions = [question(1, "a.tiff").model_copy(update={"id": id}) for id in ("a/b", "a b", "..", "")]
-    results = run(plan(slides, tmp_path, *questions, keep_runs=True)).results
+    results = ask_all(plan(slides, tmp_path, *questions, keep_runs=True)).results
     assert len({result.run for result in results}) == 4
     out = (tmp_path / "out").resolve()
     assert all((out / str(r.run)).resolve().is_relative_to(out / "runs" / "agent") for r in results)
@@ -200,7 +200,7 @@ def test_grades_are_put_as_options_and_open_questions_without(
         update={"options": None, "labels": ("0", "1", "high"), "metric": "balanced_accuracy"}
     )
     words = question(2, "a.tiff").model_copy(update={"options": None, "metric": "text"})
-    results = run(plan(slides, tmp_path, grade, words)).results
+    results = ask_all(plan(slides, tmp_path, grade, words)).results
     assert asked.options == [["0", "1", "high"], None]
     assert [(r.said, r.options, r.labels) for r in results] == [
         ("high", None, ("0", "1", "high")), ("High.", None, None)
@@ -209,8 +209,8 @@ def test_grades_are_put_as_options_and_open_questions_without(
 
 def test_a_mode_is_added_to_what_is_there(slides: Path, tmp_path: Path, asked: Asked) -> None:
     questions = [question(1, "a.tiff"), question(2, "b.tiff", "low")]
-    run(plan(slides, tmp_path, *questions))
-    results = run(plan(slides, tmp_path, *questions, modes=["constant", "slide"]), resume=True).results
+    ask_all(plan(slides, tmp_path, *questions))
+    results = ask_all(plan(slides, tmp_path, *questions, modes=["constant", "slide"]), resume=True).results
     assert {(r.id, r.mode) for r in results} == {
         (i, mode) for i in "12" for mode in ("agent", "constant", "slide")
     }
@@ -219,9 +219,9 @@ def test_a_mode_is_added_to_what_is_there(slides: Path, tmp_path: Path, asked: A
 
 
 def test_modes_are_named_once() -> None:
-    assert modes.check_modes("agent, slide,agent") == ["agent", "slide"]
+    assert modes.parse_modes("agent, slide,agent") == ["agent", "slide"]
     with pytest.raises(GiantError, match="thumbnail"):
-        modes.check_modes("glance")
+        modes.parse_modes("glance")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_what_means_nothing_is_refused_before_anything_is_asked(
 ) -> None:
     whole = {"slides": slides, "modes": ["agent"], "out": tmp_path / "out", "model": "mini"} | given
     with pytest.raises(UsageError, match=said):
-        run(Plan([question(1, "a.tiff")], **whole))
+        ask_all(EvaluationPlan([question(1, "a.tiff")], **whole))
     assert not asked.calls
     assert not (tmp_path / "out").exists()
 
@@ -258,7 +258,7 @@ def test_the_best_constant_answer_needs_neither_slides_nor_model(tmp_path: Path)
     words = question(9, "gone.svs").model_copy(
         update={"benchmark": "words", "options": None, "metric": "text", "answer": "Glands."}
     )
-    outcome = run(Plan([*questions, words], None, ["constant"], tmp_path / "out", "nowhere"))
+    outcome = ask_all(EvaluationPlan([*questions, words], None, ["constant"], tmp_path / "out", "nowhere"))
     assert [r.said for r in outcome.results] == ["high", "high", "high", "Glands."]
     assert (outcome.left, outcome.missing) == (0, [])
 

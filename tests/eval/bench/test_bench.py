@@ -17,7 +17,7 @@ from core_model.config import SlideEncoderConfig
 from core_model.errors import GiantError, UsageError
 from core_model.slides.box import Box
 from eval.bench import slide_encoder, startup
-from eval.bench.measure import MIB, Meter
+from eval.bench.measure import MIB, ResourceMeter
 from eval.bench.pyramid import write_large
 
 SIDE = 8192
@@ -64,7 +64,7 @@ def test_a_side_that_makes_no_pyramid_is_refused(tmp_path: Path) -> None:
 
 
 def test_parts_carry_memory_and_notes() -> None:
-    meter = Meter()
+    meter = ResourceMeter()
     with meter.part("grow") as note:
         block = np.ones(64 * MIB, dtype=np.uint8)
         note.append("64 MB")
@@ -79,7 +79,7 @@ def test_parts_carry_memory_and_notes() -> None:
 
 
 def test_startup_compares_two_real_commands() -> None:
-    base, ours = startup.compare(rounds=1)
+    base, ours = startup.time_startup(rounds=1)
     assert base > 0
     assert ours > 0
 
@@ -105,7 +105,7 @@ def test_figures_of_the_slide_encoder_as_json() -> None:
     assert run["tiles"] == 40
     assert run["seconds"] > 0
     assert run["peak"] > 50 * MIB  # torch alone holds more
-    assert run["flops"] == slide_encoder.encoder_flops(slide_encoder.small_config(), 40)
+    assert run["flops"] == slide_encoder.encoder_flops(slide_encoder.small_slide_config(), 40)
     assert (found["bf16"], found["tenfold"]) == (True, [])
 
 
@@ -125,8 +125,8 @@ def test_operations_of_the_slide_encoder_are_those_that_torch_counts(monkeypatch
     from core_model.encoders.slide_encoder import LongNetViT
 
     monkeypatch.setattr(dilated_attention, "FUSED_ON_CPU", None)  # the counter knows no fused attention
-    config = slide_encoder.small_config().model_copy(update={"segment_length": (32, 64, 99, 200, 200)})
-    network, coords = LongNetViT(config).eval(), slide_encoder.places(150, config)
+    config = slide_encoder.small_slide_config().model_copy(update={"segment_length": (32, 64, 99, 200, 200)})
+    network, coords = LongNetViT(config).eval(), slide_encoder.tile_corners(150, config)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 150, config.in_chans), coords)
     assert counter.get_total_flops() == slide_encoder.encoder_flops(config, 150)
@@ -141,6 +141,6 @@ def test_the_full_slide_encoder_takes_what_its_size_says() -> None:
 
 def test_tiles_of_the_bench_lie_on_the_position_grid() -> None:
     config = SlideEncoderConfig.gigapath()
-    cells = slide_encoder.places(100_000, config)[0] / config.tile_size
+    cells = slide_encoder.tile_corners(100_000, config)[0] / config.tile_size
     assert len(cells.unique(dim=0)) == 100_000
     assert cells.max() < config.slide_ngrids / 2

@@ -34,7 +34,7 @@ def test_the_full_network_takes_what_its_size_says() -> None:
 
 
 def test_every_batch_size_is_timed() -> None:
-    speeds = gigapath.measure(gigapath.random_encoder(TINY, "cpu"), TINY, (1, 3), compiled=False)
+    speeds = gigapath.measure_batches(gigapath.random_encoder(TINY, "cpu"), TINY, (1, 3), use_compile=False)
     assert [speed.batch for speed in speeds] == [1, 3]
     for speed in speeds:
         assert speed.tiles_per_second == pytest.approx(speed.batch / speed.seconds)
@@ -45,7 +45,7 @@ def test_every_batch_size_is_timed() -> None:
 def test_compiling_is_asked_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, asked = gigapath.random_encoder(TINY, "cpu"), list[dict[str, Any]]()
     monkeypatch.setattr(encoder.network, "compile", lambda **how: asked.append(how))
-    gigapath.measure(encoder, TINY, (1,), compiled=True)
+    gigapath.measure_batches(encoder, TINY, (1,), use_compile=True)
     assert asked == [{"dynamic": False}], "one kernel for each batch size, none for any"
 
 
@@ -60,4 +60,4 @@ def test_the_command_prints_figures_and_their_share() -> None:
 
 def test_a_batch_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="--batch"):
-        gigapath.main(small=True, compiled=False, batches=[0])
+        gigapath.main(small=True, use_compile=False, batches=[0])

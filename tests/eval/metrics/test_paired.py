@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
 from eval.metrics.classification import accuracy, balanced_accuracy, quadratic_kappa
-from eval.metrics.paired import compare, holm, mcnemar
+from eval.metrics.paired import compare_paired, holm, mcnemar
 from eval.metrics.resampling import draws, scores
 
 GRADES = [str(grade) for grade in range(6)]
@@ -50,13 +50,13 @@ def test_holm_keeps_the_order_and_never_helps(ps: list[float]) -> None:
 def test_a_clear_difference_is_found_and_none_is_not() -> None:
     rng = np.random.default_rng(0)
     weak, strong = rng.random(300) < 0.4, rng.random(300) < 0.7
-    found = compare("accuracy", np.zeros(300, int), weak, strong)
+    found = compare_paired("accuracy", np.zeros(300, int), weak, strong)
     assert found.difference == pytest.approx(strong.mean() - weak.mean())
     assert found.low < found.difference < found.high
     assert found.low > 0
     assert found.p_mcnemar < 0.001
     assert found.p_bootstrap <= 2 / 1001 + 1e-9
-    same = compare("accuracy", np.zeros(300, int), weak, weak)
+    same = compare_paired("accuracy", np.zeros(300, int), weak, weak)
     assert (same.difference, same.p_mcnemar, same.p_bootstrap) == (0.0, 1.0, 1.0)
 
 
@@ -77,8 +77,8 @@ def test_the_other_way_round_is_the_same_with_another_sign() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.random(80) < 0.5, rng.random(80) < 0.6
     classes = rng.integers(0, 4, 80)
-    there = compare("balanced_accuracy", classes, a, b)
-    back = compare("balanced_accuracy", classes, b, a)
+    there = compare_paired("balanced_accuracy", classes, a, b)
+    back = compare_paired("balanced_accuracy", classes, b, a)
     assert there.difference == pytest.approx(-back.difference)
     assert (there.only_a, there.only_b) == (back.only_b, back.only_a)
     assert there.p_bootstrap == pytest.approx(back.p_bootstrap)
@@ -86,9 +86,9 @@ def test_the_other_way_round_is_the_same_with_another_sign() -> None:
 
 def test_different_questions_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="cannot be compared"):
-        compare("accuracy", np.zeros(3, int), np.ones(3), np.ones(4))
+        compare_paired("accuracy", np.zeros(3, int), np.ones(3), np.ones(4))
     with pytest.raises(ValueError, match="cannot be compared"):
-        compare("accuracy", np.zeros(0, int), np.ones(0), np.ones(0))
+        compare_paired("accuracy", np.zeros(0, int), np.ones(0), np.ones(0))
 
 
 @given(st.lists(st.tuples(st.sampled_from(GRADES), st.sampled_from(GRADES)), min_size=2, max_size=60))

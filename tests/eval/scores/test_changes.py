@@ -9,7 +9,7 @@ import pytest
 from core_model.errors import RunError
 from eval.asking.jsonl import write_lines
 from eval.asking.results import RESULTS, Result
-from eval.scores.compare import changes, verdict
+from eval.scores.compare import change_verdict, changes
 
 
 def result(number: int, said: str | None, truth: str = "a", mode: str = "agent") -> Result:
@@ -32,9 +32,9 @@ def test_a_real_change_is_called_one(tmp_path: Path) -> None:
     assert (row["n"], row["lost"], len(row["gained"]), row["otherwise"]) == (60, ["3"], 40, 41)
     assert row["value_before"] == pytest.approx(1 / 3)
     assert row["value_after"] == pytest.approx(59 / 60)
-    assert verdict(row) == "better"
+    assert change_verdict(row) == "better"
     (back,) = changes(new, old)["rows"]
-    assert verdict(back) == "worse"
+    assert change_verdict(back) == "worse"
 
 
 def test_chance_is_called_chance(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_chance_is_called_chance(tmp_path: Path) -> None:
     new = folder(tmp_path / "new", [result(i, "a" if i % 2 or i == 0 else "b") for i in range(20)])
     (row,) = changes(old, new)["rows"]
     assert row["gained"] == ["0"]
-    assert verdict(row) == "no difference shown"
+    assert change_verdict(row) == "no difference shown"
 
 
 def test_only_what_both_were_asked_counts(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.scores.judge import SCORES, Claim, EntityOverlap, Judged, JudgeFailed, judged
+from eval.scores.judge import SCORES, ClaimScores, EntityOverlap, JudgeFailed, ScoredClaim, judge_answer
 
 REFERENCE = "The tumor is a squamous cell carcinoma. There is focal necrosis."
 
@@ -32,25 +32,25 @@ class Fixed:
 
 
 def test_precision_is_of_the_reference_and_relevance_of_the_answer() -> None:
-    found = judged(Fixed([1.0, 0.7], [0.3]), "?", "a|b", "c")
+    found = judge_answer(Fixed([1.0, 0.7], [0.3]), "?", "a|b", "c")
     assert (found.precision, found.relevance, found.failures) == (pytest.approx(0.85), 0.3, ())
-    assert found.wanted == (Claim("a", 1.0), Claim("b", 0.7))
-    assert found.said == (Claim("c", 0.3),)
+    assert found.wanted == (ScoredClaim("a", 1.0), ScoredClaim("b", 0.7))
+    assert found.said == (ScoredClaim("c", 0.3),)
 
 
 def test_texts_without_a_claim() -> None:
     """An answer that claims nothing is worth nothing; a reference like "B" stands as it is."""
-    assert judged(Fixed([1.0]), "?", "a", "nothing").relevance == 0.0
-    assert judged(Fixed([0.7], [1.0]), "?", "nothing", "b").wanted == (Claim("nothing", 0.7),)
+    assert judge_answer(Fixed([1.0]), "?", "a", "nothing").relevance == 0.0
+    assert judge_answer(Fixed([0.7], [1.0]), "?", "nothing", "b").wanted == (ScoredClaim("nothing", 0.7),)
 
 
 def test_a_failure_is_missing_and_not_nought() -> None:
-    found = judged(Fixed("no JSON", [1.0]), "?", "a", "b")
+    found = judge_answer(Fixed("no JSON", [1.0]), "?", "a", "b")
     assert (found.precision, found.relevance, found.failures) == (None, 1.0, ("no JSON",))
 
 
 def test_no_answer_is_worth_nothing_without_asking() -> None:
-    assert judged(Fixed(), "?", "a", "  ") == Judged(0.0, 0.0)
+    assert judge_answer(Fixed(), "?", "a", "  ") == ClaimScores(0.0, 0.0)
 
 
 def test_overlap_by_hand() -> None:
@@ -62,7 +62,7 @@ def test_overlap_by_hand() -> None:
     assert judge.scores(["squamous cell carcinoma", "adenocarcinoma"], REFERENCE, "?") == [1.0, 0.0]
     assert judge.scores(["squamous cell tumor with keratin"], REFERENCE, "?") == [0.7]
     assert judge.scores(["extensive necrosis of glands"], REFERENCE, "?") == [0.3]
-    found = judged(judge, "?", REFERENCE, "Squamous cell carcinoma.")
+    found = judge_answer(judge, "?", REFERENCE, "Squamous cell carcinoma.")
     assert found.relevance == 1.0
     assert found.precision == pytest.approx((0.7 + 0.0) / 2)
 
@@ -80,11 +80,11 @@ def test_overlap_counts_numbers_denials_and_other_scripts() -> None:
 
 @given(st.text(min_size=1), st.text())
 def test_overlap_always_judges(reference: str, said: str) -> None:
-    found = judged(EntityOverlap(), "?", reference, said)
+    found = judge_answer(EntityOverlap(), "?", reference, said)
     assert not found.failures
     assert found.precision is not None
     assert 0 <= found.precision <= 1
-    assert found == judged(EntityOverlap(), "?", reference, said)
+    assert found == judge_answer(EntityOverlap(), "?", reference, said)
 
 
 @given(st.text())

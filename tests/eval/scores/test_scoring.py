@@ -13,12 +13,12 @@ from core_model.errors import RunError
 from eval.asking.baselines import constant_results
 from eval.asking.jsonl import write_lines
 from eval.asking.results import RESULTS, Result
-from eval.asking.runner import Plan
+from eval.asking.runner import EvaluationPlan
 from eval.benchmarks.registry import read_benchmark
-from eval.evaluation import evaluated
+from eval.evaluation import run_evaluation
 from eval.scores import scoring
 from eval.scores.figures import figures
-from eval.scores.scoring import ABOUT, SUMMARY, score
+from eval.scores.scoring import ABOUT, SUMMARY, score_folder
 
 
 def result(number: int, mode: str, right: bool, **more: Any) -> Result:
@@ -41,14 +41,14 @@ def folder(path: Path) -> Path:
 def test_results_alone_are_enough(tmp_path: Path) -> None:
     out = folder(tmp_path / "out")
     said: list[str] = []
-    summary = score(out, said.append)
+    summary = score_folder(out, said.append)
     assert not said
     assert {p.name for p in (out / "plots").iterdir()} >= {"accuracy.png", "calibration.png", "steps.png"}
     for name in ("index.html", "summary.md", SUMMARY):
         assert (out / name).is_file()
     assert summary["left"] == 0
     pages = [(out / name).read_bytes() for name in ("index.html", "summary.md", SUMMARY)]
-    assert score(out, said.append) == summary
+    assert score_folder(out, said.append) == summary
     assert [(out / name).read_bytes() for name in ("index.html", "summary.md", SUMMARY)] == pages
 
 
@@ -57,7 +57,7 @@ def test_without_matplotlib_there_is_a_line_and_no_plot(
 ) -> None:
     monkeypatch.setattr(scoring, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
     said: list[str] = []
-    score(folder(tmp_path / "out"), said.append)
+    score_folder(folder(tmp_path / "out"), said.append)
     assert len(said) == 1
     assert "giant-pathology[eval]" in said[0]
     assert not (tmp_path / "out" / "plots").exists()
@@ -74,8 +74,8 @@ def test_what_could_not_be_evaluated_is_told_everywhere(tmp_path: Path) -> None:
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "slides").mkdir()
     found, out = read_benchmark("generic", table), tmp_path / "out"
-    plan = Plan(found.questions, tmp_path / "slides", ["constant", "slide"], out)
-    left, summary = evaluated(plan, found, {"benchmark": "generic"})
+    plan = EvaluationPlan(found.questions, tmp_path / "slides", ["constant", "slide"], out)
+    left, summary = run_evaluation(plan, found, {"benchmark": "generic"})
     assert left == 0
     assert summary["missing"][0]["slide"] == "gone.svs"
     assert summary["missing"][0]["questions"] == 2
@@ -97,24 +97,24 @@ def test_what_could_not_be_evaluated_is_told_everywhere(tmp_path: Path) -> None:
             assert words in seen
         assert "<script>" not in seen
     assert json.loads((out / SUMMARY).read_text()) == summary
-    assert score(out, pytest.fail) == summary
+    assert score_folder(out, pytest.fail) == summary
 
 
 def test_an_evaluation_that_was_cut_short_says_so(tmp_path: Path) -> None:
     out = folder(tmp_path / "out")
     (out / ABOUT).write_text(json.dumps({"wanted": 130}))
-    assert score(out, pytest.fail)["left"] == 10
+    assert score_folder(out, pytest.fail)["left"] == 10
     assert "10 results missing" in (out / "index.html").read_text()
 
 
 def test_no_results_are_no_evaluation(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no results"):
-        score(tmp_path, pytest.fail)
+        score_folder(tmp_path, pytest.fail)
     (tmp_path / ABOUT).write_text("{")
     folder(tmp_path / "out")
     (tmp_path / "out" / ABOUT).write_text("{")
     with pytest.raises(RunError, match="cannot be read"):
-        score(tmp_path / "out", pytest.fail)
+        score_folder(tmp_path / "out", pytest.fail)
 
 
 def test_the_published_constants_come_out(shared: Path) -> None:

@@ -17,8 +17,8 @@ from core_model.errors import CohortError, GiantError, UsageError
 from core_model.features.tiles import TileFeatures
 from eval.benchmarks.questions import Question
 from eval.vectors import cohort as cohort_vectors
-from eval.vectors.cohort import Wanted, evaluate_vectors, read_reports, slides_of, survival_of
-from eval.vectors.measure import TEMPLATES, Vectors, figure, measure, phrasings, probe
+from eval.vectors.cohort import VectorPlan, evaluate_vectors, read_reports, slides_of, survival_of
+from eval.vectors.measure import TEMPLATES, Vectors, figure, measure_vectors, phrasings, probe
 
 OPTIONS = ("grey", "pink")
 
@@ -59,7 +59,7 @@ def planted(n: int = 40, noise: float = 0.05) -> tuple[Vectors, list[Question]]:
 
 def test_planted_classes_are_found() -> None:
     vectors, questions = planted()
-    found = measure(vectors, questions, WordModel())
+    found = measure_vectors(vectors, questions, WordModel())
     assert found["retrieval"]["slide_to_report"]["recall_1"]["value"] == 1.0
     assert found["retrieval"]["report_to_slide"]["recall_10"]["chance"] == 0.25
     task = found["tasks"]["colour"]
@@ -71,7 +71,7 @@ def test_planted_classes_are_found() -> None:
 
 def test_noise_is_chance() -> None:
     vectors, questions = planted(200, noise=100.0)
-    task = measure(vectors, questions, WordModel())["tasks"]["colour"]
+    task = measure_vectors(vectors, questions, WordModel())["tasks"]["colour"]
     for found in (task["zero_shot"], task["linear_probe"], *task["retrieval"].values()):
         assert found["value"] == pytest.approx(found["chance"], abs=0.15)
 
@@ -79,10 +79,10 @@ def test_noise_is_chance() -> None:
 def test_only_slides_with_a_report_are_sought_by_it() -> None:
     vectors, _ = planted()
     some = Vectors(vectors.slides, vectors.patients, vectors.images, np.array([3, 8]), vectors.images[[3, 8]])
-    found = measure(some, [], WordModel())
+    found = measure_vectors(some, [], WordModel())
     assert (found["reports"], found["retrieval"]["slide_to_report"]["recall_1"]["chance"]) == (2, 0.5)
     none = Vectors(vectors.slides, vectors.patients, vectors.images, np.array([], int), np.zeros((0, 3)))
-    assert measure(none, [], WordModel())["retrieval"] is None
+    assert measure_vectors(none, [], WordModel())["retrieval"] is None
 
 
 def test_zero_shot_is_balanced_as_scikit_learn_has_it() -> None:
@@ -94,7 +94,7 @@ def test_zero_shot_is_balanced_as_scikit_learn_has_it() -> None:
         [vectors.slides[i] for i in keep], [vectors.patients[i] for i in keep], vectors.images[keep],
         np.array([], int), np.zeros((0, 3)),
     )  # fmt: skip
-    value = measure(some, questions, WordModel())["tasks"]["colour"]["zero_shot"]["value"]
+    value = measure_vectors(some, questions, WordModel())["tasks"]["colour"]["zero_shot"]["value"]
     said = [OPTIONS[i] for i in vectors.images[keep][:, :2].argmax(axis=1)]
     assert value == pytest.approx(balanced_accuracy_score([OPTIONS[i % 2] for i in keep], said))
 
@@ -153,7 +153,7 @@ def test_a_probe_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_does_not_sort_slides_is_said_to_be_left_out(asked: list[Question], says: str) -> None:
     vectors, _ = planted()
-    found = measure(vectors, asked, WordModel())
+    found = measure_vectors(vectors, asked, WordModel())
     assert not found["tasks"]
     assert says in found["skipped"]["colour"]
 
@@ -194,7 +194,7 @@ def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_cohort_is_measured_from_its_features(cohort: Path, tmp_path: Path) -> None:
-    found = evaluate_vectors(Wanted(cohort, "all"), "words", tmp_path / "out")
+    found = evaluate_vectors(VectorPlan(cohort, "all"), "words", tmp_path / "out")
     assert found == json.loads((tmp_path / "out" / "vectors.json").read_text())
     assert (found["slides"], found["patients"], found["missing"]) == (12, 12, [])
     # equal reports share their places: six slides of a colour, six texts for each
@@ -203,29 +203,31 @@ def test_a_cohort_is_measured_from_its_features(cohort: Path, tmp_path: Path) ->
 
 
 def test_which_slides(cohort: Path) -> None:
-    assert slides_of(Wanted(cohort)) == slides_of(Wanted(cohort, "val")) == ["s08", "s09", "s10", "s11"]
-    assert len(slides_of(Wanted(cohort, "train"))) == 8
-    assert slides_of(Wanted(cohort, "all", limit=2)) == ["s00", "s01"]
+    assert (
+        slides_of(VectorPlan(cohort)) == slides_of(VectorPlan(cohort, "val")) == ["s08", "s09", "s10", "s11"]
+    )
+    assert len(slides_of(VectorPlan(cohort, "train"))) == 8
+    assert slides_of(VectorPlan(cohort, "all", limit=2)) == ["s00", "s01"]
     (cohort / "split.json").unlink()
-    assert len(slides_of(Wanted(cohort))) == 12
+    assert len(slides_of(VectorPlan(cohort))) == 12
     with pytest.raises(UsageError, match="no split 'test'"):
-        slides_of(Wanted(cohort, "test"))
+        slides_of(VectorPlan(cohort, "test"))
     with pytest.raises(CohortError, match="no slides under 'train'"):
-        slides_of(Wanted(cohort, "train"))
+        slides_of(VectorPlan(cohort, "train"))
     with pytest.raises(CohortError, match="has no slides"):
-        slides_of(Wanted(cohort / "nowhere"))
+        slides_of(VectorPlan(cohort / "nowhere"))
 
 
 def test_a_slide_that_cannot_be_read_is_named(cohort: Path, tmp_path: Path) -> None:
     (cohort / "features" / "s09.h5").write_bytes(b"half a file")
     (cohort / "features" / "s10.h5").unlink()
-    found = evaluate_vectors(Wanted(cohort), "words", tmp_path / "out")
+    found = evaluate_vectors(VectorPlan(cohort), "words", tmp_path / "out")
     assert found["slides"] == 2
     assert [one["slide"] for one in found["missing"]] == ["s09", "s10"]
     for name in ("s08", "s11"):
         (cohort / "features" / f"{name}.h5").unlink()
     with pytest.raises(CohortError, match="none of 4 slides can be read"):
-        evaluate_vectors(Wanted(cohort), "words", tmp_path / "out")
+        evaluate_vectors(VectorPlan(cohort), "words", tmp_path / "out")
 
 
 def test_patients_and_survival_from_tables(cohort: Path, tmp_path: Path) -> None:
@@ -234,7 +236,7 @@ def test_patients_and_survival_from_tables(cohort: Path, tmp_path: Path) -> None
     people, deaths = cohort / "people.csv", cohort / "deaths.csv"
     people.write_text("slide,patient\n" + "".join(f"{s}.tiff,p{i // 2}\n" for i, s in enumerate(slides)))
     deaths.write_text("slide,time,event\n" + "".join(f"{s},{i // 2},1\n" for i, s in enumerate(slides)))
-    wanted = Wanted(cohort, "all", patients=people, survival=deaths)
+    wanted = VectorPlan(cohort, "all", patients=people, survival=deaths)
     found = evaluate_vectors(wanted, "words", tmp_path / "out")
     assert (found["patients"], found["survival"]["patients"], found["survival"]["events"]) == (6, 6, 6)
     deaths.write_text(deaths.read_text().replace("s01,0,1", "s01,0,0"))
@@ -273,7 +275,7 @@ def test_survival_takes_a_patient_once() -> None:
 def test_tables_that_are_none(cohort: Path, tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / "table").write_text(text)
     with pytest.raises(CohortError, match=says):
-        evaluate_vectors(Wanted(cohort, **{name: tmp_path / "table"}), "words", tmp_path / "out")
+        evaluate_vectors(VectorPlan(cohort, **{name: tmp_path / "table"}), "words", tmp_path / "out")
 
 
 def test_reports_that_are_none(tmp_path: Path) -> None:
@@ -288,7 +290,7 @@ def test_vectors_that_are_not_finite_end_it(
 ) -> None:
     monkeypatch.setattr(WordModel, "embed_slide", lambda self, features: np.full(3, np.nan, np.float32))
     with pytest.raises(GiantError, match="not finite"):
-        evaluate_vectors(Wanted(cohort), "words", tmp_path / "out")
+        evaluate_vectors(VectorPlan(cohort), "words", tmp_path / "out")
 
 
 def test_the_command_prints_chance_beside_every_figure(cohort: Path, tmp_path: Path) -> None:
