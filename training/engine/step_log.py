@@ -13,7 +13,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,38 +24,47 @@ from core_model.errors import RunError
 LOG, CURVES = "log.jsonl", "tensorboard"
 COUNTS = "counts"
 """Key of a batch under which it says what its whole step holds, e.g. {"samples": 64}."""
-_KEPT = ("loss", "grad_norm", "learning_rate")
+FIGURES = ("loss", "grad_norm", "learning_rate")
+"""What a line takes from the Trainer's figures."""
+DIGITS = 6
+"""Significant digits of a figure: a rate of one sample in ten minutes is still a rate."""
 
 
 class StageProgress(Protocol):
-    """Told how far a step of the recipe is."""
+    """Called with how far a step of the recipe has come."""
 
     def __call__(self, name: str, count: int, total: int) -> None:
         """`done` of `total` units of the step called `name` are finished."""
 
 
 def quiet(name: str, count: int, total: int) -> None:
-    """A Progress that shows nothing."""
+    """A StageProgress that shows nothing."""
 
 
 class StepLog:
-    """Writes the lines of one stage; kept by the main process alone."""
+    """Writes the lines of one stage; only the main process has one."""
 
-    def __init__(self, folder: Path, first: int, progress: StageProgress) -> None:
-        """`first`: steps that an earlier run has done and whose lines stay."""
+    def __init__(
+        self,
+        folder: Path,
+        first: int,
+        progress: StageProgress,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`first`: steps that an earlier run has done and whose lines stay. `clock` gives seconds."""
         self.path, self.progress, self.name = folder / LOG, progress, folder.name
         rows = [row for row in _rows(self.path) if row["step"] <= first] if first else []
         self.path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
         self.curves = _curves(folder / CURVES, first)
-        self.since = time.perf_counter()
+        self.clock, self.since = clock, clock()
 
     def write(self, step: int, steps: int, logs: Mapping[str, float], counts: Mapping[str, int]) -> None:
         """Append one line; `counts` says what the step's batch held, e.g. {"samples": 64}."""
-        clock = time.perf_counter()
-        seconds, self.since = clock - self.since, clock
+        end = self.clock()
+        seconds, self.since = end - self.since, end
         row = {"step": step, "seconds": round(seconds, 3)}
-        row |= {key: round(float(logs[key]), 6) for key in _KEPT if key in logs}
-        row |= {f"{key}_per_s": round(count / seconds, 1) for key, count in counts.items()}
+        row |= {key: _rounded(logs[key]) for key in FIGURES if key in logs}
+        row |= {f"{key}_per_s": _rounded(count / seconds) for key, count in counts.items()}
         row["memory_gb"] = round(peak_memory() / 1e9, 3)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -66,23 +75,28 @@ class StepLog:
         self.progress(self.name, step, steps)
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close the curves: nothing more will be written."""
         if self.curves is not None:
             self.curves.close()
 
 
+def _rounded(value: float) -> float:
+    """A figure with DIGITS significant digits."""
+    return float(f"{float(value):.{DIGITS}g}")
+
+
 def refuse_divergence(loss: float, step: int, folder: Path) -> None:
-    """Raises RunError where training has diverged."""
+    """Raise RunError where training has diverged: the loss is no longer a number."""
     if not math.isfinite(loss):
         raise RunError(
-            f"the loss of {folder.name} is {loss} at step {step}",
+            f"the loss of {folder.name} became {loss} at step {step}",
             where=folder / LOG,
             fix=f"lower --set {folder.name}.schedule.learning_rate",
         )
 
 
 def peak_memory() -> float:
-    """Bytes that this process has needed at most: on its GPU where there is one, else in all."""
+    """Bytes that this process has needed at most: of its GPU where there is one, else of memory."""
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024

@@ -13,7 +13,7 @@ import torch
 from core_model.errors import GiantError, RunError
 from training.engine.fit import Trainable, fit, last_whole_checkpoint, read_log
 from training.engine.resume import CheckpointLayout
-from training.engine.step_log import StepLog
+from training.engine.step_log import StepLog, quiet
 from training.engine.zero import twin
 from training.settings import Schedule
 
@@ -172,12 +172,48 @@ def test_the_log_tells_throughput_and_memory_and_draws_curves(tmp_path: Path) ->
     fit(Line(), counted, SCHEDULE, tmp_path, seed=1, resume=True)
     rows = read_log(tmp_path)
     assert all(row["memory_gb"] > 0 for row in rows)
-    assert all(row["tokens_per_s"] == pytest.approx(100 * row["samples_per_s"], rel=0.01) for row in rows)
+    assert all(row["tokens_per_s"] == pytest.approx(100 * row["samples_per_s"], rel=1e-4) for row in rows)
     curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     drawn = curves.Scalars("loss")
     assert [point.step for point in drawn] == list(range(1, 9))
     assert [point.value for point in drawn] == pytest.approx([row["loss"] for row in rows], abs=1e-5)
     assert {"tokens_per_s", "memory_gb", "learning_rate", "grad_norm"} <= set(curves.Tags()["scalars"])
+
+
+def test_rates_are_told_however_slow_or_fast_a_step_is(tmp_path: Path) -> None:
+    times = iter([0.0, 1000.0, 1000.001])  # the start, a step of a quarter of an hour, one of a millisecond
+    log = StepLog(tmp_path, 0, quiet, clock=lambda: next(times))
+    log.write(1, 2, {"loss": 2.5e-7, "learning_rate": 1.25e-9}, {"samples": 4})
+    log.write(2, 2, {"loss": 12.5}, {"samples": 4})
+    log.close()
+    slow, fast = read_log(tmp_path)
+    assert slow["seconds"] == 1000
+    assert slow["samples_per_s"] == pytest.approx(0.004)
+    assert (slow["loss"], slow["learning_rate"]) == (2.5e-7, 1.25e-9)
+    assert fast["samples_per_s"] == pytest.approx(4000, rel=1e-4)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.0])
+def test_weights_decay_and_biases_and_norms_do_not(tmp_path: Path, rate: float) -> None:
+    """Where nothing is to be learned, AdamW moves a tensor by its decay alone."""
+
+    class Still(Trainable):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.norm = torch.nn.Linear(3, 2), torch.nn.LayerNorm(3)
+            self.scale = torch.nn.Parameter(torch.tensor(1.0))
+            for parameter in self.parameters():
+                parameter.data.fill_(1.0)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"loss": sum(parameter.sum() * 0 for parameter in self.parameters())}
+
+    schedule = SCHEDULE.model_copy(update={"weight_decay": rate, "warmup": 0.0, "steps": 1})
+    tensors = fit(Still(), points, schedule, tmp_path, seed=1)
+    assert torch.allclose(tensors.pop("linear.weight"), torch.tensor(1 - schedule.learning_rate * rate))
+    assert len(tensors) == 4
+    for name, value in tensors.items():
+        assert torch.equal(value, torch.ones_like(value)), name
 
 
 def left_by(folder: Path, layout: CheckpointLayout) -> Path:
