@@ -27,7 +27,7 @@ _GRAIN = 1e-6
 
 
 @dataclass(frozen=True)
-class Shown:
+class SentImage:
     """An image that a model was sent: what of the slide is in it, and where in the image."""
 
     box: Box
@@ -42,17 +42,17 @@ class Shown:
     """Height of the whole image, px."""
 
 
-def shown(step: Step, folder: Path, slide_mpp: float) -> Shown | None:
+def sent_image(step: Step, folder: Path, slide_mpp: float) -> SentImage | None:
     """The image of a step, None where it has none. Raises `RunError` where the file is gone."""
-    seen = step.observation
-    if seen.image is None or seen.box is None or seen.mpp is None:
+    observation = step.observation
+    if observation.image is None or observation.box is None or observation.mpp is None:
         return None
-    width, height = image_size(folder / seen.image)
-    scale = slide_mpp / seen.mpp
-    return Shown(
-        box=seen.box,
-        width=float(seen.data.get("width_px") or max(1, round(seen.box.w * scale))),
-        height=float(seen.data.get("height_px") or max(1, round(seen.box.h * scale))),
+    width, height = image_size(folder / observation.image)
+    scale = slide_mpp / observation.mpp
+    return SentImage(
+        box=observation.box,
+        width=float(observation.data.get("width_px") or max(1, round(observation.box.w * scale))),
+        height=float(observation.data.get("height_px") or max(1, round(observation.box.h * scale))),
         image_width=width,
         image_height=height,
     )
@@ -69,7 +69,7 @@ def image_size(path: Path) -> tuple[int, int]:
         raise RunError("an image of the run cannot be read", where=path) from error
 
 
-def to_level0(numbers: Numbers, convention: Convention, image: Shown | None) -> Box:
+def box_from_numbers(numbers: Numbers, convention: Convention, image: SentImage | None) -> Box:
     """The box that four numbers mean. `image` is the one they refer to; level-0 px need none.
 
     Corners are rounded outwards to whole level-0 px, so a box with area keeps some and one inside the image
@@ -93,7 +93,7 @@ def to_level0(numbers: Numbers, convention: Convention, image: Shown | None) -> 
     return Box(left, top, right - left, bottom - top)
 
 
-def from_level0(box: Box, convention: Convention, image: Shown | None) -> Numbers:
+def numbers_from_box(box: Box, convention: Convention, image: SentImage | None) -> Numbers:
     """The four numbers by which a model of this convention names `box` in `image`."""
     if convention == "level0":
         return (box.x, box.y, box.w, box.h)

@@ -1,4 +1,4 @@
-"""From the model's last words to a draft: asked for where missing, put right once, else an abstention."""
+"""Makes the answer of the model's last words: asked for where missing, put right once, else abstained."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agent.chat import prompts
-from agent.chat.final import Final, checked
-from agent.chat.offers import answer_tool
+from agent.chat.final import Final, read_final
+from agent.chat.schemas import answer_tool
 from agent.evidence.check import cite, claims_absence
 from agent.evidence.coverage import coverage, coverage_in_words
 from agent.graph.state import Draft
@@ -15,7 +15,7 @@ from agent.llm.client import OverBudget
 
 if TYPE_CHECKING:
     from agent.chat.talk import Talk
-    from agent.chat.turns import Turn
+    from agent.chat.turns import ChatTurn
     from agent.run.records import Evidence
 
 ABSTAINED = "No answer is given (abstained)."
@@ -30,20 +30,20 @@ def conclude(talk: Talk, problems: Sequence[str], why: str) -> Draft:
 
     Raises `ProviderError`.
     """
-    final, wrong = checked(talk.last.final if talk.last else None, talk.options)
+    final, faults = read_final(talk.last.final if talk.last else None, talk.options)
     if problems and final is None:  # it ended in an abstention for want of an answer: nothing to put right
-        return _failed(talk, wrong)
+        return _failed(talk, faults)
     try:
         if problems:
-            better, _ = _repaired(talk, problems)
-            final = better or final
+            corrected_final, _ = _ask_again(talk, problems)
+            final = corrected_final or final
         elif final is None:
-            final, wrong = _asked(talk, why, wrong)
+            final, faults = _ask_for_answer(talk, why, faults)
     except OverBudget:
         if final is None:
             return _abstained(talk, limit_reached(talk))
     if final is None:
-        return _failed(talk, wrong)
+        return _failed(talk, faults)
     return _draft(talk, final)
 
 
@@ -52,26 +52,26 @@ def limit_reached(talk: Talk) -> str:
     return LIMIT.format(limit=talk.context.max_cost or 0)
 
 
-def _asked(talk: Talk, why: str, wrong: list[str]) -> tuple[Final | None, list[str]]:
+def _ask_for_answer(talk: Talk, why: str, faults: list[str]) -> tuple[Final | None, list[str]]:
     """Ask for the answer where the turn before gave none, then for a better one where that one is faulty."""
     last = talk.last
     if len(talk.declined) >= MOST_DECLINED:
-        return None, wrong
+        return None, faults
     if last is None or last.final is None:
-        turn = _forced(talk, "answer", prompts.FINAL.format(why=_sentence(why)))
-        final, wrong = checked(turn.final, talk.options)
+        turn = _ask_to_answer(talk, "answer", prompts.FINAL.format(why=_sentence(why)))
+        final, faults = read_final(turn.final, talk.options)
         if final is not None or len(talk.declined) >= MOST_DECLINED:
-            return final, wrong
-    return _repaired(talk, wrong)
+            return final, faults
+    return _ask_again(talk, faults)
 
 
-def _repaired(talk: Talk, problems: Sequence[str]) -> tuple[Final | None, list[str]]:
-    listed = "\n".join(f"- {problem}" for problem in problems)
-    turn = _forced(talk, "repair", prompts.REPAIR_ANSWER.format(problems=listed))
-    return checked(turn.final, talk.options)
+def _ask_again(talk: Talk, problems: Sequence[str]) -> tuple[Final | None, list[str]]:
+    problem_list = "\n".join(f"- {problem}" for problem in problems)
+    turn = _ask_to_answer(talk, "repair", prompts.REPAIR_ANSWER.format(problems=problem_list))
+    return read_final(turn.final, talk.options)
 
 
-def _forced(talk: Talk, kind: str, ending: str) -> Turn:
+def _ask_to_answer(talk: Talk, kind: str, ending: str) -> ChatTurn:
     tools = [answer_tool(talk.options, talk.survey)]
     return talk.say(kind, ending, tools, force="answer", last=True)
 
@@ -91,7 +91,7 @@ def _draft(talk: Talk, final: Final) -> Draft:
             updates=talk.updates,
         )
     text, choice = final.text, final.choice if talk.options else None
-    if any(claims_absence(words) for words in (text, choice or "", *(one.text for one in final.claims))):
+    if any(claims_absence(words) for words in (text, choice or "", *(claim.text for claim in final.claims))):
         text = f"{text} {coverage_in_words(coverage(talk.context.tissue, talk.steps))}"
     return Draft(
         text,
@@ -106,24 +106,24 @@ def _draft(talk: Talk, final: Final) -> Draft:
 
 def _evidence(talk: Talk, final: Final) -> list[Evidence]:
     """Each step that a claim rests on and that showed something, with what it showed where."""
-    cited = {index for claim in final.claims for index in claim.steps}
-    return [cite(step) for step in talk.steps if step.index in cited and step.observation.ok]
+    indices = {index for claim in final.claims for index in claim.steps}
+    return [cite(step) for step in talk.steps if step.index in indices and step.observation.ok]
 
 
-def _failed(talk: Talk, wrong: Sequence[str]) -> Draft:
+def _failed(talk: Talk, faults: Sequence[str]) -> Draft:
     if len(talk.declined) >= MOST_DECLINED:
         return _abstained(talk, f"{DECLINED}: “{talk.declined[-1]}”")
-    return _abstained(talk, f"{UNUSABLE}: {' '.join(wrong)}")
+    return _abstained(talk, f"{UNUSABLE}: {' '.join(faults)}")
 
 
 def _abstained(talk: Talk, why: str) -> Draft:
     """An abstention for want of an answer; what was shown is cited for whoever goes on from it."""
-    shown = [step for step in talk.steps if step.observation.ok and step.observation.image is not None]
+    images = [step for step in talk.steps if step.observation.ok and step.observation.image is not None]
     return Draft(
         f"{ABSTAINED} {_sentence(why)}",
         None,
         0.0,
-        [cite(step) for step in shown],
+        [cite(step) for step in images],
         abstained=True,
         reason=_sentence(why),
         updates=talk.updates,

@@ -1,4 +1,4 @@
-"""The conversation with a chat model, rebuilt from the state for every call.
+"""Writes the conversation with a chat model, rebuilt from the state for every call.
 
     system
     user       the question, the slide, the overview and what was surveyed
@@ -19,18 +19,18 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent.chat import prompts
-from agent.chat.boxes import from_level0, shown
+from agent.chat.boxes import numbers_from_box, sent_image
 from agent.chat.regions import (
     Block,
     frame_px,
+    has_own_finding,
     image_block,
-    in_context,
     profile_of,
-    put_into_words,
-    region_told,
-    tissue_pieces,
+    region_line,
+    steps_in_context,
+    tissue_text,
 )
-from agent.chat.turns import Call, Share, Turn, shares
+from agent.chat.turns import Call, ChatTurn, TurnSteps, steps_by_turn
 from agent.evidence.coverage import coverage
 from agent.text import box_told
 from core_model.slides.box import Box, magnification
@@ -49,29 +49,29 @@ class Conversation:
         self,
         state: AgentState,
         context: AgentContext,
-        turns: Sequence[Turn],
+        turns: Sequence[ChatTurn],
         steps: Sequence[Step],
         survey: bool,
     ) -> None:
         self.state, self.context, self.turns, self.steps, self.survey = state, context, turns, steps, survey
         self.profile = profile_of(context)
-        self.kept = in_context(steps, self.profile, survey)
+        self.in_view = steps_in_context(steps, self.profile, survey)
 
     def messages(self, ending: str) -> list[BaseMessage]:
         """The whole conversation, ending with where things stand and `ending`."""
         from langchain_core.messages import HumanMessage, SystemMessage
 
-        spoken = [share for share in shares(self.turns, self.steps) if not share.turn.planned]
-        before = spoken[0].turn.before if spoken else len(self.steps)
-        first = [_text(self._task()), *self._told(self.steps[:before])]
-        made: list[BaseMessage] = [SystemMessage(self._system()), HumanMessage(_content(first))]
-        for share in spoken:
-            made += self._turn(share)
+        replies = [part for part in steps_by_turn(self.turns, self.steps) if not part.turn.planned]
+        before = replies[0].turn.before if replies else len(self.steps)
+        first = [_text(self._task()), *self._unasked(self.steps[:before])]
+        messages: list[BaseMessage] = [SystemMessage(self._system()), HumanMessage(_content(first))]
+        for part in replies:
+            messages += self._turn(part)
         last = [_text(self._status()), _text(ending)]
-        if isinstance(made[-1], HumanMessage):
-            before_it = made.pop().content
-            last = [*([_text(before_it)] if isinstance(before_it, str) else before_it), *last]
-        return [*made, HumanMessage(_content(last))]
+        if isinstance(messages[-1], HumanMessage):
+            content = messages.pop().content
+            last = [*([_text(content)] if isinstance(content, str) else content), *last]
+        return [*messages, HumanMessage(_content(last))]
 
     def _system(self) -> str:
         template = prompts.SYSTEM if self.survey else prompts.SYSTEM_GIANT
@@ -79,11 +79,11 @@ class Conversation:
         return template.format(boxes=boxes, data=prompts.DATA, px=frame_px(self.profile, self.survey))
 
     def _task(self) -> str:
-        slide, pieces = self.context.slide, tissue_pieces(self.steps)
+        slide, pieces = self.context.slide, tissue_text(self.steps)
         template = prompts.TASK if self.survey else prompts.TASK_GIANT
         return template.format(
             question=self.state["question"],
-            options=prompts.options_told(self.state.get("options")),
+            options=prompts.options_text(self.state.get("options")),
             width=slide.width,
             height=slide.height,
             mpp=slide.mpp,
@@ -94,31 +94,32 @@ class Conversation:
             looks=self.state["max_steps"] - (not self.survey),
         )
 
-    def _turn(self, share: Share) -> list[BaseMessage]:
+    def _turn(self, part: TurnSteps) -> list[BaseMessage]:
         """What the model said, the result of each of its calls, and the images."""
         from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, messages_from_dict
 
-        turn, rest = share.turn, list(self._told(share.others))
-        said: list[BaseMessage] = []
+        turn, rest = part.turn, list(self._unasked(part.extra_steps))
+        results: list[BaseMessage] = []
         for place, call in enumerate(turn.calls):
-            step = share.made.get(place)
+            step = part.steps_by_call.get(place)
             result = self._result(call, step)
             images = self._image(step) if step else []
             if turn.message is None:
                 rest += [_text(result), *images]
                 continue
             inside = images if self.profile.images == "tool" else []
-            said.append(ToolMessage(_content([_text(result), *inside]), tool_call_id=call.id, name=call.name))
+            content = _content([_text(result), *inside])
+            results.append(ToolMessage(content, tool_call_id=call.id, name=call.name))
             if images and not inside:
                 assert step is not None
                 rest += [_text(f"Step {step.index}:"), *images]
         if turn.told:
             rest.append(_text(turn.told))
         if turn.message is None:
-            spoken: list[BaseMessage] = [AIMessage(turn.text or "(nothing)")]
+            reply: list[BaseMessage] = [AIMessage(turn.text or "(nothing)")]
         else:
-            spoken = messages_from_dict([json.loads(turn.message)])
-        return [*spoken, *said, *([HumanMessage(_content(rest))] if rest else [])]
+            reply = messages_from_dict([json.loads(turn.message)])
+        return [*reply, *results, *([HumanMessage(_content(rest))] if rest else [])]
 
     def _result(self, call: Call, step: Step | None) -> str:
         if step is not None:
@@ -127,25 +128,25 @@ class Conversation:
             return prompts.RECEIVED
         return prompts.NOT_MADE.format(why=call.note or prompts.PERSON_CHOSE)
 
-    def _told(self, steps: Iterable[Step]) -> Iterable[Block]:
+    def _unasked(self, steps: Iterable[Step]) -> Iterable[Block]:
         """Steps that no call asked for: their words, each with its image."""
         for step in steps:
             yield _text(self._words(step))
             yield from self._image(step)
 
     def _words(self, step: Step) -> str:
-        seen = step.observation
-        if not seen.ok:
+        observation = step.observation
+        if not observation.ok:
             foreign = self.survey and self.profile.boxes != "level0"  # refusals speak of level-0 px
             reminder = prompts.BOXES[self.profile.boxes] if foreign else ""
-            return f"Step {step.index}, {step.action.tool}: {seen.text} {reminder}".rstrip()
-        if not self.survey and seen.box is not None:
-            return f"Step {step.index}: box {box_told(seen.box)}."
+            return f"Step {step.index}, {step.action.tool}: {observation.text} {reminder}".rstrip()
+        if not self.survey and observation.box is not None:
+            return f"Step {step.index}: box {box_told(observation.box)}."
         by = " (a person chose it)" if step.action.by == "person" else ""
-        words = [f"Step {step.index}, {step.action.tool}{by}: {seen.text}", self._places(step)]
-        if seen.image is not None and step.index not in self.kept:
+        words = [f"Step {step.index}, {step.action.tool}{by}: {observation.text}", self._places(step)]
+        if observation.image is not None and step.index not in self.in_view:
             words.append(prompts.GONE)
-            words += [prompts.NOTED.format(finding=step.finding)] if put_into_words(step) else []
+            words += [prompts.NOTED.format(finding=step.finding)] if has_own_finding(step) else []
         return " ".join(word for word in words if word)
 
     def _places(self, step: Step) -> str:
@@ -153,29 +154,29 @@ class Conversation:
         hits, first = step.observation.data.get("hits"), self.steps[0]
         if not hits or self.profile.boxes == "level0":
             return ""
-        image = shown(first, self.context.folder, self.context.slide.mpp)
+        image = sent_image(first, self.context.folder, self.context.slide.mpp)
         if image is None or image.box != self.context.slide.box:
             return ""
-        placed = [from_level0(Box(*hit["box"]), self.profile.boxes, image) for hit in hits]
-        told = "; ".join("(" + ", ".join(f"{number:.0f}" for number in box) + ")" for box in placed)
-        return f"In the image of step {first.index} these are (x0, y0, x1, y1): {told}."
+        boxes = [numbers_from_box(Box(*hit["box"]), self.profile.boxes, image) for hit in hits]
+        listed_boxes = "; ".join("(" + ", ".join(f"{number:.0f}" for number in box) + ")" for box in boxes)
+        return f"In the image of step {first.index} these are (x0, y0, x1, y1): {listed_boxes}."
 
     def _image(self, step: Step) -> list[Block]:
-        if step.index not in self.kept:
+        if step.index not in self.in_view:
             return []
         assert step.observation.image is not None
         return [image_block(self.context.folder / step.observation.image)]
 
     def _status(self) -> str:
-        left = self.state["max_steps"] - len(self.steps)
-        hints = prompts.hints_told(self.state.get("hints", []))
+        steps_left = self.state["max_steps"] - len(self.steps)
+        hints = prompts.hints_text(self.state.get("hints", []))
         if not self.survey:
-            return prompts.STATUS_GIANT.format(left=left, hints=hints)
-        kept = [step for step in self.steps if step.index in self.kept]
+            return prompts.STATUS_GIANT.format(left=steps_left, hints=hints)
+        regions = [step for step in self.steps if step.index in self.in_view]
         return prompts.STATUS.format(
-            regions="\n".join(map(region_told, kept)) or "none",
-            coverage=prompts.coverage_told(coverage(self.context.tissue, self.steps)),
-            left=left,
+            regions="\n".join(map(region_line, regions)) or "none",
+            coverage=prompts.coverage_text(coverage(self.context.tissue, self.steps)),
+            left=steps_left,
             hints=hints,
         )
 
@@ -186,12 +187,12 @@ def _text(text: str) -> Block:
 
 def _content(blocks: Sequence[Block]) -> Any:
     """Blocks with texts that follow each other joined, and words alone as words: small servers want it so."""
-    joined: list[str | dict[str, Any]] = []
+    parts: list[str | dict[str, Any]] = []
     for block in blocks:
-        last = joined[-1] if joined else None
+        last = parts[-1] if parts else None
         if isinstance(last, dict) and last["type"] == block["type"] == "text":
-            joined[-1] = _text(f"{last['text']}\n{block['text']}")
+            parts[-1] = _text(f"{last['text']}\n{block['text']}")
         else:
-            joined.append(block)
-    alone = joined[0] if len(joined) == 1 else None
-    return alone["text"] if isinstance(alone, dict) and alone["type"] == "text" else joined
+            parts.append(block)
+    only = parts[0] if len(parts) == 1 else None
+    return only["text"] if isinstance(only, dict) and only["type"] == "text" else parts

@@ -1,4 +1,4 @@
-"""From a model's call to a look: its box in level-0 px, its resolution; or the reason why it is not made.
+"""Turns a model's call into a look: its box in level-0 px, its resolution; or why it is not made.
 
 A call that does not fit its schema becomes a look all the same, with the arguments as they came: the toolbox
 refuses it with an observation, as it refuses everybody.
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from agent.chat import prompts
-from agent.chat.boxes import Numbers, shown, to_level0
-from agent.chat.offers import box_fields, looks
-from agent.chat.regions import frame_px, in_context, profile_of
-from agent.chat.schemas import ThoughtArgs
+from agent.chat.boxes import Numbers, box_from_numbers, sent_image
+from agent.chat.regions import frame_px, profile_of, steps_in_context
+from agent.chat.schemas import ThoughtArgs, box_fields, look_arguments
 from agent.evidence.familiarity import doubts
 from agent.llm.profiles import Convention
 from agent.run.records import Action
@@ -26,7 +25,7 @@ from tools.records import Observation
 from tools.toolbox import TOOLS
 
 if TYPE_CHECKING:
-    from agent.chat.reading import Look
+    from agent.chat.reading import RawCall
     from agent.graph.state import AgentContext, AgentState
     from agent.run.records import Step
 
@@ -39,33 +38,33 @@ class _Unfit(Exception):
     """Arguments from which no look can be made."""
 
 
-def planned(
-    look: Look, state: AgentState, context: AgentContext, steps: Sequence[Step], survey: bool
+def plan_look(
+    call: RawCall, state: AgentState, context: AgentContext, steps: Sequence[Step], survey: bool
 ) -> Action:
     """The look that a call means."""
-    said = look.args.get("reason")
-    reason = " ".join(said.split())[:MAX_REASON] if isinstance(said, str) else ""
+    words = call.args.get("reason")
+    reason = " ".join(words.split())[:MAX_REASON] if isinstance(words, str) else ""
     try:
-        args = _arguments(look, state, context, steps, survey)
+        args = _arguments(call, state, context, steps, survey)
     except (_Unfit, ValidationError, ValueError):
-        args = {name: value for name, value in look.args.items() if name not in ThoughtArgs.model_fields}
+        args = {name: value for name, value in call.args.items() if name not in ThoughtArgs.model_fields}
         if survey and profile_of(context).boxes != "level0":
             args = {"given": args}  # numbers of another convention must not pass for level-0 px
-    return Action(tool=look.name, args=args, reason=reason)
+    return Action(tool=call.name, args=args, reason=reason)
 
 
 def refusal(
     action: Action, state: AgentState, context: AgentContext, steps: Sequence[Step], survey: bool
 ) -> Observation | None:
     """Why a look is not made, as an observation; None where it is."""
-    offered = looks(survey, "level0")
-    if action.tool in TOOLS and action.tool not in offered:
-        tools = ", ".join([*offered, "answer"])
+    tool_names = [*look_arguments(survey, "level0"), "answer"]
+    if action.tool in TOOLS and action.tool not in tool_names:
+        tools = ", ".join(tool_names)
         return _refused(action, prompts.NOT_OFFERED.format(name=action.tool, tools=tools))
     if why := _doubts(action, state, context):
         return _refused(action, prompts.DOUBTED.format(why="; ".join(why)))
-    if (before := _repeats(action, context, steps, survey)) is not None:
-        return _refused(action, before)
+    if (repeat := _repeats(action, context, steps, survey)) is not None:
+        return _refused(action, repeat)
     return None
 
 
@@ -74,87 +73,93 @@ def _refused(action: Action, text: str) -> Observation:
 
 
 def _arguments(
-    look: Look, state: AgentState, context: AgentContext, steps: Sequence[Step], survey: bool
+    call: RawCall, state: AgentState, context: AgentContext, steps: Sequence[Step], survey: bool
 ) -> dict[str, Any]:
     """The toolbox's arguments for a call. Raises where there are none."""
     convention = profile_of(context).boxes if survey else "level0"
-    if look.name == "overview":
+    if call.name == "overview":
         return {}
-    parts = looks(survey, convention).get(look.name)
+    parts = look_arguments(survey, convention).get(call.name)
     if parts is None:
         raise _Unfit
-    read = {k: v for part in parts[1:] for k, v in part.model_validate(look.args).model_dump().items()}
-    if look.name == "pan":
-        return parts[0].model_validate(look.args).model_dump()
-    if look.name == "retrieve" and read["text"].strip():
-        return {"text": read["text"].strip(), "k": read["k"]}
-    box = _box(look, parts[0].model_validate(look.args).model_dump(), convention, context, steps)
-    if look.name == "retrieve":
-        return {"box": list(box), "k": read["k"]}
-    if look.name == "ask_region":
-        own = read["question"].strip()
-        options = None if own else state.get("options")
-        return {"box": list(box), "question": own or state["question"], "options": options}
+    values = {k: v for part in parts[1:] for k, v in part.model_validate(call.args).model_dump().items()}
+    if call.name == "pan":
+        return parts[0].model_validate(call.args).model_dump()
+    if call.name == "retrieve" and values["text"].strip():
+        return {"text": values["text"].strip(), "k": values["k"]}
+    box = _box(call, parts[0].model_validate(call.args).model_dump(), convention, context, steps)
+    if call.name == "retrieve":
+        return {"box": list(box), "k": values["k"]}
+    if call.name == "ask_region":
+        question = values["question"].strip()
+        options = None if question else state.get("options")
+        return {"box": list(box), "question": question or state["question"], "options": options}
     finest = context.slide.mpp * max(box.w, box.h, 1) / frame_px(profile_of(context), survey)
-    return {"box": list(box), "mpp": read.get("mpp") or max(context.slide.mpp, finest)}
+    return {"box": list(box), "mpp": values.get("mpp") or max(context.slide.mpp, finest)}
 
 
 def _box(
-    look: Look,
-    read: dict[str, Any],
+    call: RawCall,
+    values: dict[str, Any],
     convention: Convention,
     context: AgentContext,
     steps: Sequence[Step],
 ) -> Box:
-    first, second, third, fourth = (read[name] for name in box_fields(convention))
+    first, second, third, fourth = (values[name] for name in box_fields(convention))
     numbers: Numbers = (first, second, third, fourth)
     if convention == "level0":
-        return to_level0(numbers, convention, None)
-    named = next((step for step in steps if step.index == read["step"]), None)
-    image = shown(named, context.folder, context.slide.mpp) if named is not None else None
+        return box_from_numbers(numbers, convention, None)
+    step = next((step for step in steps if step.index == values["step"]), None)
+    image = sent_image(step, context.folder, context.slide.mpp) if step is not None else None
     if image is None:
         raise _Unfit
-    return to_level0(numbers, convention, image)
+    return box_from_numbers(numbers, convention, image)
 
 
 def _doubts(action: Action, state: AgentState, context: AgentContext) -> list[str]:
     """Why the slide model has nothing to say to this; empty where it has, or is not asked."""
-    known = state.get("familiarity")
-    asked = action.tool == "ask_region" or (action.tool == "retrieve" and "text" in action.args)
-    if not asked or known is None:
+    familiarity = state.get("familiarity")
+    consults = action.tool == "ask_region" or (action.tool == "retrieve" and "text" in action.args)
+    if not consults or familiarity is None:
         return []
-    own = action.args.get("question")
-    if action.tool == "ask_region" and isinstance(own, str) and own.strip() and own != state["question"]:
-        return doubts({**known, **_of_question(own, context)}, context.model.name)  # type: ignore[typeddict-item]
-    return doubts(known, context.model.name)
+    question = action.args.get("question")
+    if (
+        action.tool == "ask_region"
+        and isinstance(question, str)
+        and question.strip()
+        and question != state["question"]
+    ):
+        return doubts({**familiarity, **_question_familiarity(question, context)}, context.model.name)  # type: ignore[typeddict-item]
+    return doubts(familiarity, context.model.name)
 
 
-def _of_question(question: str, context: AgentContext) -> dict[str, Any]:
+def _question_familiarity(question: str, context: AgentContext) -> dict[str, Any]:
     """How far the slide model knows a question of the chat model's own; found once and kept."""
 
-    def compare() -> dict[str, Any]:
+    def measured() -> dict[str, Any]:
         value, words = context.model.question_unfamiliarity(question, None)
         return {"question_unfamiliarity": float(value), "unknown_words": [str(word) for word in words]}
 
     key = hashlib.sha256(question.encode()).hexdigest()[:12]
-    return {**context.journal.once("question", key, compare), "option_words": []}
+    return {**context.journal.once("question", key, measured), "option_words": []}
 
 
 def _repeats(action: Action, context: AgentContext, steps: Sequence[Step], survey: bool) -> str | None:
     """That a look shows what is before the model already; None where it shows something else."""
     if action.tool in ("retrieve", "ask_region"):
-        same = (s for s in steps if s.observation.ok and s.action.tool == action.tool)
-        found = next((step for step in same if step.action.args == action.args), None)
-        return prompts.ASKED_BEFORE.format(step=found.index) if found else None
-    wanted = _target(action, context, steps, survey)
-    if wanted is None:
+        earlier = (s for s in steps if s.observation.ok and s.action.tool == action.tool)
+        twin = next((step for step in earlier if step.action.args == action.args), None)
+        return prompts.ASKED_BEFORE.format(step=twin.index) if twin else None
+    target = _target(action, context, steps, survey)
+    if target is None:
         return None
-    kept = in_context(steps, profile_of(context), survey)
+    box, mpp = target
+    in_view = steps_in_context(steps, profile_of(context), survey)
     for step in steps:
-        seen = step.observation
-        if step.index in kept and seen.box is not None and seen.mpp is not None:
-            alike = abs(seen.mpp - wanted[1]) <= SAME_MPP * max(seen.mpp, wanted[1])
-            if alike and _iou(wanted[0], seen.box) > SAME_PLACE:
+        image = step.observation
+        if step.index in in_view and image.box is not None and image.mpp is not None:
+            same_scale = abs(image.mpp - mpp) <= SAME_MPP * max(image.mpp, mpp)
+            if same_scale and _iou(box, image.box) > SAME_PLACE:
                 return prompts.REPEATED.format(step=step.index)
     return None
 
@@ -167,7 +172,7 @@ def _target(
     if action.tool == "overview":
         return slide.box, max(slide.mpp, slide.mpp * max(slide.width, slide.height) / px)
     if action.tool == "pan":
-        return _panned(action, steps)
+        return _neighbour(action, steps)
     box, mpp = action.args.get("box"), action.args.get("mpp")
     if action.tool != "zoom" or not isinstance(box, list) or not isinstance(mpp, int | float):
         return None
@@ -176,9 +181,9 @@ def _target(
     return Box(*box), max(slide.effective_mpp(mpp), slide.mpp * max(box[2:]) / px)
 
 
-def _panned(action: Action, steps: Sequence[Step]) -> tuple[Box, float] | None:
-    shown_before = [s.observation for s in steps if s.action.tool in ("overview", "zoom", "pan")]
-    last = next((seen for seen in reversed(shown_before) if seen.ok and seen.box and seen.mpp), None)
+def _neighbour(action: Action, steps: Sequence[Step]) -> tuple[Box, float] | None:
+    images = [s.observation for s in steps if s.action.tool in ("overview", "zoom", "pan")]
+    last = next((image for image in reversed(images) if image.ok and image.box and image.mpp), None)
     way, share = DIRECTIONS.get(str(action.args.get("direction"))), action.args.get("fraction")
     if last is None or way is None or not isinstance(share, int | float):
         return None

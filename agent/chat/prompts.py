@@ -173,27 +173,27 @@ NONE_OF_THESE = "none of these"
 REVIEW_REPAIR = "{faults} Call `verdict` once, with all its fields."
 
 
-def options_told(options: Sequence[str] | None) -> str:
+def options_text(options: Sequence[str] | None) -> str:
     """The options with their letters, in the order of this run."""
     if not options:
         return OPEN
-    lines = [f"{label}. {option}" for label, option in zip(labels(len(options)), options, strict=True)]
+    lines = [f"{label}. {option}" for label, option in zip(option_labels(len(options)), options, strict=True)]
     return CLOSED.format(options="\n".join(lines))
 
 
-def labels(count: int) -> list[str]:
+def option_labels(count: int) -> list[str]:
     """What options are called: letters as far as they reach, else numbers."""
     return (
         list(ascii_uppercase[:count]) if count <= len(ascii_uppercase) else [str(i + 1) for i in range(count)]
     )
 
 
-def coverage_told(shares: Mapping[str, float]) -> str:
+def coverage_text(shares: Mapping[str, float]) -> str:
     """Coverage in few words."""
-    told = [f"{share:.1%} at {mpp} µm/px or finer" for mpp, share in shares.items()]
-    return ", ".join(told)
+    parts = [f"{share:.1%} at {mpp} µm/px or finer" for mpp, share in shares.items()]
+    return ", ".join(parts)
 
 
-def hints_told(hints: Sequence[str]) -> str:
+def hints_text(hints: Sequence[str]) -> str:
     """What a person asked to consider, each on a line of its own."""
     return "".join(HINT.format(hint=hint) for hint in hints)

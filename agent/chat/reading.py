@@ -1,19 +1,19 @@
-"""A reply as the navigator reads it: calls, a final answer, what was seen, or what is wrong with it.
+"""Parses a model's reply: its calls, a final answer, what it saw, or what is wrong with the reply.
 
-Reading never fails. Models put JSON into prose, ask for many things at once, refuse, or say nothing; each
+ParsedReply never fails. Models put JSON into prose, ask for many things at once, refuse, or say nothing; each
 comes out as something to act on or as a fault to be told back. Values are made plain on the way: numbers that
 no file can hold and texts without end stop here.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.chat import prompts
+from agent.llm.json_text import mended_objects_in, objects_in
 
 if TYPE_CHECKING:
     from agent.llm.client import Reply
@@ -25,11 +25,9 @@ _EXACT = 1 << 53
 """Whole numbers up to here are the same in every file format."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Names of tools that providers take."""
-_ATTEMPTS = 200
-"""Braces at which JSON is looked for in one text."""
 
 
-class Look(NamedTuple):
+class RawCall(NamedTuple):
     """A call as the model made it, with plain values."""
 
     id: str
@@ -37,10 +35,10 @@ class Look(NamedTuple):
     args: dict[str, Any]
 
 
-class Reading(NamedTuple):
+class ParsedReply(NamedTuple):
     """What one reply amounts to."""
 
-    calls: list[Look]
+    calls: list[RawCall]
     """Every call, the one that ends the conversation among them."""
     final: dict[str, Any] | None
     """Arguments of the call that ends it, unchecked."""
@@ -55,12 +53,13 @@ class Reading(NamedTuple):
     """Whether its calls can go back to a provider as they came."""
 
 
-def read(reply: Reply, verdict: str = "answer") -> Reading:
+def parse_reply(reply: Reply, verdict: str = "answer") -> ParsedReply:
     """Read a reply. `verdict` is the tool that ends the conversation."""
     calls = [
-        Look(call.id, plain(call.name)[:100], dict(plain(call.args))) for call in reply.calls[:MAX_ITEMS]
+        RawCall(call.id, plain_value(call.name)[:100], dict(plain_value(call.args)))
+        for call in reply.calls[:MAX_ITEMS]
     ]
-    whole = not reply.garbled and len(reply.calls) <= MAX_ITEMS and _told_apart(calls)
+    whole = not reply.garbled and len(reply.calls) <= MAX_ITEMS and _distinct(calls)
     if not calls:
         calls = list(_calls_in(reply.text, verdict))
         whole = whole and not calls
@@ -68,20 +67,20 @@ def read(reply: Reply, verdict: str = "answer") -> Reading:
     refusal = reply.refusal if not calls else None
     faults = [prompts.GARBLED.format(count=len(reply.garbled))] if reply.garbled else []
     if not calls and not faults and refusal is None:
-        faults = [_nothing(reply, verdict)]
-    said = [call.args for call in calls]
-    return Reading(
+        faults = [_no_call_fault(reply, verdict)]
+    arguments = [call.args for call in calls]
+    return ParsedReply(
         calls=calls,
         final=finals[-1] if finals else None,
         faults=faults,
-        refusal=plain(refusal) if refusal is not None else None,
-        seen=_seen(said),
-        leaning=next((found for args in said if (found := _leaning(args))), {}),
+        refusal=plain_value(refusal) if refusal is not None else None,
+        seen=_findings(arguments),
+        leaning=next((leaning for args in arguments if (leaning := _leaning(args))), {}),
         whole=whole and bool(calls),
     )
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain_value(value: Any, depth: int = 0) -> Any:
     """A JSON value that every file and checkpoint can hold; numbers beyond that become text."""
     if isinstance(value, str):
         return value[:MAX_TEXT].encode("utf-8", "replace").decode()  # half characters cannot be written
@@ -95,36 +94,42 @@ def plain(value: Any, depth: int = 0) -> Any:
         return "nested too deeply"
     if isinstance(value, dict):
         items = list(value.items())[:MAX_ITEMS]
-        return {str(plain(str(key)))[:200]: plain(item, depth + 1) for key, item in items}
+        return {str(plain_value(str(key)))[:200]: plain_value(item, depth + 1) for key, item in items}
     if isinstance(value, list | tuple):
-        return [plain(item, depth + 1) for item in value[:MAX_ITEMS]]
+        return [plain_value(item, depth + 1) for item in value[:MAX_ITEMS]]
     return str(type(value).__name__)
 
 
-def _told_apart(calls: Sequence[Look]) -> bool:
+def _distinct(calls: Sequence[RawCall]) -> bool:
     """Whether each call names a tool, and has an id of its own by which its result can be given back."""
     ids = {call.id for call in calls}
     return all(ids) and len(ids) == len(calls) and all(_NAME.fullmatch(call.name) for call in calls)
 
 
-def _nothing(reply: Reply, verdict: str) -> str:
+def _no_call_fault(reply: Reply, verdict: str) -> str:
     if reply.cut:
         return prompts.CUT
     return prompts.EMPTY if not reply.text.strip() else prompts.NO_CALL.format(tool=verdict)
 
 
-def _calls_in(text: str, verdict: str) -> Iterator[Look]:
-    """The call that a model wrote into its words: the last object that looks like one."""
-    found: Look | None = None
-    for value in _objects(text):
-        name = value.get("name", value.get("tool"))
-        args = value.get("arguments", value.get("args", value.get("parameters")))
-        if isinstance(name, str) and isinstance(args, dict):
-            found = Look("", name[:100], dict(plain(args)))
-        elif "confidence" in value and ({"choice", "text", "answer"} & value.keys()):
-            found = Look("", verdict, _renamed(dict(plain(value))))
-    if found is not None:
-        yield found
+def _calls_in(text: str, verdict: str) -> Iterator[RawCall]:
+    """The call that a model wrote into its words: the last object that is one, before one that nearly is."""
+    for objects in (objects_in, mended_objects_in):
+        calls = [call for value in objects(text) if (call := _call_of(value, verdict)) is not None]
+        if calls:
+            yield calls[-1]
+            return
+
+
+def _call_of(value: dict[str, Any], verdict: str) -> RawCall | None:
+    """A call as models write it: a name with arguments, or an answer's arguments alone."""
+    name = value.get("name", value.get("tool"))
+    args = value.get("arguments", value.get("args", value.get("parameters")))
+    if isinstance(name, str) and isinstance(args, dict):
+        return RawCall("", name[:100], dict(plain_value(args)))
+    if "confidence" in value and ({"choice", "text", "answer"} & value.keys()):
+        return RawCall("", verdict, _renamed(dict(plain_value(value))))
+    return None
 
 
 def _renamed(value: dict[str, Any]) -> dict[str, Any]:
@@ -132,30 +137,16 @@ def _renamed(value: dict[str, Any]) -> dict[str, Any]:
     return value if "text" in value else {**value, "text": value.get("answer", "")}
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, outermost ones, in order."""
-    decoder, at, left = json.JSONDecoder(), 0, _ATTEMPTS
-    while left and (at := text.find("{", at)) >= 0:
-        left -= 1
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            at += 1
-            continue
-        if isinstance(value, dict):
-            yield value
-
-
-def _seen(said: Sequence[dict[str, Any]]) -> dict[int, str]:
-    """What was said of each step; entries of another shape are passed over."""
-    found: dict[int, str] = {}
-    for args in said:
+def _findings(arguments: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """Step to what was said of its image; entries of another shape are passed over."""
+    findings: dict[int, str] = {}
+    for args in arguments:
         entries = args.get("seen")
         for entry in entries if isinstance(entries, list) else []:
             step, finding = (entry.get("step"), entry.get("finding")) if isinstance(entry, dict) else (0, 0)
             if isinstance(step, int) and isinstance(finding, str) and finding.strip():
-                found[step] = " ".join(finding.split())[:MAX_FINDING]
-    return found
+                findings[step] = " ".join(finding.split())[:MAX_FINDING]
+    return findings
 
 
 def _leaning(args: dict[str, Any]) -> dict[str, float]:
@@ -163,12 +154,12 @@ def _leaning(args: dict[str, Any]) -> dict[str, float]:
     entries = args.get("leaning")
     if not isinstance(entries, list):
         return {}
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for entry in entries:
         name, p = (entry.get("answer"), entry.get("probability")) if isinstance(entry, dict) else (None, None)
         if not isinstance(name, str) or not name.strip() or isinstance(p, bool):
             return {}
         if not isinstance(p, int | float) or not 0 <= p <= 100:
             return {}
-        found[" ".join(name.split())[:MAX_FINDING]] = float(p)
-    return found
+        weights[" ".join(name.split())[:MAX_FINDING]] = float(p)
+    return weights

@@ -1,4 +1,4 @@
-"""Regions as a model is told of them: which go along as images, what is said of each, how it is sent."""
+"""How a model is told of regions: which go along as images, what is said of each, how it is sent."""
 
 from __future__ import annotations
 
@@ -31,43 +31,43 @@ def profile_of(context: AgentContext) -> ModelProfile:
     return context.chat.profile
 
 
-def in_context(steps: Sequence[Step], profile: ModelProfile, survey: bool) -> set[int]:
+def steps_in_context(steps: Sequence[Step], profile: ModelProfile, survey: bool) -> set[int]:
     """The steps whose images a model is sent: the overview and the last few, as many as it takes."""
-    pictured = [step.index for step in steps if step.observation.ok and step.observation.image]
+    with_image = [step.index for step in steps if step.observation.ok and step.observation.image]
     most = min(profile.max_images, REGIONS + 1) if survey else profile.max_images
-    if len(pictured) <= most:
-        return set(pictured)
-    return {pictured[0], *pictured[1 - most :]} if most > 1 else {pictured[-1]}
+    if len(with_image) <= most:
+        return set(with_image)
+    return {with_image[0], *with_image[1 - most :]} if most > 1 else {with_image[-1]}
 
 
-def region_told(step: Step) -> str:
+def region_line(step: Step) -> str:
     """A region with its true box, resolution and magnification."""
-    seen = step.observation
-    box = "" if seen.box is None else f" box {box_told(seen.box)} in level-0 px,"
-    mpp = "" if seen.mpp is None else f" {seen.mpp:.3g} µm/px ({magnification(seen.mpp):.3g}x)"
-    return f"Step {step.index}, {step.action.tool}:{box}{mpp}"
+    box, mpp = step.observation.box, step.observation.mpp
+    place = "" if box is None else f" box {box_told(box)} in level-0 px,"
+    scale = "" if mpp is None else f" {mpp:.3g} µm/px ({magnification(mpp):.3g}x)"
+    return f"Step {step.index}, {step.action.tool}:{place}{scale}"
 
 
 def tool_words(observation: Observation) -> str:
     """What a step showed as far as its tool can say."""
-    said = first_sentences(observation.text)
-    return said if observation.ok else f"Nothing was seen: {said}"
+    words = first_sentences(observation.text)
+    return words if observation.ok else f"Nothing was seen: {words}"
 
 
-def put_into_words(step: Step) -> bool:
+def has_own_finding(step: Step) -> bool:
     """Whether the model has said what a step showed."""
     return step.finding != tool_words(step.observation)
 
 
-def tissue_pieces(steps: Sequence[Step]) -> str:
+def tissue_text(steps: Sequence[Step]) -> str:
     """Where the tissue lies, from the overview."""
     data = steps[0].observation.data if steps else {}
     pieces = data.get("pieces")
     if not pieces:
         return "see the overview."
-    named = "; ".join(box_told(piece) for piece in pieces[:REGIONS])
+    boxes = "; ".join(box_told(piece) for piece in pieces[:REGIONS])
     more = f"; and {len(pieces) - REGIONS} smaller" if len(pieces) > REGIONS else ""
-    return f"{data.get('tissue_mm2', 0):.2f} mm² in {len(pieces)} pieces, boxes in level-0 px: {named}{more}."
+    return f"{data.get('tissue_mm2', 0):.2f} mm² in {len(pieces)} pieces, boxes in level-0 px: {boxes}{more}."
 
 
 def frame_px(profile: ModelProfile, survey: bool) -> int:
@@ -78,13 +78,13 @@ def frame_px(profile: ModelProfile, survey: bool) -> int:
 def image_block(path: Path) -> Block:
     """A kept image as LangChain passes images to any provider. Raises `RunError` where it is gone."""
     try:
-        encoded = _encoded(path, path.stat().st_mtime_ns)
+        data = _base64_of(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise RunError(f"an image of the run cannot be read ({error.strerror})", where=path) from error
-    return {"type": "image", "base64": encoded, "mime_type": "image/jpeg"}
+    return {"type": "image", "base64": data, "mime_type": "image/jpeg"}
 
 
 @lru_cache(maxsize=32)
-def _encoded(path: Path, written: int) -> str:
+def _base64_of(path: Path, modified_ns: int) -> str:
     """The file in base64. The same few images go out with every call of a run."""
     return base64.b64encode(path.read_bytes()).decode("ascii")

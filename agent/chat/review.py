@@ -14,12 +14,11 @@ from pydantic import ValidationError
 
 from agent.chat import prompts
 from agent.chat.conclude import ABSTAINED
-from agent.chat.final import option_of, share
-from agent.chat.offers import verdict_tool
-from agent.chat.reading import Reading, read
-from agent.chat.regions import image_block, profile_of, put_into_words, region_told
-from agent.chat.schemas import VerdictArgs, faults
-from agent.chat.talk import ask
+from agent.chat.final import confidence_of, option_of
+from agent.chat.reading import ParsedReply, parse_reply
+from agent.chat.regions import has_own_finding, image_block, profile_of, region_line
+from agent.chat.schemas import VerdictArgs, faults, verdict_tool
+from agent.chat.talk import ask_chat_model
 from agent.chat.turns import turns_of
 from agent.graph.state import steps_of
 from agent.llm.client import OverBudget
@@ -36,7 +35,7 @@ MOST_WORDS = 300
 """Characters of the reviewer's words that are repeated."""
 
 
-class Verdict(NamedTuple):
+class ReviewVerdict(NamedTuple):
     """What the second look came to."""
 
     choice: str
@@ -47,59 +46,62 @@ class Verdict(NamedTuple):
 
 def reviewed(state: AgentState, context: AgentContext, answer: Answer) -> Answer:
     """The answer after a second look. Raises `ProviderError`."""
-    mine = answer.choice or short_answer(state, answer)
-    candidates = considered(state, mine)
+    first_answer = answer.choice or short_answer(state, answer)
+    candidates = candidate_answers(state, first_answer)
     try:
-        verdict, why = _asked(state, context, answer, candidates)
+        verdict, why = _verdict_on(state, context, answer, candidates)
     except OverBudget:
         verdict, why = None, "there was no money left for it"
     if verdict is None:
         return _noted(answer, f"No second look confirmed it: {why}")
     if verdict.conflict:
         return _withdrawn(answer, "a second look found that the evidence conflicts", verdict)
-    if same_words(verdict.choice, mine):
+    if same_words(verdict.choice, first_answer):
         return answer.model_copy(update={"confidence": min(answer.confidence, verdict.confidence)})
-    other = f"a second look held another answer to be likelier, {verdict.choice} ({verdict.confidence:.2f})"
+    other_answer = (
+        f"a second look held another answer to be likelier, {verdict.choice} ({verdict.confidence:.2f})"
+    )
     if verdict.confidence >= LIKELIER:
-        return _withdrawn(answer, other, verdict)
-    lower = answer.model_copy(update={"confidence": min(answer.confidence, 1 - verdict.confidence)})
-    return _noted(lower, f"A second look leaned to {verdict.choice} ({verdict.confidence:.2f})")
+        return _withdrawn(answer, other_answer, verdict)
+    less_sure = answer.model_copy(update={"confidence": min(answer.confidence, 1 - verdict.confidence)})
+    return _noted(less_sure, f"A second look leaned to {verdict.choice} ({verdict.confidence:.2f})")
 
 
 def short_answer(state: AgentState, answer: Answer) -> str:
     """An open answer in a few words: the model's own short form, else its text."""
     finals = [turn.final for turn in turns_of(state) if turn.final is not None]
-    said = finals[-1].get("choice") if finals else None
-    return said.strip() if isinstance(said, str) and said.strip() else answer.answer[: 2 * MOST_WORDS]
+    choice = finals[-1].get("choice") if finals else None
+    return choice.strip() if isinstance(choice, str) and choice.strip() else answer.answer[: 2 * MOST_WORDS]
 
 
-def considered(state: AgentState, mine: str) -> list[str]:
+def candidate_answers(state: AgentState, first_answer: str) -> list[str]:
     """The answers to weigh: the options, or the likeliest thought of, in an order that says nothing."""
     options = state.get("options")
     if options:
         return list(options)
     leaning = state.get("posterior") or {}
-    others = sorted((name for name in leaning if not same_words(name, mine)), key=lambda name: -leaning[name])
-    return sorted([mine, *others[: MOST_CANDIDATES - 1]])
+    other_names = (name for name in leaning if not same_words(name, first_answer))
+    likeliest = sorted(other_names, key=lambda name: -leaning[name])
+    return sorted([first_answer, *likeliest[: MOST_CANDIDATES - 1]])
 
 
-def _asked(
+def _verdict_on(
     state: AgentState, context: AgentContext, answer: Answer, candidates: list[str]
-) -> tuple[Verdict | None, str]:
+) -> tuple[ReviewVerdict | None, str]:
     """The verdict, else None and what was wrong with it; asked for once more where it is faulty."""
     from langchain_core.messages import HumanMessage
 
     messages = _messages(state, context, answer, candidates)
     tools = [verdict_tool([*candidates, prompts.NONE_OF_THESE])]
-    wrong = ""
+    problem = ""
     for kind in ("review", "review-repair"):
         turn = f"{len(state.get('turns', [])):03d}-{kind}"
-        reply = ask(context, turn, messages, tools, force="verdict", last=True)
-        verdict, wrong = _checked(read(reply, "verdict"), candidates)
+        reply = ask_chat_model(context, turn, messages, tools, force="verdict", last=True)
+        verdict, problem = _read_verdict(parse_reply(reply, "verdict"), candidates)
         if verdict is not None:
             return verdict, ""
-        messages = [*messages, HumanMessage(prompts.REVIEW_REPAIR.format(faults=wrong))]
-    return None, f"its verdict could not be used ({wrong.rstrip('.')})"
+        messages = [*messages, HumanMessage(prompts.REVIEW_REPAIR.format(faults=problem))]
+    return None, f"its verdict could not be used ({problem.rstrip('.')})"
 
 
 def _messages(state: AgentState, context: AgentContext, answer: Answer, candidates: list[str]) -> list[Any]:
@@ -109,35 +111,35 @@ def _messages(state: AgentState, context: AgentContext, answer: Answer, candidat
     text = prompts.REVIEW.format(
         question=state["question"],
         options=prompts.CANDIDATES.format(options=options),
-        coverage=prompts.coverage_told(answer.coverage),
+        coverage=prompts.coverage_text(answer.coverage),
     )
     blocks: list[str | dict[str, Any]] = [{"type": "text", "text": text}]
-    cited = {evidence.step for evidence in answer.evidence}
-    regions = [step for step in steps_of(state) if step.index in cited]
-    pictured = [step for step in regions if step.observation.image][-profile_of(context).max_images :]
+    indices = {evidence.step for evidence in answer.evidence}
+    regions = [step for step in steps_of(state) if step.index in indices]
+    with_image = [step for step in regions if step.observation.image][-profile_of(context).max_images :]
     for step in regions:
-        saw = f"\nA colleague saw: {step.finding}" if put_into_words(step) else ""
-        blocks.append({"type": "text", "text": region_told(step) + saw})
-        if step in pictured and step.observation.image is not None:
+        finding = f"\nA colleague saw: {step.finding}" if has_own_finding(step) else ""
+        blocks.append({"type": "text", "text": region_line(step) + finding})
+        if step in with_image and step.observation.image is not None:
             blocks.append(image_block(context.folder / step.observation.image))
     return [SystemMessage(prompts.REVIEW_SYSTEM.format(data=prompts.DATA)), HumanMessage(blocks)]
 
 
-def _checked(reading: Reading, candidates: Sequence[str]) -> tuple[Verdict | None, str]:
+def _read_verdict(reading: ParsedReply, candidates: Sequence[str]) -> tuple[ReviewVerdict | None, str]:
     if reading.final is None:
         return None, " ".join(reading.faults) or "It gives no verdict."
     try:
         args = VerdictArgs.model_validate(reading.final)
     except ValidationError as error:
         return None, f"{faults(error)}."
-    sure = share(args.confidence)
-    if sure is None:
+    confidence = confidence_of(args.confidence)
+    if confidence is None:
         return None, "confidence is no number from 0 to 1."
     choice = option_of(args.choice, [*candidates, prompts.NONE_OF_THESE])
     if choice is None and not args.conflict:
         return None, "choice is none of the answers."
     words = " ".join(part for part in (args.reason, args.evidence_for, args.evidence_against) if part.strip())
-    return Verdict(choice or prompts.NONE_OF_THESE, sure, args.conflict, words[:MOST_WORDS]), ""
+    return ReviewVerdict(choice or prompts.NONE_OF_THESE, confidence, args.conflict, words[:MOST_WORDS]), ""
 
 
 def _noted(answer: Answer, note: str) -> Answer:
@@ -145,13 +147,13 @@ def _noted(answer: Answer, note: str) -> Answer:
     return answer.model_copy(update={"reason": reason})
 
 
-def _withdrawn(answer: Answer, why: str, verdict: Verdict) -> Answer:
+def _withdrawn(answer: Answer, why: str, verdict: ReviewVerdict) -> Answer:
     words = f": {verdict.reason.rstrip('. ')}" if verdict.reason.strip() else ""
     reason = f"{why[:1].upper()}{why[1:]}{words}."
-    before = f"Before it the answer was: {answer.choice or answer.answer} ({answer.confidence:.2f})."
+    first_words = f"Before it the answer was: {answer.choice or answer.answer} ({answer.confidence:.2f})."
     return answer.model_copy(
         update={
-            "answer": f"{ABSTAINED} {reason} {before}",
+            "answer": f"{ABSTAINED} {reason} {first_words}",
             "choice": None,
             "confidence": min(answer.confidence, verdict.confidence),
             "abstained": True,

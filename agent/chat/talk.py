@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from agent.chat import prompts
 from agent.chat.final import option_of
 from agent.chat.messages import Conversation
-from agent.chat.plans import planned
-from agent.chat.reading import Look, Reading, read
+from agent.chat.plans import plan_look
+from agent.chat.reading import ParsedReply, RawCall, parse_reply
 from agent.chat.regions import REGIONS, profile_of
-from agent.chat.turns import Call, Turn, barren, turns_of
+from agent.chat.turns import Call, ChatTurn, barren_turns, turns_of
 from agent.graph.state import steps_of
 from agent.run.records import Step
 from agent.text import first_sentences
@@ -29,7 +29,7 @@ DECLINED = 200
 
 
 class Talk:
-    """What was said so far, and what is said now."""
+    """One node's part of the conversation: the turns so far, and those that it adds."""
 
     def __init__(self, state: AgentState, context: AgentContext, survey: bool) -> None:
         self.state, self.context, self.survey = state, context, survey
@@ -48,23 +48,23 @@ class Talk:
         *,
         force: str | None = None,
         last: bool = False,
-    ) -> Turn:
+    ) -> ChatTurn:
         """Ask the model, and keep what it said as a turn. Raises `OverBudget` and `ProviderError`."""
         name = f"{len(self.turns):03d}-{kind}"
         messages = Conversation(self.state, self.context, self.turns, self.steps, self.survey).messages(
             ending
         )
-        reply = ask(self.context, name, messages, tools, force=force, last=last)
-        reading = read(reply)
+        reply = ask_chat_model(self.context, name, messages, tools, force=force, last=last)
+        reading = parse_reply(reply)
         self._note(reading)
-        turn = Turn(
+        turn = ChatTurn(
             name=name,
             before=len(self.steps),
             hints=len(self.state.get("hints", [])),
             message=json.dumps(reply.message) if reading.whole else None,
-            text=_in_words(reply, reading),
+            text=_turn_text(reply, reading),
             calls=self._calls(reading, looking=force is None),
-            told=_told(reading),
+            told=_complaint(reading),
             final=reading.final,
             refusal=(reading.refusal or "")[:DECLINED],
         )
@@ -72,7 +72,7 @@ class Talk:
         return turn
 
     @property
-    def last(self) -> Turn | None:
+    def last(self) -> ChatTurn | None:
         """The turn said last."""
         return self.turns[-1] if self.turns else None
 
@@ -84,24 +84,26 @@ class Talk:
     @property
     def barren(self) -> int:
         """Turns in a row that brought nothing new."""
-        return barren(self.turns, self.steps, len(self.state.get("hints", [])))
+        return barren_turns(self.turns, self.steps, len(self.state.get("hints", [])))
 
     @property
     def updates(self) -> dict[str, Any]:
         """What the state has to remember of it."""
-        found: dict[str, Any] = {"turns": [turn.model_dump(mode="json") for turn in self.turns[self._old :]]}
+        updates: dict[str, Any] = {
+            "turns": [turn.model_dump(mode="json") for turn in self.turns[self._old :]]
+        }
         if self._changed:
-            found["steps"] = [step.model_dump(mode="json") for step in self._changed.values()]
+            updates["steps"] = [step.model_dump(mode="json") for step in self._changed.values()]
         if self._leaning is not None:
-            found["posterior"] = self._leaning
-        return found
+            updates["posterior"] = self._leaning
+        return updates
 
-    def _note(self, reading: Reading) -> None:
+    def _note(self, reading: ParsedReply) -> None:
         """Put what the model saw and leans to into the steps it speaks of."""
         for step in self.steps:
             finding = reading.seen.get(step.index)
             if finding is not None and step.observation.ok and step.observation.image is not None:
-                self._revise(step.model_copy(update={"finding": _in_both_words(step, finding)}))
+                self._revise(step.model_copy(update={"finding": _with_slide_model(step, finding)}))
         leaning = leaning_of(reading.leaning, self.options)
         if leaning is not None and self.steps:
             self._revise(self.steps[-1].model_copy(update={"posterior": leaning}))
@@ -111,29 +113,31 @@ class Talk:
         if step != self.steps[step.index - 1]:
             self._changed[step.index] = self.steps[step.index - 1] = step
 
-    def _calls(self, reading: Reading, looking: bool) -> list[Call]:
+    def _calls(self, reading: ParsedReply, looking: bool) -> list[Call]:
         """Each call with what it means, or with why it is not made."""
-        left = self.state["max_steps"] - len(self.steps)
-        most = min(left, REGIONS if self.profile.parallel_calls else 1)
-        over = prompts.TOO_MANY.format(most=most) if self.profile.parallel_calls else prompts.ONE_AT_A_TIME
+        steps_left = self.state["max_steps"] - len(self.steps)
+        most = min(steps_left, REGIONS if self.profile.parallel_calls else 1)
+        too_many = (
+            prompts.TOO_MANY.format(most=most) if self.profile.parallel_calls else prompts.ONE_AT_A_TIME
+        )
         calls: list[Call] = []
-        for look in reading.calls:
+        for raw_call in reading.calls:
             why = ""
             if reading.final is not None:
                 why = prompts.ANSWERED
             elif not looking:
                 why = prompts.NO_MORE
             elif sum(call.action is not None for call in calls) >= most:
-                why = over
-            calls.append(self._call(look, why))
+                why = too_many
+            calls.append(self._call(raw_call, why))
         return calls
 
-    def _call(self, look: Look, why: str) -> Call:
-        action = None if why else planned(look, self.state, self.context, self.steps, self.survey)
-        return Call(id=look.id, name=look.name, action=action, note=why)
+    def _call(self, raw_call: RawCall, why: str) -> Call:
+        action = None if why else plan_look(raw_call, self.state, self.context, self.steps, self.survey)
+        return Call(id=raw_call.id, name=raw_call.name, action=action, note=why)
 
 
-def ask(
+def ask_chat_model(
     context: AgentContext,
     turn: str,
     messages: Sequence[Any],
@@ -147,32 +151,33 @@ def ask(
     return context.chat.ask(context.journal, context.run_id, turn, messages, tools, force=force, last=last)
 
 
-def leaning_of(said: Mapping[str, float], options: Sequence[str] | None) -> dict[str, float] | None:
+def leaning_of(weights: Mapping[str, float], options: Sequence[str] | None) -> dict[str, float] | None:
     """Probabilities that sum to 1, over the options where there are any; None where they mean nothing."""
-    found = dict.fromkeys(options or (), 0.0)
-    for name, p in said.items():
-        known = option_of(name, options) if options else name
-        if known is None:
+    shares = dict.fromkeys(options or (), 0.0)
+    for name, p in weights.items():
+        answer = option_of(name, options) if options else name
+        if answer is None:
             return None
-        found[known] = found.get(known, 0.0) + p
-    total = sum(found.values())
-    return {name: p / total for name, p in found.items()} if total > 0 else None
+        shares[answer] = shares.get(answer, 0.0) + p
+    total = sum(shares.values())
+    return {answer: p / total for answer, p in shares.items()} if total > 0 else None
 
 
-def _in_words(reply: Reply, reading: Reading) -> str:
+def _turn_text(reply: Reply, reading: ParsedReply) -> str:
     """What goes back where the message cannot: its text, or that there was none."""
     if reading.refusal is not None:
         return reading.refusal[:DECLINED]
     return reply.text.strip()
 
 
-def _told(reading: Reading) -> str:
+def _complaint(reading: ParsedReply) -> str:
+    """What the model is told was wrong with its reply; empty where nothing was."""
     if reading.refusal is not None:
         return prompts.REFUSED
     return prompts.REPAIR.format(faults=" ".join(reading.faults)) if reading.faults else ""
 
 
-def _in_both_words(step: Step, finding: str) -> str:
+def _with_slide_model(step: Step, finding: str) -> str:
     """What the model saw; after what the slide model said, where it was asked."""
     if step.action.tool != "ask_region":
         return finding

@@ -1,4 +1,4 @@
-"""What a chat model said, turn by turn, as the state keeps it, and what became of each call it made.
+"""Holds what a chat model said, turn by turn, as the state keeps it, and what became of each call it made.
 
 A turn knows how many steps there were when it was said. The steps up to the next turn are its own, and each
 is held against the calls of the turn in order, so that which call became which step needs no writing down.
@@ -30,7 +30,7 @@ class Call(Record):
     """Why it was not made, to be told to the model."""
 
 
-class Turn(Record):
+class ChatTurn(Record):
     """One reply of the model, or (without words) a plan of the navigator's own."""
 
     name: str
@@ -53,51 +53,51 @@ class Turn(Record):
     """Whether the navigator planned it and no model said it."""
 
 
-class Share(NamedTuple):
+class TurnSteps(NamedTuple):
     """A turn with the steps that came of it."""
 
-    turn: Turn
-    made: Mapping[int, Step]
+    turn: ChatTurn
+    steps_by_call: Mapping[int, Step]
     """Position of a call in the turn to the step it became."""
-    others: Sequence[Step]
+    extra_steps: Sequence[Step]
     """Steps of that time that no call of the turn asked for: a person did, or the navigator."""
     steps: Sequence[Step]
     """Both, in order."""
 
 
-def turns_of(state: Mapping[str, Any]) -> list[Turn]:
+def turns_of(state: Mapping[str, Any]) -> list[ChatTurn]:
     """The turns so far, as records."""
-    return [Turn.model_validate(turn) for turn in state.get("turns", [])]
+    return [ChatTurn.model_validate(turn) for turn in state.get("turns", [])]
 
 
-def shares(turns: Sequence[Turn], steps: Sequence[Step]) -> list[Share]:
+def steps_by_turn(turns: Sequence[ChatTurn], steps: Sequence[Step]) -> list[TurnSteps]:
     """The steps that came of each turn."""
     starts = [*(turn.before for turn in turns), len(steps)]
     parts = [steps[start:end] for start, end in pairwise(starts)]
-    return [_share(turn, part) for turn, part in zip(turns, parts, strict=True)]
+    return [_steps_of_turn(turn, part) for turn, part in zip(turns, parts, strict=True)]
 
 
-def _share(turn: Turn, steps: Sequence[Step]) -> Share:
-    made: dict[int, Step] = {}
-    others = []
+def _steps_of_turn(turn: ChatTurn, steps: Sequence[Step]) -> TurnSteps:
+    steps_by_call: dict[int, Step] = {}
+    extra_steps = []
     for step in steps:
-        first = max(made, default=-1) + 1
-        found = (i for i in range(first, len(turn.calls)) if turn.calls[i].action == step.action)
-        place = next(found, None)
+        first = max(steps_by_call, default=-1) + 1
+        places = (i for i in range(first, len(turn.calls)) if turn.calls[i].action == step.action)
+        place = next(places, None)
         if place is None:
-            others.append(step)
+            extra_steps.append(step)
         else:
-            made[place] = step
-    return Share(turn, made, others, steps)
+            steps_by_call[place] = step
+    return TurnSteps(turn, steps_by_call, extra_steps, steps)
 
 
-def barren(turns: Sequence[Turn], steps: Sequence[Step], hints: int) -> int:
+def barren_turns(turns: Sequence[ChatTurn], steps: Sequence[Step], hints: int) -> int:
     """How many of the last turns in a row brought nothing new: no step that succeeded, no hint."""
     count = 0
-    for share in reversed(shares(turns, steps)):
-        if share.turn.planned or any(step.observation.ok for step in share.steps):
+    for part in reversed(steps_by_turn(turns, steps)):
+        if part.turn.planned or any(step.observation.ok for step in part.steps):
             break
-        if share.turn.hints < hints:
+        if part.turn.hints < hints:
             break
-        count, hints = count + 1, share.turn.hints
+        count, hints = count + 1, part.turn.hints
     return count

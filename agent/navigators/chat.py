@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from agent.chat import prompts
 from agent.chat.conclude import MOST_DECLINED, conclude, limit_reached
-from agent.chat.offers import tools
 from agent.chat.plans import refusal
 from agent.chat.regions import frame_px, profile_of, tool_words
 from agent.chat.review import reviewed
+from agent.chat.schemas import tool_definitions
 from agent.chat.talk import Talk
-from agent.chat.turns import PATIENCE, Turn
+from agent.chat.turns import PATIENCE, ChatTurn
 from agent.graph.state import Decided, Draft, Stop, Weighed, steps_of
 from agent.llm.client import OverBudget
 from agent.navigators.survey import MOST, survey
@@ -75,7 +75,7 @@ class ChatNavigator:
         profile, made = profile_of(context), len(state["steps"])
         most = min(MOST, (state["max_steps"] - made) // 2, profile.max_images - 1)
         looks = survey(context, max(0, most), frame_px(profile, survey=True))
-        turn = Turn(name=f"{0:03d}-survey", before=made, planned=True).model_dump(mode="json")
+        turn = ChatTurn(name=f"{0:03d}-survey", before=made, planned=True).model_dump(mode="json")
         if not looks:
             decided = self._ask({**state, "turns": [turn]}, context)
             turns = [turn, *decided.updates.get("turns", [])]
@@ -87,7 +87,7 @@ class ChatNavigator:
         talk = Talk(state, context, self.survey)
         profile = talk.profile
         boxes = profile.boxes if self.survey else "level0"
-        offered = tools(self.survey, boxes, talk.options, frame_px(profile, self.survey))
+        offered = tool_definitions(self.survey, boxes, talk.options, frame_px(profile, self.survey))
         while True:
             if talk.barren >= PATIENCE:
                 return Decided(Stop(f"{PATIENCE} turns in a row brought nothing new"), talk.updates)

@@ -19,11 +19,11 @@ import numpy as np
 
 from agent.chat import prompts
 from agent.chat.conclude import ABSTAINED, DECLINED, LIMIT, UNUSABLE
-from agent.chat.final import Final, checked
-from agent.chat.offers import answer_tool
-from agent.chat.reading import read
-from agent.chat.regions import image_block, profile_of, region_told, tool_words
-from agent.chat.talk import ask
+from agent.chat.final import Final, read_final
+from agent.chat.reading import parse_reply
+from agent.chat.regions import image_block, profile_of, region_line, tool_words
+from agent.chat.schemas import answer_tool
+from agent.chat.talk import ask_chat_model
 from agent.evidence.check import cite
 from agent.graph.state import Decided, Draft, Stop, Weighed, steps_of
 from agent.llm.client import OverBudget
@@ -143,13 +143,13 @@ class PassNavigator:
         options = state.get("options")
         wrong: list[str] = []
         for kind in (name, f"{name}-repair"):
-            reply = ask(
+            reply = ask_chat_model(
                 context, f"pass-{kind}", messages, [answer_tool(options, True)], force="answer", last=True
             )
-            reading = read(reply)
+            reading = parse_reply(reply)
             if reading.refusal is not None:
                 return None, [f"{DECLINED}: “{reading.refusal[:200]}”"]
-            final, wrong = checked(reading.final, options)
+            final, wrong = read_final(reading.final, options)
             if final is not None:
                 return final, []
             listed = "\n".join(f"- {problem}" for problem in wrong)
@@ -162,12 +162,12 @@ def _messages(state: AgentState, context: AgentContext, shown: list[Step]) -> li
 
     task = prompts.PASS_TASK.format(
         question=state["question"],
-        options=prompts.options_told(state.get("options")),
+        options=prompts.options_text(state.get("options")),
         shown=prompts.PASS_SHOWN if shown else prompts.PASS_BLIND,
     )
     blocks: list[str | dict[str, Any]] = [{"type": "text", "text": task}]
     for step in shown:
-        blocks.append({"type": "text", "text": region_told(step)})
+        blocks.append({"type": "text", "text": region_line(step)})
         blocks.append(image_block(context.folder / str(step.observation.image)))
     content = blocks if shown else task
     return [SystemMessage(prompts.PASS_SYSTEM.format(data=prompts.DATA)), HumanMessage(content)]

@@ -133,7 +133,7 @@ class ChatJudge:
         try:
             journal.folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"cannot be made ({error.strerror})", where=self.folder) from error
+            raise RunError(f"the folder cannot be made ({error.strerror})", where=self.folder) from error
         with self._within_limit(part, messages) as client:
             try:
                 return client.ask(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.chat.final import checked, option_of, share
-from agent.chat.offers import answer_tool, tools, verdict_tool
-from agent.chat.reading import plain, read
+from agent.chat.final import confidence_of, option_of, read_final
+from agent.chat.reading import parse_reply, plain_value
+from agent.chat.schemas import answer_tool, tool_definitions, verdict_tool
 from agent.llm.client import Reply, ToolCall
 
 OPTIONS = ["adenocarcinoma", "squamous cell carcinoma", "no tumour"]
@@ -36,33 +36,33 @@ def reply(text: str = "", *calls: tuple[str, str, dict[str, Any]], **more: Any) 
     ],
 )
 def test_an_answer_is_found_in_words(text: str) -> None:
-    reading = read(reply(text))
+    reading = parse_reply(reply(text))
     assert reading.final is not None
-    assert checked(reading.final, OPTIONS)[0] == ("It is.", "adenocarcinoma", 0.7, False, "", [])
+    assert read_final(reading.final, OPTIONS)[0] == ("It is.", "adenocarcinoma", 0.7, False, "", [])
     assert not reading.whole
 
 
 @pytest.mark.parametrize("text", ["", "I am not sure yet.", '{"a": 1}', "{" * 5000, '{"a":' * 3000])
 def test_words_without_a_call_are_a_fault(text: str) -> None:
-    reading = read(reply(text))
+    reading = parse_reply(reply(text))
     assert reading.calls == []
     assert len(reading.faults) == 1
 
 
 def test_refusals_and_garbled_calls() -> None:
-    assert read(reply(refusal="I cannot help.")).refusal == "I cannot help."
-    reading = read(reply("", ("a", "zoom", {"x": 1}), garbled=["zoom {"]))
+    assert parse_reply(reply(refusal="I cannot help.")).refusal == "I cannot help."
+    reading = parse_reply(reply("", ("a", "zoom", {"x": 1}), garbled=["zoom {"]))
     assert [call.name for call in reading.calls] == ["zoom"]
     assert "not JSON" in reading.faults[0]
     assert not reading.whole
-    assert "cut off" in read(reply("Thinking", cut=True)).faults[0]
+    assert "cut off" in parse_reply(reply("Thinking", cut=True)).faults[0]
 
 
 @pytest.mark.parametrize("ids", [("a", "a"), ("", "b")])
 def test_calls_that_cannot_be_told_apart_do_not_go_back_as_they_came(ids: tuple[str, str]) -> None:
-    assert not read(reply("", *((ident, "zoom", {}) for ident in ids))).whole
-    assert not read(reply("", ("a", "drop table; --", {}))).whole
-    assert read(reply("", ("a", "zoom", {}), ("b", "pan", {}))).whole
+    assert not parse_reply(reply("", *((ident, "zoom", {}) for ident in ids))).whole
+    assert not parse_reply(reply("", ("a", "drop table; --", {}))).whole
+    assert parse_reply(reply("", ("a", "zoom", {}), ("b", "pan", {}))).whole
 
 
 @given(
@@ -73,7 +73,7 @@ def test_calls_that_cannot_be_told_apart_do_not_go_back_as_they_came(ids: tuple[
     )
 )
 def test_any_value_becomes_one_that_can_be_kept(value: Any) -> None:
-    kept = plain(value)
+    kept = plain_value(value)
     again = json.loads(json.dumps(kept, allow_nan=False).encode())
     assert again == kept
     json.dumps(kept, ensure_ascii=False).encode()
@@ -83,7 +83,7 @@ def test_values_without_bounds_become_words() -> None:
     deep: Any = 1
     for _ in range(300):
         deep = [deep]
-    kept = plain({"n": 10**400, "x": math.nan, "s": "\ud800", "deep": deep, "t": "a" * 10**6})
+    kept = plain_value({"n": 10**400, "x": math.nan, "s": "\ud800", "deep": deep, "t": "a" * 10**6})
     assert kept["n"] == "a number beyond all bounds"
     assert kept["x"] == "not a number"
     assert len(kept["t"]) == 20_000
@@ -131,7 +131,7 @@ def test_options_that_are_numbers_or_letters_mean_themselves() -> None:
     ],
 )  # fmt: skip
 def test_confidence(said: float | str, value: float | None) -> None:
-    assert share(said) == (None if value is None else pytest.approx(value))
+    assert confidence_of(said) == (None if value is None else pytest.approx(value))
 
 
 @pytest.mark.parametrize(
@@ -146,17 +146,17 @@ def test_confidence(said: float | str, value: float | None) -> None:
     ],
 )
 def test_an_answer_that_cannot_be_used_says_why(change: dict[str, Any], wrong: str) -> None:
-    final, why = checked(FINAL | change, OPTIONS)
+    final, why = read_final(FINAL | change, OPTIONS)
     assert final is None
     assert wrong in " ".join(why)
 
 
 def test_abstaining_needs_no_option_and_an_open_answer_needs_words() -> None:
-    final, _ = checked({"abstain": True, "confidence": 0.2, "reason": "Too little tissue."}, OPTIONS)
+    final, _ = read_final({"abstain": True, "confidence": 0.2, "reason": "Too little tissue."}, OPTIONS)
     assert final is not None
     assert final.abstain
-    assert checked({"confidence": 0.5, "text": " "}, None)[1] == ["text is empty."]
-    assert checked(None, None)[1] == ["It gives no answer."]
+    assert read_final({"confidence": 0.5, "text": " "}, None)[1] == ["text is empty."]
+    assert read_final(None, None)[1] == ["It gives no answer."]
 
 
 ALLOWED = {"type", "description", "enum", "items", "properties", "required"}
@@ -176,7 +176,7 @@ def words_of(schema: dict[str, Any]) -> set[str]:
 def test_schemas_hold_only_what_every_provider_takes(
     convention: Any, survey: bool, options: list[str] | None
 ) -> None:
-    for tool in [*tools(survey, convention, options, 1000), verdict_tool(OPTIONS)]:
+    for tool in [*tool_definitions(survey, convention, options, 1000), verdict_tool(OPTIONS)]:
         parameters = tool["function"]["parameters"]
         assert words_of(parameters) <= ALLOWED
         assert set(parameters["required"]) <= set(parameters["properties"])
@@ -188,7 +188,7 @@ def test_schemas_pass_the_providers_own_converters() -> None:
     from langchain_core.utils.function_calling import convert_to_openai_tool
     from langchain_google_genai._function_utils import convert_to_genai_function_declarations
 
-    offered = [*tools(True, "relative", OPTIONS, 1000), verdict_tool(OPTIONS)]
+    offered = [*tool_definitions(True, "relative", OPTIONS, 1000), verdict_tool(OPTIONS)]
     for tool in offered:
         assert convert_to_openai_tool(tool) == tool
         parameters = tool["function"]["parameters"]

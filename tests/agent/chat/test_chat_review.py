@@ -107,7 +107,7 @@ def test_without_money_the_answer_stands_unconfirmed(ask: Ask, monkeypatch: pyte
     def broke(*args: Any, **more: Any) -> None:
         raise OverBudget("nothing is left")
 
-    monkeypatch.setattr(review, "ask", broke)
+    monkeypatch.setattr(review, "ask_chat_model", broke)
     answer = looked_again(ask, chat.verdict()).answer
     assert (answer.choice, answer.confidence) == ("pink tissue", 0.8)
     assert "no money left" in str(answer.reason)

@@ -1,0 +1,115 @@
+"""JSON objects inside prose: what a model that was asked for a tool call wrote into its words instead.
+
+`objects_in` reads what is JSON. `mended_objects_in` also reads what nearly is (single quotes, bare keys, a
+comma too many) with `json-repair`, which is eager: it makes an object of almost any text. So a mended object
+counts only where the text begins and ends like an object, and where it says the same words in the same order:
+a repair may add quotes, commas and brackets, but it may not drop, add or change a word or a number.
+
+Nothing here raises: a text without JSON has no objects.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_MOST_TRIES, _MOST_REPAIRS = 200, 20
+"""Opening braces at which an object is looked for in one text, as it stands and with repairs."""
+_LONGEST_REPAIR = 20_000
+"""Characters of what is repaired at most."""
+_OBJECT_START = re.compile(r"""\{\s*(?:"[^"{}]*"|'[^'{}]*'|“[^”{}]*”|[A-Za-z_][\w-]*)\s*:""")
+_VALUE_END = re.compile(r"""(?:["'”’]|[:\[,]\s*[\w.+-]+)[\s,;\]}]*\}$""")
+"""How an object ends: with a quotation mark, or a bare word or number, and what closes it."""
+_ESCAPE = re.compile(r"""\\(?:["'/\\]|[nrtbf])""")
+_WORD = re.compile(r"""[^\s"'“”‘’`{}\[\],;:\\]+""")
+
+
+def objects_in(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects that stand in a text as they are: outermost ones, in order."""
+    decoder, place, tries = json.JSONDecoder(), 0, _MOST_TRIES
+    while tries and (place := text.find("{", place)) >= 0:
+        tries -= 1
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            place += 1
+            continue
+        yield value
+
+
+def mended_objects_in(text: str) -> Iterator[dict[str, Any]]:
+    """The objects of a text that are JSON but for slips of form: outermost ones, in order."""
+    end, repairs = 0, _MOST_REPAIRS
+    for start, stop in _closed_braces(text):
+        if start < end or not repairs or not _OBJECT_START.match(text, start):
+            continue
+        repairs -= 1
+        value = _mended(text[start:stop])
+        if value is not None:
+            end = stop
+            yield value
+
+
+def _closed_braces(text: str) -> list[tuple[int, int]]:
+    """Start and end of each pair of braces that is not too long to mend, in the order of their starts."""
+    pairs: list[tuple[int, int]] = []
+    starts: list[int] = []
+    for match in re.finditer(r"[{}]", text):
+        if match[0] == "{":
+            starts.append(match.start())
+        elif starts:
+            start = starts.pop()
+            if match.end() - start <= _LONGEST_REPAIR:
+                pairs.append((start, match.end()))
+    return sorted(pairs)
+
+
+def _mended(text: str) -> dict[str, Any] | None:
+    """The object of a text in braces after repairs; None where the repairs would change what it says."""
+    import json_repair
+
+    if not _VALUE_END.search(text):
+        return None  # the brace stands inside a string
+    try:
+        value = json_repair.loads(text, strict=True)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and _says_the_same(text, value) else None
+
+
+def _says_the_same(text: str, value: dict[str, Any]) -> bool:
+    written = _words(_ESCAPE.sub(" ", text))
+    understood = [word for leaf in _leaves(value) for word in _words(leaf)]
+    return len(written) == len(understood) and all(map(_equal, written, understood))
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Every key and every value of a JSON value as text, in the order in which they are written."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from _leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value if isinstance(value, str) else json.dumps(value)
+
+
+def _equal(written: str, understood: str) -> bool:
+    """Whether two words are one, also where they write one number or constant in two ways."""
+    if written == understood:
+        return True
+    constants = {"None": "null", "True": "true", "False": "false"}
+    if constants.get(written) == understood:
+        return True
+    try:
+        return float(written) == float(understood)
+    except ValueError:
+        return False
