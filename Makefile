@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
 
-.PHONY: ask test test-all lint bench clean
+.PHONY: ask test test-all lint docs bench clean
 
 # torch first and pinned: left to a range, pip may choose a build with gigabytes of CUDA libraries.
 $(BIN)/python:
@@ -17,6 +17,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 $(DEMO)/slide.tiff: $(VENV)/.installed
@@ -35,6 +39,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --quiet --strict
 
 bench: $(DEMO)/slide.tiff
 	$(BIN)/giant bench startup
