@@ -50,7 +50,9 @@ def find_slides(paths: Sequence[str]) -> list[Path]:
         inside = [p for p in sorted(item.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
         inside = [p for p in inside if not p.name.startswith(".")]
         if not inside:
-            raise UsageError("holds no slides", where=item, fix=f"Slides end in {' '.join(SUFFIXES)}")
+            raise UsageError(
+                "this folder holds no slides", where=item, fix=f"Slides end in {' '.join(SUFFIXES)}"
+            )
         slides |= dict.fromkeys(inside)
     return list(slides)
 

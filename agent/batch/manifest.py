@@ -105,7 +105,7 @@ def set_aside(folder: Path, names: Sequence[str]) -> None:
         for name in entries:
             (folder / name).rename(folder / f"{BEFORE}{number}" / name)
     except OSError as error:
-        raise RunError(f"cannot be changed ({error.strerror})", where=folder) from error
+        raise RunError(f"this folder cannot be changed ({error.strerror})", where=folder) from error
 
 
 def _read(path: Path, kind: type[R]) -> R | None:

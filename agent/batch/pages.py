@@ -157,7 +157,7 @@ def write_slide_pages(folder: Path, report: SlideReport) -> None:
                 temporary.write_bytes(_small(folder / report.overview.image, part, ROW_PX))
         html = render("slide.html.j2", p=page, made=report, shots=SHOTS)
     except OSError as error:
-        raise RunError(f"its pages cannot be made ({error})", where=folder) from error
+        raise RunError(f"the pages of this slide cannot be made ({error})", where=folder) from error
     write_text(folder / "report.html", html)
     write_text(folder / "report.md", render("slide.md.j2", made=report))
 

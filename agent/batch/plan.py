@@ -121,7 +121,9 @@ def _digest(path: Path, kind: type[GiantError], option: str) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError as error:
-        raise kind(f"cannot be read ({error.strerror})", where=path, fix=f"Check {option}") from error
+        raise kind(
+            f"this file cannot be read ({error.strerror})", where=path, fix=f"Check {option}"
+        ) from error
 
 
 def _loaded(model: Any) -> Any:

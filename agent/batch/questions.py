@@ -144,18 +144,18 @@ def read_questions(path: Path) -> tuple[ReportQuestion, ...]:
     try:
         questions = TypeAdapter(tuple[ReportQuestion, ...]).validate_json(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", where=path) from error
+        raise UsageError(f"this file cannot be read ({error.strerror})", where=path) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(1 + p) if isinstance(p, int) else str(p) for p in first["loc"])
         raise UsageError(
-            f"is no list of questions: {place or 'all'}: {first['msg']}",
+            f"this file is no list of questions: {place or 'all'}: {first['msg']}",
             where=path,
             fix='Give [{"name": "necrosis", "section": "ancillary findings", "question": "…"}, …]',
         ) from error
     names = [question.name for question in questions]
     if not names or len(set(names)) < len(names):
-        fault = "gives a name twice" if names else "holds no question"
+        fault = "two questions have the same name" if names else "the list holds no question"
         raise UsageError(fault, where=path, fix="Give each question a name of its own")
     return questions
 

@@ -106,5 +106,7 @@ def _check(address: str) -> None:
 
 def _nobody(address: str) -> GiantError:
     return GiantError(
-        "no Ray cluster answers there", where=address, fix="Start one: ray start --head, or leave out --ray"
+        "no Ray cluster answers at this address",
+        where=address,
+        fix="Start one: ray start --head, or leave out --ray",
     )

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from agent.cli.options import JsonOpt
 from agent.cli.terminal import stdout
-from agent.replay.verdict import Replayed
+from agent.replay.verdict import Compared, Replayed
 from core_model.errors import GiantError
 
 
@@ -26,13 +26,21 @@ def show(outcome: Replayed) -> None:
         if outcome.votes:
             console.print(Text(part.run, style="bold"))
         for file in part.files:
-            verdict = Text(f"differs: {file.differs}", style="bold red") if file.differs else Text("same")
-            console.print(Text(f"{file.file:<18}").append(verdict))
+            console.print(Text(f"{file.file:<18}").append(_verdict(file)))
         for problem in (*part.problems, *part.changed):
             console.print(Text(problem, style="bold red"))
         if part.regions is not None:
             line = f"{part.equal} of {part.regions} regions have the pixels of the slide"
             console.print(Text(line, style="" if part.equal == part.regions else "bold red"))
+
+
+def _verdict(file: Compared) -> Text:
+    if file.differs:
+        return Text(f"differs: {file.differs}", style="bold red")
+    if not file.reworded:
+        return Text("same")
+    page = Path(file.file).suffix in (".html", ".md")
+    return Text("not compared: a page of another version" if page else "the same facts, in other words")
 
 
 def replay(

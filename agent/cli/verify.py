@@ -23,7 +23,9 @@ def compare_outputs(
     from core_model.verify.compare import Verification, verify_example, verify_folder
 
     if not tolerance > 0:
-        raise UsageError(f"a tolerance of {tolerance} agrees with nothing", fix="Give one above 0")
+        raise UsageError(
+            f"the tolerance {tolerance} is not above 0, so nothing could agree", fix="Give one above 0"
+        )
     checks = verify_folder(folder, tolerance) if folder is not None else []
     if weights is not None and image is not None and embedding is not None:
         checks.append(verify_example(weights, image, embedding))

@@ -5,8 +5,9 @@
     run.json      ──> RecordedSlide    ┘
 
 Every decision is taken again by the same code; only what was measured once (seconds, the local model's
-tokens) and the names of run and folder are taken over. With the slide, every region that was shown is read
-again too. Nothing is written into the run folder.
+tokens) and the names of run and folder are taken over. A run that another version of giant made is compared
+by its facts (see `agent.replay.facts`), since that version may have put the same things in other words.
+With the slide, every region that was shown is read again too. Nothing is written into the run folder.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from agent.graph.state import AgentContext
+from agent.replay.facts import facts_of
 from agent.replay.stand_ins import RecordedModel, RecordedSlide, RecordedToolbox, StoppedMeter
 from agent.replay.verdict import Compared, Replayed
-from agent.run.folder import ANSWER, RUN, TRACE, read_answer, read_run, read_trace
+from agent.run.folder import ANSWER, RUN, TRACE, giant_version, read_answer, read_run, read_trace
 from agent.run.journal import FOLDER, Journal, broken_images, broken_seals
 from agent.run.records import Answer, ModelRecord, RunRecord, SlideRecord, Step, TokensRecord
 from core_model.atomic import write_json
 from core_model.errors import GiantError, RunError
 
-FILES = (RUN, ANSWER, TRACE, "report.html", "report.md", "evidence.geojson")
+PAGES = ("report.html", "report.md")
+FILES = (RUN, ANSWER, TRACE, *PAGES, "evidence.geojson")
 SHOWN = 80
 """Characters of a line that differs."""
 
@@ -47,14 +50,15 @@ def replay(run_folder: Path, slide: Path | None = None, *, name: str | None = No
         try:
             _copy(folder, copy, votes)
             _follow(folder, copy, record, steps, answer)
-            files = [Compared(file=file, differs=_differs(folder / file, copy / file)) for file in FILES]
+            same_version = record.giant == giant_version()
+            files = [_compared(folder / file, copy / file, same_version) for file in FILES]
         except GiantError as error:
             problems.append(str(error).replace(str(copy), str(folder)).rstrip("."))
         except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
             # What a record may hold after somebody changed it has no end; none of it may be a traceback.
             problems.append(f"the record contradicts itself ({type(error).__name__}: {error})")
-    if (problems or any(file.differs for file in files)) and record.giant != _version():
-        problems.append(f"the run was made by giant {record.giant}, and this is {_version()}")
+    if (problems or any(file.differs for file in files)) and record.giant != giant_version():
+        problems.append(f"the run was made by giant {record.giant}, and this is {giant_version()}")
     result = Replayed(run=name or str(folder), files=files, problems=problems, votes=votes)
     if slide is None or votes:
         return result
@@ -66,7 +70,7 @@ def replay(run_folder: Path, slide: Path | None = None, *, name: str | None = No
 def _finished(folder: Path) -> RunRecord:
     record = read_run(folder)
     if record.status != "finished":
-        raise RunError("is not finished", where=folder, fix="Repeat its command with --resume first")
+        raise RunError("this run is not finished", where=folder, fix="Repeat its command with --resume first")
     return record
 
 
@@ -184,6 +188,18 @@ def _tokens_again(folder: Path, copy: Path, record: RunRecord, answer: Answer) -
     answer_from_journal(record, copy, Journal(folder, replaying=True), RecordedModel(record.model), answer)
 
 
+def _compared(original: Path, rebuilt: Path, same_version: bool) -> Compared:
+    """One file with its verdict. Another version of giant may word and lay out things in its own way."""
+    differs = _differs(original, rebuilt)
+    if differs is None or same_version or not original.is_file():
+        return Compared(file=original.name, differs=differs)
+    if original.name in PAGES:
+        return Compared(file=original.name, reworded=True)
+    if facts_of(original) == facts_of(rebuilt):
+        return Compared(file=original.name, reworded=True)
+    return Compared(file=original.name, differs=differs)
+
+
 def _differs(original: Path, rebuilt: Path) -> str | None:
     """Where two files first differ; None where they are the same, byte for byte."""
     if not original.is_file():
@@ -206,9 +222,3 @@ def _part(line: bytes, at: int) -> str:
     """A few characters of a line around the place where it differs."""
     start = max(0, at - SHOWN // 4)
     return line[start : start + SHOWN].decode("utf-8", errors="replace").strip()
-
-
-def _version() -> str:
-    from agent.run.folder import giant_version
-
-    return giant_version()

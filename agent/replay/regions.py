@@ -40,7 +40,7 @@ def _check(slide: Slide, original: SlideRecord, path: Path) -> None:
     for name, value in actual.items():
         if value != facts[name]:
             raise RunError(
-                f"is another slide: its {name} is {value}, and the run's was {facts[name]}",
+                f"this is another slide: its {name} is {value}, and the run's was {facts[name]}",
                 where=path,
                 fix="Give the slide that the run was about",
             )

@@ -12,7 +12,10 @@ class Compared(Record):
 
     file: str
     differs: str | None = None
-    """Where; None where both are the same, byte for byte."""
+    """Where; None where both are the same, byte for byte, or `reworded`."""
+    reworded: bool = False
+    """Whether another version of giant wrote it in other words. Of records every fact is the same; pages,
+    which hold nothing of their own, are then not compared."""
 
 
 class Replayed(Record):

@@ -64,9 +64,13 @@ def choose_folder(record: RunRecord, out: Path | None, resume: bool) -> Path:
         return default_folder(record, resume)
     folder = out.expanduser().absolute()
     if folder.exists() and not folder.is_dir():
-        raise RunError("is a file", where=folder, fix="Give a folder as --out")
+        raise RunError(
+            "a run folder is needed, and this is a file", where=folder, fix="Give a folder as --out"
+        )
     if (folder / RUN).exists() and not resume:
-        raise RunError("already holds a run", where=folder, fix="Add --resume, or choose another --out")
+        raise RunError(
+            "this folder already holds a run", where=folder, fix="Add --resume, or choose another --out"
+        )
     return folder
 
 
@@ -99,7 +103,7 @@ def read_run(folder: Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"has no readable {RUN} ({error})", where=folder) from error
+        raise RunError(f"this folder has no readable {RUN} ({error})", where=folder) from error
     except ValidationError as error:
         raise RunError(f"{RUN} is damaged ({error.error_count()} faults)", where=folder) from error
 
@@ -110,9 +114,11 @@ def read_answer(folder: Path) -> Answer:
         return Answer.model_validate_json((folder / ANSWER).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         fix = "Finish the run first: repeat its command with --resume"
-        raise RunError("holds no answer yet", where=folder, fix=fix) from error
+        raise RunError("this run has no answer yet", where=folder, fix=fix) from error
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise RunError(f"{ANSWER} is no answer of this version", where=folder) from error
+        raise RunError(
+            f"{ANSWER} was written by another version of giant, or is damaged", where=folder
+        ) from error
 
 
 def differences(before: RunRecord, new: RunRecord) -> list[str]:
@@ -151,7 +157,7 @@ def _started(folder: Path, record: RunRecord) -> RunRecord:
     changes = differences(before, record)
     if changes:
         raise RunError(
-            f"holds another run: {'; '.join(changes)}",
+            f"this folder holds another run: {'; '.join(changes)}",
             where=folder,
             fix="Ask the same, or choose another --out",
         )
@@ -163,7 +169,7 @@ def _make(folder: Path, exist_ok: bool) -> None:
         folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
         raise RunError(
-            f"cannot be made ({error.strerror})", where=folder, fix="Choose another --out"
+            f"this folder cannot be made ({error.strerror})", where=folder, fix="Choose another --out"
         ) from error
 
 
@@ -174,13 +180,15 @@ def _locked(folder: Path) -> Iterator[None]:
         file = (folder / LOCK).open("w")
     except OSError as error:
         raise RunError(
-            f"cannot be written ({error.strerror})", where=folder, fix="Choose another --out"
+            f"this file cannot be written ({error.strerror})", where=folder, fix="Choose another --out"
         ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunError("another process is working in it", where=folder, fix="Wait for it") from error
+            raise RunError(
+                "another process is working in this folder", where=folder, fix="Wait for it"
+            ) from error
         yield
         (folder / LOCK).unlink(missing_ok=True)
 
@@ -199,7 +207,7 @@ def append_step(folder: Path, step: Step) -> None:
         with (folder / TRACE).open("a", encoding="utf-8") as file:
             file.write(step.model_dump_json() + "\n")
     except OSError as error:
-        raise RunError(f"cannot be written ({error.strerror})", where=folder / TRACE) from error
+        raise RunError(f"this file cannot be written ({error.strerror})", where=folder / TRACE) from error
 
 
 def rebuild_trace(folder: Path, steps: Iterable[Step]) -> None:
@@ -214,7 +222,7 @@ def read_trace(folder: Path) -> list[Step]:
         # Not splitlines: it also breaks at characters that JSON leaves inside strings, such as U+2028.
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"is no readable trace ({error})", where=path) from error
+        raise RunError(f"this trace cannot be read ({error})", where=path) from error
     steps = []
     for number, line in enumerate(lines if lines != [""] else [], 1):
         try:

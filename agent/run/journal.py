@@ -41,7 +41,7 @@ class Journal:
         if not path.exists():
             if self.replaying:
                 raise RunError(
-                    f"its journal has no {path.name}: the run as recorded took another way",
+                    f"the journal of this run has no {path.name}: the run as recorded took another way",
                     where=self.folder.parent,
                 )
             self.put(kind, key, make())
@@ -57,7 +57,7 @@ class Journal:
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise RunError(f"cannot be made ({error.strerror})", where=self.folder) from error
+            raise RunError(f"this folder cannot be made ({error.strerror})", where=self.folder) from error
         text = json.dumps({"version": 1, "value": value}, ensure_ascii=False, allow_nan=False)
         write_text(self._path(kind, key), text + "\n")
 
@@ -83,7 +83,7 @@ class Journal:
         try:
             return json.loads(path.read_text(encoding="utf-8"))["value"]
         except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"is no readable entry of a journal ({error})", where=path) from error
+            raise RunError(f"this entry of the journal cannot be read ({error})", where=path) from error
 
 
 def seal(folder: Path) -> dict[str, str]:
@@ -137,4 +137,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise RunError(f"cannot be read ({error.strerror})", where=path) from error
+        raise RunError(f"this file cannot be read ({error.strerror})", where=path) from error

@@ -138,7 +138,9 @@ def check_options(options: Sequence[str] | None) -> list[str] | None:
     if any(len(option) > MAX_OPTION for option in texts):
         raise UsageError("an option is too long", fix=f"Use at most {MAX_OPTION:,} characters")
     if len(texts) == 1:
-        raise UsageError("one option is no choice", fix="Give at least two, or none for an open question")
+        raise UsageError(
+            "a single option leaves nothing to choose", fix="Give at least two, or none for an open question"
+        )
     keys = [option.casefold() for option in texts]
     doubles = [option for i, option in enumerate(texts) if keys[i] in keys[:i]]
     if doubles:
@@ -182,7 +184,7 @@ def _check_mode(options: AskOptions, chats: bool) -> None:
     if not chats and any(value is not None for value in patches[1:]):
         raise UsageError("a local model reads tiles of its own size", fix="Give --patches alone")
     if any(value is not None and not value > 0 for value in patches):
-        raise UsageError("patches have a number, a size and a resolution above 0")
+        raise UsageError("the number, size and resolution of patches must be above 0")
     if (options.patches or 0) > MAX_PATCHES or (options.patch_px or 0) > MAX_PATCH_PX:
         raise UsageError(
             f"at most {MAX_PATCHES} patches of {MAX_PATCH_PX} px can be asked for", fix="Ask for fewer"
@@ -249,7 +251,9 @@ def _check_numbers(max_steps: int, max_cost: float | None, mpp: float | None) ->
     if max_steps < 1:
         raise UsageError(f"a budget of {max_steps} steps leaves nothing to look at", fix="Give at least 1")
     if max_cost is not None and not (math.isfinite(max_cost) and max_cost >= 0):
-        raise UsageError(f"a spending limit of {max_cost} means nothing", fix="Give 0 or more")
+        raise UsageError(
+            f"the spending limit {max_cost} is not a number of USD from 0 up", fix="Give 0 or more"
+        )
     if mpp is not None and not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
         raise UsageError(
             f"{mpp} µm/px is outside {MPP_RANGE[0]} to {MPP_RANGE[1]}", fix="20x is about 0.5 µm/px"

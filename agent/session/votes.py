@@ -215,7 +215,7 @@ def _reason(
         parts.append(f"{len(winners)} of {len(valid)} votes abstained.")
     if len(valid) < record.settings.votes:
         n = len(valid)
-        parts.append(f"The spending limit left {n} of {record.settings.votes} votes.")
+        parts.append(f"The spending limit was reached after {n} of {record.settings.votes} votes.")
     if answer.reason:
         parts.append(answer.reason)
     return " ".join(parts) or None

@@ -328,7 +328,7 @@ def test_wrong_calls_are_one_line(tmp_path: Path) -> None:
     dab(Path("a.png"), 0.9)
     for options, said in (
         (["--workers", "0"], "0 workers cannot work"),
-        (["--model", "nowhere"], "manifest.json: cannot be read"),
+        (["--model", "nowhere"], "manifest.json: this file cannot be read"),
         (["--profile", "giant"], "--profile is for chat models"),
         (["--max-steps", "0"], "leaves nothing to look at"),
         (["--questions", "nowhere.json"], "nowhere.json: cannot be read"),

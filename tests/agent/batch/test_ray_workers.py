@@ -92,7 +92,7 @@ def test_every_slide_is_reported_once_where_a_node_is_killed(
 def test_a_missing_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         free = taken.getsockname()[1]
-    with pytest.raises(GiantError, match="no Ray cluster answers there"):
+    with pytest.raises(GiantError, match="no Ray cluster answers at this address"):
         list(on_ray(jobs.threads, [1], f"127.0.0.1:{free}"))
     with pytest.raises(UsageError, match="no address"):
         list(on_ray(jobs.threads, [1], "somewhere"))

@@ -73,7 +73,7 @@ def test_a_slide_without_a_scale(here: Path) -> None:
         (["  \n ", "--mpp", "2"], "empty"),
         (["x" * 100_000, "--mpp", "2"], "100,000"),
         (["grade?", "--mpp", "2", "--option", "a", "--option", "a"], "twice"),
-        (["grade?", "--mpp", "2", "--option", "a"], "one option"),
+        (["grade?", "--mpp", "2", "--option", "a"], "a single option"),
         (["grade?", "--mpp", "2", "--max-steps", "0"], "0 steps"),
         (["grade?", "--mpp", "2", "--max-steps", "-3"], "-3 steps"),
         (["grade?", "--mpp", "0"], "µm/px"),

@@ -19,6 +19,7 @@ import agent
 from agent.cli.app import build_app
 from agent.graph.control import Control, Said
 from agent.replay.follow import FILES, replay
+from agent.run.journal import seal
 from agent.run.records import Answer
 from core_model.errors import RunError
 from core_model.slides.box import Box
@@ -315,3 +316,46 @@ def test_a_run_that_was_paused_and_resumed_replays(slide: Path, tmp_path: Path) 
     agent.ask(slide, "Which?", out=tmp_path / "run", resume=True, **given)
     assert list((tmp_path / "run" / "journal").glob("scores-*")), "the model scored its own answers"
     assert_same(tmp_path / "run", slide)
+
+
+def as_if_made_before(folder: Path) -> None:
+    """Let the run be one of an older version, which said the same things in other words."""
+    answer = json.loads((folder / "answer.json").read_text())
+    answer["answer"] = f"In older words: {answer['answer']}"
+    answer["evidence"][0]["finding"] = "An older finding."
+    (folder / "answer.json").write_text(json.dumps(answer, indent=2))
+    (folder / "report.md").write_text("An older page.")
+    seal_again(folder, giant="0.0.9")
+
+
+def seal_again(folder: Path, **fields: Any) -> None:
+    record = json.loads((folder / "run.json").read_text()) | {"sealed": seal(folder)} | fields
+    (folder / "run.json").write_text(json.dumps(record, indent=2))
+
+
+def test_a_run_of_another_version_is_compared_by_its_facts(finished: Path, slide: Path) -> None:
+    as_if_made_before(finished)
+    outcome = replay(finished, slide)
+    assert outcome.ok, outcome
+    reworded = {file.file for file in outcome.files if file.reworded}
+    assert reworded == {"run.json", "answer.json", "report.html", "report.md"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("answer.json", '"choice": "grey tissue"', '"choice": "pink tissue"'),
+        ("answer.json", '"abstained": false', '"abstained": true'),
+        ("trace.jsonl", '"tool":"overview"', '"tool":"zoom"'),
+        ("evidence.geojson", '"model": "fake"', '"model": "other"'),
+    ],
+)
+def test_a_changed_fact_in_a_run_of_another_version_is_named(
+    finished: Path, file: str, old: str, new: str
+) -> None:
+    as_if_made_before(finished)
+    change(finished / file, old, new)
+    seal_again(finished)
+    outcome = replay(finished)
+    assert not outcome.ok
+    assert "the run was made by giant 0.0.9" in " ".join(outcome.problems)

@@ -60,7 +60,7 @@ def test_a_folder_in_use_is_left_alone(run_agent: Callable[..., list[Any]], tmp_
 
 def test_out_that_is_a_file_is_refused(run_agent: Callable[..., list[Any]], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(RunError, match="is a file"):
+    with pytest.raises(RunError, match="this is a file"):
         run_agent(options=fakes.OPTIONS, out=tmp_path / "file")
     with pytest.raises(RunError, match="cannot be made"):
         run_agent(options=fakes.OPTIONS, out=tmp_path / "file" / "below")

@@ -26,7 +26,7 @@ CHAT: dict[str, Any] = {"model": "openai:gpt-5"}
         ("x" * 10_001, {}, "10,001 characters"),
         ("grade\udcff?", {}, "not valid UTF-8"),
         ("grade?", {"options": ["a", "b\udcff"]}, "not valid UTF-8"),
-        ("grade?", {"options": ["yes"]}, "no choice"),
+        ("grade?", {"options": ["yes"]}, "nothing to choose"),
         ("grade?", {"options": ["yes", "no", "yes"]}, "'yes' is given twice"),
         ("grade?", {"options": ["Yes", " yes "]}, "twice"),
         ("grade?", {"options": ["yes", " "]}, "option is empty"),

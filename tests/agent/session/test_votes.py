@@ -112,7 +112,7 @@ def test_a_vote_without_money_has_no_opinion() -> None:
     ballots = [ballot(1, "a"), ballot(2, "b", 0.9, cut=True), ballot(3, None, cut=True)]
     answer, leading = whole(record(OPTIONS, 5), "run", ballots)
     assert leading.run == "votes/2"  # it was cut short, and still came to an answer
-    assert answer.reason == "The spending limit left 2 of 5 votes."
+    assert answer.reason == "The spending limit was reached after 2 of 5 votes."
     assert [vote.run for vote in answer.votes] == ["votes/1", "votes/2"]
     assert answer.cost.calls == 12  # what was spent in vain was spent
     alone, _ = whole(record(OPTIONS, 5), "run", [ballot(1, None, cut=True)])
