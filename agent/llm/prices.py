@@ -1,31 +1,51 @@
 """What calls to chat models cost: US dollars per million tokens, in and out.
 
-Prices change, and differ by contract: the list below is what the providers' price lists (or public copies of
-them) said by the date below, for the standard service and requests of less than 100,000 tokens. Models whose
-price was not seen are not in it. A user's own table comes first:
+Prices come from three places; the first that knows a model counts:
 
-    {"openai:gpt-5": {"in": 1.25, "out": 10}, "openai:my-model": {"in": 0, "out": 0}}
+1. the user's own table (`--prices FILE`, or the file that GIANT_PRICES names), as prices differ by contract;
+2. `OVERRIDES` below, for what the library lacks;
+3. `genai-prices`, whose release 0.2.3 holds the providers' price lists as its authors checked them until
+   November 2026. Its table is part of the package: nothing is looked up on the network.
+
+A model that none of them knows has no price. Prices are those of the standard service, and err on the dear
+side. Of today's price and one announced for later the higher counts. A request longer than the limit of a
+tier pays that tier's price for every token. Cached input costs the full price where no other is known. Where
+a provider fills its cache without being asked and charges for it (OpenAI), all other input counts as filling
+it. A user's table looks like this (`cached` and `tiers` may be left out):
+
+    {"openai:gpt-5": {"in": 1.25, "out": 10, "cached": 0.125},
+     "openai:my-model": {"in": 0, "out": 0, "tiers": [{"above": 200000, "in": 1, "out": 2}]}}
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from core_model.errors import UsageError
 from core_model.records import Record
 
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
+
 VARIABLE = "GIANT_PRICES"
-AS_OF = "2026-11-20"
+PROVIDERS = ("openai", "anthropic", "google")
+"""Providers whose prices are taken from the library; it calls them as we do."""
+CACHES_UNASKED = ("openai",)
+"""Providers that fill their cache, and charge for it, without being asked to."""
 
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Price(Record):
+class TokenRates(Record):
     """US dollars per million tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -35,60 +55,50 @@ class Price(Record):
     cached: Usd | None = None
     """Input that the provider remembered from an earlier request; None: like other input."""
 
+
+class PriceTier(TokenRates):
+    """What every token of a request costs from a certain length on."""
+
+    above: Annotated[int, Field(ge=0)]
+    """Tokens of input that the request must exceed."""
+
+
+class Price(TokenRates):
+    """What a model costs: rates for short requests, and those for longer ones."""
+
+    tiers: tuple[PriceTier, ...] = ()
+
     def usd(self, tokens_in: int, tokens_out: int, cached: int = 0) -> float:
         """What a call costs. `cached` tokens are among `tokens_in`."""
-        cached = min(cached, tokens_in) if self.cached is not None else 0
-        paid = (tokens_in - cached) * self.input + cached * (self.cached or 0.0) + tokens_out * self.output
-        return paid / 1e6
+        rates = self._rates(tokens_in)
+        cached_in = min(cached, tokens_in) if rates.cached is not None else 0
+        dollars = (tokens_in - cached_in) * rates.input + cached_in * (rates.cached or 0.0)
+        return (dollars + tokens_out * rates.output) / 1e6
+
+    def _rates(self, tokens_in: int) -> TokenRates:
+        """The dearest of the rates that a request of this length has reached."""
+        tiers = [tier for tier in self.tiers if tokens_in > tier.above]
+        return _dearest([self, *tiers]) if tiers else self
 
 
-def _price(usd_in: float, usd_out: float, cached: float | None = None) -> Price:
-    return Price.model_validate({"in": usd_in, "out": usd_out, "cached": cached})
+def _dearest(rates: Sequence[TokenRates]) -> TokenRates:
+    """The highest of each rate; input from a cache costs the full price where one of them names no other."""
+    cached = [rate.cached for rate in rates if rate.cached is not None]
+    return TokenRates.model_validate(
+        {
+            "in": max(rate.input for rate in rates),
+            "out": max(rate.output for rate in rates),
+            "cached": max(cached) if len(cached) == len(rates) else None,
+        }
+    )
 
 
-LIST: dict[str, Price] = {
-    "openai:gpt-6-astra": _price(10, 50, 1),
-    "openai:gpt-6-sol": _price(2, 10, 0.2),
-    "openai:gpt-6-luna": _price(0.1, 0.5, 0.01),
-    "openai:gpt-6.1-sol": _price(2, 10, 0.1),
-    "openai:gpt-6.1-terra": _price(1, 5, 0.05),
-    "openai:gpt-5.6-terra": _price(2, 12, 0.2),
-    "openai:gpt-5.6-luna": _price(0.2, 1.2, 0.02),
-    "openai:gpt-5.5": _price(5, 30, 0.5),
-    "openai:gpt-5.5-pro": _price(30, 180),
-    "openai:gpt-5.4": _price(2.5, 15, 0.25),
-    "openai:gpt-5.4-mini": _price(0.75, 4.5, 0.075),
-    "openai:gpt-5.4-nano": _price(0.2, 1.25, 0.02),
-    "openai:gpt-5.2": _price(1.75, 14, 0.175),
-    "openai:gpt-5.1": _price(1.25, 10),
-    "openai:gpt-5": _price(1.25, 10, 0.125),
-    "openai:gpt-5-mini": _price(0.25, 2, 0.025),
-    "openai:gpt-5-nano": _price(0.05, 0.4),
-    "openai:gpt-5-pro": _price(15, 120),
-    "openai:gpt-4o-mini": _price(0.15, 0.6, 0.075),
-    "anthropic:claude-fable-5-1": _price(10, 50, 0.25),
-    "anthropic:claude-fable-5": _price(10, 50, 1),
-    "anthropic:claude-opus-5-5": _price(4, 20, 0.2),
-    "anthropic:claude-opus-5": _price(5, 25, 0.5),
-    "anthropic:claude-opus-4-7": _price(5, 25, 0.5),
-    "anthropic:claude-opus-4-6": _price(5, 25, 0.5),
-    "anthropic:claude-opus-4-5": _price(5, 25, 0.5),
-    "anthropic:claude-opus-4-1": _price(15, 75, 1.5),
-    "anthropic:claude-sonnet-5-5": _price(2, 10, 0.1),
-    "anthropic:claude-sonnet-5": _price(2, 10, 0.2),
-    "anthropic:claude-sonnet-4-6": _price(3, 15, 0.3),
-    "anthropic:claude-sonnet-4-5": _price(3, 15, 0.3),
-    "anthropic:claude-haiku-5-5": _price(0.1, 0.5, 0.01),
-    "anthropic:claude-haiku-4-5": _price(1, 5, 0.1),
-    "google:gemini-3.8-flash": _price(1.5, 7.5),  # half of it until the end of 2026
-    "google:gemini-3.5-flash": _price(1.5, 9, 0.15),
-    "google:gemini-3.5-flash-lite": _price(0.3, 2.5),
-    "google:gemini-3.1-pro": _price(2, 12),
-    "google:gemini-3.1-flash-lite": _price(0.25, 1.5),
-    "google:gemini-3-flash": _price(0.5, 3),
-    "google:gemini-2.5-pro": _price(1.25, 10),
-    "google:gemini-2.5-flash": _price(0.3, 2.5),
-    "google:gemini-2.5-flash-lite": _price(0.1, 0.4),
+OVERRIDES: dict[str, Price] = {
+    # Names without "-preview", which the library knows with it only.
+    "google:gemini-3.1-pro": Price.model_validate(
+        {"in": 2, "out": 12, "tiers": [{"above": 200_000, "in": 4, "out": 18}]}
+    ),
+    "google:gemini-3-flash": Price.model_validate({"in": 0.5, "out": 3}),
 }
 
 _DATED = re.compile(r"(?:-(?:\d{4}-\d\d-\d\d|\d{8}|\d\d-\d\d(?:\d\d)?|\d{3}|latest|preview))+")
@@ -98,37 +108,114 @@ _DATED = re.compile(r"(?:-(?:\d{4}-\d\d-\d\d|\d{8}|\d\d-\d\d(?:\d\d)?|\d{3}|late
 def price_for(name: str, *, own_server: bool = False, prices: Path | None = None) -> Price | None:
     """The price of `provider:model`; None where nobody knows it.
 
-    `prices` is the user's table, else the file that GIANT_PRICES names. The list of this module counts only
-    for the providers' own servers. A dated name costs what its family does: gpt-5-2025-08-07 like gpt-5.
-    Raises `UsageError` where the user's table cannot be used.
+    `prices` is the user's table, else the file that GIANT_PRICES names. Listed prices count only for the
+    providers' own servers. A dated name costs what its family does: gpt-5-2025-08-07 like gpt-5. Raises
+    `UsageError` where the user's table cannot be used.
     """
-    named = os.environ.get(VARIABLE)
-    path = prices or (Path(named) if named else None)
+    variable = os.environ.get(VARIABLE)
+    path = prices or (Path(variable) if variable else None)
     name = name.replace("google_genai:", "google:", 1)
-    found = _longest(name, _read(path)) if path else None
-    if found is None and not own_server:
-        found = _longest(name, LIST)
-    return found
+    price = _longest_match(name, _read_table(path)) if path else None
+    if price is None and not own_server:
+        price = _longest_match(name, listed_prices(datetime.now(UTC).date()))
+    return price
 
 
-def _longest(name: str, table: dict[str, Price]) -> Price | None:
-    fitting = [
-        known
-        for known in table
-        if name == known or (name.startswith(known) and _DATED.fullmatch(name[len(known) :]))
+@cache
+def listed_prices(day: date) -> dict[str, Price]:
+    """The prices that count without a user's table: the library's on that day, under `OVERRIDES`."""
+    from genai_prices.data import providers
+
+    table: dict[str, Price] = {}
+    for provider in providers:
+        for model in provider.models if provider.id in PROVIDERS else ():
+            price = _library_price(model, provider.id, day)
+            if price is not None:
+                for name in _names_of(model):  # the first model of a name counts, as in the library
+                    table.setdefault(f"{provider.id}:{name}", price)
+    return table | OVERRIDES
+
+
+def _names_of(model: ModelInfo) -> Iterator[str]:
+    """The names that the library takes for this model letter by letter; others only look like it."""
+    if model.is_match(model.id):
+        yield model.id
+    clauses: list[Any] = [model.match]
+    while clauses:
+        clause = clauses.pop()
+        clauses += getattr(clause, "or_", [])
+        if hasattr(clause, "equals"):
+            yield clause.equals
+
+
+def _library_price(model: ModelInfo, provider: str, day: date) -> Price | None:
+    """The dearest of the prices that count on that day or begin later; None for a model without one."""
+    prices = [price for price in _prices_since(model, day) if price.input_mtok and price.output_mtok]
+    if not prices:
+        return None
+    tiers = [tier for price in prices for rate in vars(price).values() for tier in getattr(rate, "tiers", ())]
+    limits = sorted({tier.start for tier in tiers})
+    writes = provider in CACHES_UNASKED
+    return Price.model_validate(
+        _rates_above(-1, prices, writes)
+        | {"tiers": [_rates_above(limit, prices, writes) | {"above": limit} for limit in limits]}
+    )
+
+
+def _prices_since(model: ModelInfo, day: date) -> list[ModelPrice]:
+    """The library's prices of a model, but for those that were replaced before that day."""
+    if not isinstance(model.prices, list):
+        return [model.prices]
+    starts = [getattr(price.constraint, "start_date", date.min) for price in model.prices]
+    current = max((place for place, start in enumerate(starts) if start <= day), default=0)
+    return [
+        price.prices
+        for place, (price, start) in enumerate(zip(model.prices, starts, strict=True))
+        if place == current or start > day or hasattr(price.constraint, "start_time")
     ]
-    return table[max(fitting, key=len)] if fitting else None
 
 
-def _read(path: Path) -> dict[str, Price]:
+def _rates_above(limit: int, prices: Sequence[ModelPrice], writes: bool) -> dict[str, float | None]:
+    """The dearest rates of requests with more tokens of input; `writes` counts what filling a cache costs."""
+    inputs = [rate for price in prices for rate in (price.input_mtok, price.input_image_mtok)]
+    inputs += [price.cache_write_mtok for price in prices if writes]
+    cached = [price.cache_read_mtok for price in prices]
+    return {
+        "in": _dearest_above(limit, inputs),
+        "out": _dearest_above(limit, [price.output_mtok for price in prices]),
+        "cached": None if None in cached else _dearest_above(limit, cached),
+    }
+
+
+def _dearest_above(limit: int, rates: Sequence[Decimal | TieredPrices | None]) -> float:
+    dollars: list[Decimal] = []
+    for rate in rates:
+        if isinstance(rate, Decimal):
+            dollars.append(rate)
+        elif rate is not None:
+            dollars += [rate.base, *(tier.price for tier in rate.tiers if tier.start <= limit)]
+    return float(max(dollars))
+
+
+def _longest_match(name: str, table: Mapping[str, Price]) -> Price | None:
+    matches = [
+        family
+        for family in table
+        if name == family or (name.startswith(family) and _DATED.fullmatch(name[len(family) :]))
+    ]
+    return table[max(matches, key=len)] if matches else None
+
+
+def _read_table(path: Path) -> dict[str, Price]:
     try:
         return TypeAdapter(dict[str, Price]).validate_json(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", where=path) from error
+        raise UsageError(f"the file of prices cannot be read ({error.strerror})", where=path) from error
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
-            f"{'.'.join(str(part) for part in first['loc']) or 'the table'}: {first['msg']}",
+            f"the table of prices is wrong at {'.'.join(str(part) for part in first['loc']) or 'its start'}: "
+            f"{first['msg']}",
             where=path,
             fix='Prices are USD per million tokens: {"openai:gpt-5": {"in": 1.25, "out": 10}}',
         ) from error

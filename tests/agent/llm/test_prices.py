@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
 from agent.llm.client import ChatClient, OverBudget, open_chat
-from agent.llm.prices import LIST, Price, price_for
+from agent.llm.prices import OVERRIDES, Price, listed_prices, price_for
 from agent.llm.profiles import ModelProfile
 from agent.llm.request import Request
 from agent.run.journal import Journal
@@ -51,9 +54,75 @@ def test_a_dated_name_costs_what_its_family_does(name: str, known: tuple[float, 
     assert usd(name) == known
 
 
-def test_every_price_in_the_list_is_one() -> None:
-    assert all(0 < price.input < price.output < 1000 for price in LIST.values())
-    assert all(price.cached is None or price.cached < price.input for price in LIST.values())
+TODAY = date(2026, 11, 28)
+
+
+def test_every_listed_price_is_one() -> None:
+    table = listed_prices(TODAY)
+    assert len(table) > 200
+    for price in table.values():
+        for rates in (price, *price.tiers):
+            assert 0 < rates.input < 1000
+            assert 0 < rates.output < 2000
+            assert rates.cached is None or rates.cached <= rates.input
+        assert [tier.above for tier in price.tiers] == sorted({tier.above for tier in price.tiers})
+
+
+def test_a_long_request_pays_the_price_of_its_length() -> None:
+    price = listed_prices(TODAY)["anthropic:claude-sonnet-4-5"]
+    assert price.usd(200_000, 1000) == pytest.approx((200_000 * 3 + 1000 * 15) / 1e6)
+    assert price.usd(200_001, 1000) == pytest.approx((200_001 * 6 + 1000 * 22.5) / 1e6)
+    assert price.usd(300_000, 0, 100_000) == pytest.approx((200_000 * 6 + 100_000 * 0.6) / 1e6)
+
+
+def test_input_that_fills_a_cache_unasked_costs_what_filling_it_does() -> None:
+    table = listed_prices(TODAY)
+    assert (table["openai:gpt-6-sol"].input, table["openai:gpt-6-sol"].tiers[0].input) == (2.5, 5.0)
+    assert table["anthropic:claude-opus-5"].input == 5.0  # filled on demand only, and we never demand it
+
+
+def test_of_prices_now_and_announced_the_higher_counts() -> None:
+    name = "google:gemini-4-argon"
+    assert [listed_prices(day)[name].input for day in (date(2026, 11, 1), date(2026, 12, 2))] == [4.0, 4.0]
+    assert listed_prices(date(2026, 11, 1))["google:gemini-3.8-flash"].output == 7.5
+    assert listed_prices(TODAY)["openai:o3"].input == 2.0  # ten times as much is history
+
+
+def test_a_listed_price_is_never_below_the_librarys_own() -> None:
+    from genai_prices import Usage, calc_price
+
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    table = listed_prices(TODAY)
+    usages = [(10_000, 500, 0), (150_000, 500, 0), (240_000, 900, 0), (900_000, 4000, 100_000)]
+    for name in table.keys() - OVERRIDES.keys():
+        provider, model = name.split(":", 1)
+        for tokens_in, tokens_out, cached in usages:
+            usage = Usage(input_tokens=tokens_in, output_tokens=tokens_out, cache_read_tokens=cached)
+            price = calc_price(usage, model, provider_id=provider, genai_request_timestamp=now)
+            ours = table[name].usd(tokens_in, tokens_out, cached)
+            assert ours >= float(price.input_price + price.output_price) - 1e-9, name
+
+
+def test_an_override_is_only_there_for_what_the_library_lacks() -> None:
+    from genai_prices import Usage, calc_price
+
+    for name in OVERRIDES:
+        provider, model = name.split(":", 1)
+        with pytest.raises(LookupError):
+            calc_price(Usage(input_tokens=1), model, provider_id=provider)
+        assert listed_prices(TODAY)[name].input == listed_prices(TODAY)[f"{name}-preview"].input
+
+
+def test_prices_are_looked_up_without_network() -> None:
+    code = (
+        "import socket, threading\n"
+        "def refuse(*args, **more): raise AssertionError('the network was used')\n"
+        "socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse\n"
+        "from agent.llm.prices import price_for\n"
+        "assert price_for('openai:gpt-5').input == 1.25\n"
+        "assert threading.active_count() == 1, threading.enumerate()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_server_of_ones_own_has_no_price_in_the_list(tmp_path: Path) -> None:
@@ -86,6 +155,7 @@ def _table(folder: Path, table: dict[str, Any]) -> Path:
         ({"openai:mine": {"in": -1, "out": 2}}, "openai:mine.in"),
         ({"openai:mine": {"in": "cheap", "out": 2}}, "openai:mine.in"),
         ({"openai:mine": {"in": 1, "out": 2, "per": "token"}}, "openai:mine.per"),
+        ({"openai:mine": {"in": 1, "out": 2, "tiers": [{"in": 2, "out": 4}]}}, "openai:mine.tiers.0.above"),
     ],
 )
 def test_mistakes_in_a_table_are_named(tmp_path: Path, table: dict[str, Any], says: str) -> None:
@@ -112,6 +182,27 @@ def test_cached_input_costs_less() -> None:
     assert price.usd(1_000_000, 0, 400_000) == pytest.approx(6.4)
     assert price.usd(1_000_000, 0, 9_000_000) == pytest.approx(1.0)
     assert Price.model_validate({"in": 10, "out": 20}).usd(1_000_000, 0, 400_000) == pytest.approx(10)
+
+
+def test_a_users_table_may_have_tiers(tmp_path: Path) -> None:
+    tiers = [{"above": 1000, "in": 2, "out": 1}, {"above": 2000, "in": 3, "out": 5, "cached": 1}]
+    table = _table(tmp_path, {"openai:mine": {"in": 1, "out": 2, "cached": 0.5, "tiers": tiers}})
+    price = price_for("openai:mine", prices=table)
+    assert price is not None
+    assert price.usd(1000, 0, 500) == pytest.approx((500 * 1 + 500 * 0.5) / 1e6)
+    assert price.usd(1500, 100, 500) == pytest.approx((1500 * 2 + 100 * 2) / 1e6)  # never below a shorter one
+    assert price.usd(2500, 100) == pytest.approx((2500 * 3 + 100 * 5) / 1e6)
+
+
+@given(
+    name=st.sampled_from(sorted(listed_prices(TODAY))),
+    tokens_in=st.integers(0, 400_000),
+    tokens_out=st.integers(0, 30_000),
+    more=st.integers(0, 400_000),
+)
+def test_more_tokens_never_cost_less(name: str, tokens_in: int, tokens_out: int, more: int) -> None:
+    price = listed_prices(TODAY)[name]
+    assert price.usd(tokens_in + more, tokens_out) >= price.usd(tokens_in, tokens_out)
 
 
 @dataclass
