@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _HOME = {
     "FeatureStore": "features.store",
     "load_model": "models.wsi_llava",
-    "load_tile_encoder": "encoders.vit",
+    "load_tile_encoder": "models.tile_encoders",
     "open_slide": "slides.slide",
 }
 

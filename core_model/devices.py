@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    import torch
-
 
 LARGE, SMALL = 8192, 1024
 """Side of the matrices on a GPU and on a CPU."""
@@ -26,22 +23,18 @@ AT_LEAST = 0.5
 
 def default_device() -> str:
     """The GPU where there is one, else the CPU."""
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def has_bf16(device: str) -> bool:
     """Whether bf16 is computed in hardware: elsewhere it is emulated and slower than float32."""
-    import torch
-
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def finish(device: str) -> None:
+def wait_for_device(device: str) -> None:
     """Wait until the device has done what it was given: GPUs work behind the program's back."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
@@ -50,14 +43,14 @@ def finish(device: str) -> None:
 def seconds_of(work: Callable[[], object], device: str, at_least: float = AT_LEAST) -> float:
     """Seconds that one call takes, over as many calls as fill `at_least`, after one that is not counted."""
     work()
-    finish(device)
+    wait_for_device(device)
     calls, since = 0, time.perf_counter()
     while True:
         work()
-        finish(device)
+        wait_for_device(device)
         calls += 1
-        if (taken := time.perf_counter() - since) >= at_least:
-            return taken / calls
+        if (seconds := time.perf_counter() - since) >= at_least:
+            return seconds / calls
 
 
 def matmul_rate(device: str, dtype: torch.dtype = torch.bfloat16, side: int | None = None) -> float:
@@ -70,8 +63,6 @@ def matmul_rate(device: str, dtype: torch.dtype = torch.bfloat16, side: int | No
 
 def device_name(device: str) -> str:
     """The device in words, for a table of results."""
-    import platform
-
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
@@ -79,8 +70,6 @@ def device_name(device: str) -> str:
 
 def peak_memory_gb(device: str) -> float:
     """Most memory held so far, GB (10⁹ bytes): of the GPU, or of the process where there is none."""
-    import resource
-
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

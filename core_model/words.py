@@ -32,18 +32,18 @@ def content_words(text: str) -> list[str]:
     return [word for word in _WORD.findall(text.lower().replace("'s", "")) if word not in FUNCTION_WORDS]
 
 
-def unknown_words(text: str, known: Collection[str]) -> list[str]:
+def unknown_words(text: str, vocabulary: Collection[str]) -> list[str]:
     """Content words of `text` that are not in `known`, in order, each once.
 
     A plural or singular of a known word is known.
     """
-    missing = dict.fromkeys(word for word in content_words(text) if not _knows(word, known))
+    missing = dict.fromkeys(word for word in content_words(text) if not _knows(word, vocabulary))
     return list(missing)
 
 
-def _knows(word: str, known: Collection[str]) -> bool:
+def _knows(word: str, vocabulary: Collection[str]) -> bool:
     forms = (word, f"{word}s", word.removesuffix("s"), word.removesuffix("es"))
-    return any(form in known for form in forms)
+    return any(form in vocabulary for form in forms)
 
 
 def split_options(text: str) -> tuple[str, tuple[str, ...]]:

@@ -22,7 +22,7 @@ def ask_region(bench: Workbench, args: AskRegionArgs) -> Observation:
         return Observation(tool="ask_region", ok=False, text=text, box=box, data={"tiles": 0})
     text, data = _answer(bench.model, tiles, args)
     mpp = shown_mpp(slide, box, slide.mpp, bench.frame.max_px)
-    about = {
+    figures = {
         "tiles": len(tiles),
         "unreadable_tiles": len(tiles.failed),
         "read_mpp": slide.effective_mpp(bench.model.tile_encoder.mpp),
@@ -30,13 +30,13 @@ def ask_region(bench: Workbench, args: AskRegionArgs) -> Observation:
     }
     # For whoever checks the answer; parts that do not decode are hatched.
     picture = slide.survey(box, mpp).shown()
-    return bench.shown("ask_region", f"{text}{_failures(tiles)}", picture, box, mpp, about)
+    return bench.shown("ask_region", f"{text}{_failures(tiles)}", picture, box, mpp, figures)
 
 
 def _answer(model: Any, tiles: TileFeatures, args: AskRegionArgs) -> tuple[str, dict[str, Any]]:
     if args.options is None:
-        said, p = model.generate(tiles, args.question)
-        return f"{said} (p={p:.2f} per token).", {"answer": said, "probability": float(p)}
+        answer, p = model.generate(tiles, args.question)
+        return f"{answer} (p={p:.2f} per token).", {"answer": answer, "probability": float(p)}
     scores = model.score_options(tiles, args.question, list(args.options))  # (O,)
     options = {option: float(p) for option, p in zip(args.options, scores, strict=True)}
     best = max(options, key=options.__getitem__)

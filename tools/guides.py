@@ -59,11 +59,11 @@ def with_guides(
     size, whole = image.size, whole or image.size
     names = NAMES[unit]
     for axis in (0, 1):
-        placed = _marks(axis, box, unit, size, whole)
-        for mark in placed:
+        axis_marks = _marks(axis, box, unit, size, whole)
+        for mark in axis_marks:
             _mark(draw, kind, axis, round(mark.at), size)
-        texts = [f"{names[axis]}{mark.value}" for mark in placed]
-        _labels(draw, font, axis, [mark.at for mark in placed], texts, size)
+        texts = [f"{names[axis]}{mark.value}" for mark in axis_marks]
+        _labels(draw, font, axis, [mark.at for mark in axis_marks], texts, size)
     return canvas
 
 

@@ -65,14 +65,14 @@ class TileIndex:
         """
         import faiss
 
-        allowed = np.flatnonzero(~exclude) if exclude is not None else np.arange(len(self))
-        k = min(k, len(allowed))
+        candidates = np.flatnonzero(~exclude) if exclude is not None else np.arange(len(self))
+        k = min(k, len(candidates))
         if k == 0:
             return []
         query = unit(np.asarray(vector, dtype=np.float32).reshape(1, -1))
         if query.shape[1] != self.vectors.shape[1]:
             raise ValueError(f"a query of {query.shape[1]} numbers in a space of {self.vectors.shape[1]}")
-        among = faiss.IDSelectorBatch(allowed.astype(np.int64))
+        among = faiss.IDSelectorBatch(candidates.astype(np.int64))
         only = faiss.SearchParameters(sel=among)  # type: ignore[call-arg]
         scores, rows = self._index.search(query, k, params=only)
         return [
@@ -89,32 +89,32 @@ class TileIndex:
         index.add(self.vectors)
         return index
 
-    def save(self, path: Path, about: Mapping[str, str]) -> None:
+    def save(self, path: Path, identity: Mapping[str, str]) -> None:
         """Write vectors and places atomically; `about` says what they belong to and is checked by `load`."""
         from safetensors.numpy import save_file
 
         tensors = {"vectors": self.vectors, "coords": self.coords, "size": np.array([self.size])}
         try:
             with replacing(path) as part:
-                save_file(tensors, part, metadata={**about, "format": FORMAT})
+                save_file(tensors, part, metadata={**identity, "format": FORMAT})
         except OSError as error:
             raise FeatureStoreError(f"the index cannot be written ({error})", where=path) from error
 
     @classmethod
-    def load(cls, path: Path, about: Mapping[str, str] | None = None) -> TileIndex:
+    def load(cls, path: Path, identity: Mapping[str, str] | None = None) -> TileIndex:
         """Read what `save` wrote. Raises `FeatureStoreError` where it is damaged or another's."""
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(path, framework="numpy") as file:
-                found = file.metadata() or {}
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in ("vectors", "coords", "size")}
         except (OSError, SafetensorError) as error:
             raise FeatureStoreError(f"this is no whole index ({error})", where=path, fix=_FIX) from error
-        for name, wanted in {**(about or {}), "format": FORMAT}.items():
-            if found.get(name) != wanted:
-                what = f"its {name} is {found.get(name)!r} where {wanted!r} is needed"
-                raise FeatureStoreError(what, where=path, fix=_FIX)
+        for name, value in {**(identity or {}), "format": FORMAT}.items():
+            if metadata.get(name) != value:
+                problem = f"its {name} is {metadata.get(name)!r} where {value!r} is needed"
+                raise FeatureStoreError(problem, where=path, fix=_FIX)
         vectors, coords, size = tensors["vectors"], tensors["coords"], tensors["size"]
         whole = vectors.ndim == 2 and coords.shape == (len(vectors), 2) and size.shape == (1,)
         if not whole or vectors.dtype != np.float32 or coords.dtype != np.int64:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from core_model.slides.box import Box
 from tools.records import Observation, PanArgs
-from tools.zoom import show
+from tools.zoom import show_region
 
 if TYPE_CHECKING:
     from tools.workbench import Workbench
@@ -20,10 +20,10 @@ def pan(bench: Workbench, args: PanArgs) -> Observation:
         return Observation(tool="pan", ok=False, text="Nothing was shown yet; zoom to a box first.")
     box, mpp = bench.last_shown
     dx, dy = DIRECTIONS[args.direction]
-    moved = Box(
+    neighbour = Box(
         box.x + dx * max(1, round(box.w * args.fraction)),
         box.y + dy * max(1, round(box.h * args.fraction)),
         box.w,
         box.h,
     )
-    return show(bench, "pan", moved, mpp)
+    return show_region(bench, "pan", neighbour, mpp)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,8 +15,10 @@ from core_model.atomic import replacing
 from core_model.errors import RunError
 from core_model.slides.box import Box, magnification
 from core_model.slides.slide import Slide
-from tools.guides import Guides, Unit, with_guides
 from tools.records import Observation
+
+if TYPE_CHECKING:
+    from tools.guides import Guides, Unit
 
 MAX_PX = 1000
 """Long side of a region shown, without its caption."""
@@ -74,9 +77,9 @@ def captioned(image: Image.Image, box: Box, slide_mpp: float, mpp: float) -> Ima
     length = f"{length_um:g} um" if length_um < 1000 else f"{length_um / 1000:g} mm"
     draw.text((6, top + 7), length, fill=INK, font=font)
     lines = (f"{mpp:.3g} um/px, {magnification(mpp):.3g}x", f"box {box.x}, {box.y}, {box.w}, {box.h}")
-    left = max(6 + round(bar) + 12, 70)
+    x = max(6 + round(bar) + 12, 70)
     for line, text in enumerate(lines):
-        draw.text((left, image.height + 2 + 15 * line), text, fill=INK, font=font)
+        draw.text((x, image.height + 2 + 15 * line), text, fill=INK, font=font)
     return canvas
 
 
@@ -85,12 +88,14 @@ def framed(image: Image.Image, box: Box, slide_mpp: float, mpp: float, frame: Fr
     sheet = captioned(image, box, slide_mpp, mpp)
     size = (_up(sheet.width, frame.multiple), _up(sheet.height, frame.multiple))
     if frame.guides is not None:
+        from tools.guides import with_guides
+
         sheet.paste(with_guides(image, box, frame.guides, frame.unit, size), (0, 0))
     if size == sheet.size:
         return sheet
-    padded = Image.new("RGB", size, PAPER)
-    padded.paste(sheet, (0, 0))
-    return padded
+    canvas = Image.new("RGB", size, PAPER)
+    canvas.paste(sheet, (0, 0))
+    return canvas
 
 
 def _up(px: int, multiple: int) -> int:
@@ -105,28 +110,28 @@ def pixels_sha256(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def read_again(slide: Slide, seen: Observation) -> Image.Image:
+def read_again(slide: Slide, observation: Observation) -> Image.Image:
     """The region of a recorded observation, read from the slide in the same way as then.
 
     Raises `RunError` where the observation shows no region, and what reading a slide raises.
     """
-    if seen.box is None or seen.mpp is None:
-        raise RunError(f"an observation of {seen.tool} shows no region", where=slide.name)
-    if seen.tool in ("overview", "ask_region"):
-        return slide.survey(seen.box, seen.mpp).shown()
-    return slide.read(seen.box, seen.mpp)
+    if observation.box is None or observation.mpp is None:
+        raise RunError(f"an observation of {observation.tool} shows no region", where=slide.name)
+    if observation.tool in ("overview", "ask_region"):
+        return slide.survey(observation.box, observation.mpp).shown()
+    return slide.read(observation.box, observation.mpp)
 
 
 def numbered_boxes(
-    image: Image.Image, boxes: Sequence[tuple[int, Box]], shown: Box, colour: tuple[int, int, int] = MARK
+    image: Image.Image, boxes: Sequence[tuple[int, Box]], region: Box, colour: tuple[int, int, int] = MARK
 ) -> Image.Image:
     """A copy of `image`, which shows the level-0 box `shown`, with outlined boxes and their numbers."""
     canvas = image.convert("RGB")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=14)
-    sx, sy = image.width / shown.w, image.height / shown.h
+    sx, sy = image.width / region.w, image.height / region.h
     for number, box in boxes:
-        x0, y0 = (box.x - shown.x) * sx, (box.y - shown.y) * sy
-        x1, y1 = max(x0 + 2, (box.right - shown.x) * sx - 1), max(y0 + 2, (box.bottom - shown.y) * sy - 1)
+        x0, y0 = (box.x - region.x) * sx, (box.y - region.y) * sy
+        x1, y1 = max(x0 + 2, (box.right - region.x) * sx - 1), max(y0 + 2, (box.bottom - region.y) * sy - 1)
         draw.rectangle((x0, y0, x1, y1), outline=colour, width=2)
         label = str(number)
         width = draw.textlength(label, font=font) + 6

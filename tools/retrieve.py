@@ -37,11 +37,11 @@ def _by_box(bench: Workbench, box: Box, k: int) -> Observation:
 
 
 def _observation(title: str, space: str, hits: list[Hit], box: Box | None) -> Observation:
-    listed = "; ".join(f"{i}. {tuple(hit.box)} {hit.score:.2f}" for i, hit in enumerate(hits, 1))
+    listing = "; ".join(f"{i}. {tuple(hit.box)} {hit.score:.2f}" for i, hit in enumerate(hits, 1))
     return Observation(
         tool="retrieve",
         ok=bool(hits),
-        text=f"{title}: {listed}." if hits else f"{title}: there are none.",
+        text=f"{title}: {listing}." if hits else f"{title}: there are none.",
         box=box,
         data={"space": space, "hits": [{"box": list(hit.box), "score": hit.score} for hit in hits]},
     )

@@ -119,13 +119,15 @@ def find_similar(
         if among is not None:
             _index_files(among, "features_*")  # said before a large encoder is loaded
         encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(among)
-        others = _index_files(among, store.path(slide, encoder.name).parent.name) if among is not None else []
+        other_files = (
+            _index_files(among, store.path(slide, encoder.name).parent.name) if among is not None else []
+        )
         words = _words(query.text, encoder) if query.text is not None else None  # before tiles are encoded
         tiles = extract(slide, encoder, store, progress)
-        vector, touched = _sought(query, words, slide, tiles)
-        own = TileIndex.build(tiles.features, tiles)
-        hits = [_hit(slide.name, hit) for hit in own.search(vector, query.k, exclude=touched)]
-        for name, index in _others(others, slide, encoder):
+        vector, own_tiles = _sought(query, words, slide, tiles)
+        own_index = TileIndex.build(tiles.features, tiles)
+        hits = [_hit(slide.name, hit) for hit in own_index.search(vector, query.k, exclude=own_tiles)]
+        for name, index in _others(other_files, slide, encoder):
             hits += [_hit(name, hit) for hit in index.search(vector, query.k)]
     best = sorted(hits, key=lambda hit: (-hit.score, hit.slide, hit.box))[: query.k]
     place = Box(*query.box) if query.box is not None else None
@@ -156,15 +158,15 @@ def _sought(
 
 def _like(slide: Slide, tiles: TileFeatures, box: Box) -> tuple[np.ndarray, np.ndarray]:
     """The mean feature (D,) of the tiles in `box`, and (N,) bool of the tiles that touch it."""
-    touched = tiles.inside_mask(box, min_overlap=0.0)
+    touching = tiles.inside_mask(box, min_overlap=0.0)
     inside = tiles.inside_mask(box)
     if not inside.any():
-        inside = touched  # a box smaller than half a tile
+        inside = touching  # a box smaller than half a tile
     if not inside.any():
         raise BoxError(
             f"no encoded tissue lies in box {tuple(box)}", where=slide.name, fix="Choose a box on tissue"
         )
-    return tiles.features[inside].mean(axis=0), touched
+    return tiles.features[inside].mean(axis=0), touching
 
 
 def _others(files: Sequence[Path], slide: Slide, encoder: TileEncoder) -> Iterator[tuple[str, TileIndex]]:
@@ -192,8 +194,8 @@ def _save_index(slide: Slide, tiles: TileFeatures, encoder: TileEncoder, store: 
     from tools.index import TileIndex
 
     path = store.path(slide, encoder.name).with_suffix(SUFFIX)
-    about = {"slide": slide.id, "encoder": encoder.name} | _identity(encoder)
-    TileIndex.build(tiles.features, tiles).save(path, about)
+    identity = {"slide": slide.id, "encoder": encoder.name} | _identity(encoder)
+    TileIndex.build(tiles.features, tiles).save(path, identity)
     return path
 
 

@@ -84,12 +84,12 @@ class Workbench:
         self, tool: str, text: str, image: Image.Image, box: Box, mpp: float, data: Mapping[str, Any]
     ) -> Observation:
         """The observation of a region. Its image is kept, where there is a folder; same look, same name."""
-        name = pixels = written = None
+        name = pixels = image_sha = None
         if self.folder is not None:
             name = f"regions/{tool}-{box.x}-{box.y}-{box.w}-{box.h}-{mpp:.4g}um.jpg"
             path = self.folder / name
             save_jpeg(framed(image, box, self.slide.mpp, mpp, self.frame), path)
-            written = hashlib.sha256(path.read_bytes()).hexdigest()
+            image_sha = hashlib.sha256(path.read_bytes()).hexdigest()
             pixels = pixels_sha256(image)
         return Observation(
             tool=tool,
@@ -98,7 +98,7 @@ class Workbench:
             mpp=mpp,
             image=name,
             pixels_sha256=pixels,
-            image_sha256=written,
+            image_sha256=image_sha,
             data={**data, "width_px": image.width, "height_px": image.height},
         )
 
@@ -107,17 +107,17 @@ class Workbench:
 
         if space == "tile":
             return TileIndex.build(self.features.features, self.features)
-        about = self._text_index_identity()
-        if self._store is None or about is None:
+        identity = self._text_index_identity()
+        if self._store is None or identity is None:
             return TileIndex.build(self.model.embed_tiles(self.features), self.features)
         path = self._store.path(self.slide, self.model.tile_encoder.name).with_suffix(".text.safetensors")
         if path.exists():
             try:
-                return TileIndex.load(path, about)
+                return TileIndex.load(path, identity)
             except FeatureStoreError as error:
                 log.warning("%s", error)
         index = TileIndex.build(self.model.embed_tiles(self.features), self.features)
-        index.save(path, about)
+        index.save(path, identity)
         return index
 
     def _text_index_identity(self) -> dict[str, str] | None:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 def zoom(bench: Workbench, args: ZoomArgs) -> Observation:
     """Show `args.box` at `args.mpp`, or as near as the slide and the frame's long side allow."""
-    return show(bench, "zoom", args.box, args.mpp)
+    return show_region(bench, "zoom", args.box, args.mpp)
 
 
-def show(bench: Workbench, tool: str, box: Box, wanted: float) -> Observation:
+def show_region(bench: Workbench, tool: str, box: Box, wish: float) -> Observation:
     """What `zoom` and `pan` share: read, keep the image, describe it truly. Raises `BoxError`."""
     slide = bench.slide
     slide.check(box)
-    mpp = shown_mpp(slide, box, wanted, bench.frame.max_px)
+    mpp = shown_mpp(slide, box, wish, bench.frame.max_px)
     try:
         image = slide.read(box, mpp)
     except RegionUnreadable as error:
@@ -34,16 +34,16 @@ def show(bench: Workbench, tool: str, box: Box, wanted: float) -> Observation:
         f"Box {tuple(box)} in level-0 px, {box.w * um:.4g} x {box.h * um:.4g} µm"
         f" from ({box.x * um:.0f}, {box.y * um:.0f}) µm,"
         f" shown at {mpp:.3g} µm/px ({magnification(mpp):.3g}x) as {image.width} x {image.height} px."
-        f" {_why_not(wanted, mpp, um, bench.frame.max_px)}Tissue covers {share:.0%} of it."
+        f" {_why_not(wish, mpp, um, bench.frame.max_px)}Tissue covers {share:.0%} of it."
     )
-    bench.last_shown = (box, wanted)
+    bench.last_shown = (box, wish)
     return bench.shown(tool, text, image, box, mpp, {"tissue_share": round(share, 4)})
 
 
-def _why_not(wanted: float, shown: float, finest: float, max_px: int) -> str:
+def _why_not(wish: float, actual: float, finest: float, max_px: int) -> str:
     """Why the resolution differs from the one asked for; empty where it does not."""
-    if shown <= wanted * 1.001:
+    if actual <= wish * 1.001:
         return ""
-    if shown > finest * 1.001:
-        return f"{wanted:.3g} µm/px was asked for, but a region's long side is at most {max_px} px. "
-    return f"{wanted:.3g} µm/px was asked for, but the slide has no finer than {finest:.3g}. "
+    if actual > finest * 1.001:
+        return f"{wish:.3g} µm/px was asked for, but a region's long side is at most {max_px} px. "
+    return f"{wish:.3g} µm/px was asked for, but the slide has no finer than {finest:.3g}. "

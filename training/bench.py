@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from core_model.devices import device_name, finish, matmul_rate, peak_memory_gb
+from core_model.devices import device_name, matmul_rate, peak_memory_gb, wait_for_device
 from core_model.errors import UsageError
 from core_model.language.conversation import IGNORE
 from core_model.language.wsi_llava import WsiLlavaForConditionalGeneration, llava_config
@@ -164,11 +164,11 @@ def seconds_per_step(step: Any, steps: int, device: str) -> float:
     """Seconds of one call of `step`, the mean of `steps` calls after two that are not counted."""
     for _ in range(2):
         step()
-    finish(device)
+    wait_for_device(device)
     since = time.perf_counter()
     for _ in range(steps):
         step()
-    finish(device)
+    wait_for_device(device)
     return (time.perf_counter() - since) / steps
 
 

@@ -55,8 +55,8 @@ def save_checkpoint(
     folder = Path(folder)
     check_place(folder)
     states = parts.states()
-    taken = _hashes(Path(base)) if base is not None else {}
-    present = {*states, *(name for name in WEIGHT_FILES if f"{name}.safetensors" in taken)}
+    base_hashes = _hashes(Path(base)) if base is not None else {}
+    present = {*states, *(name for name in WEIGHT_FILES if f"{name}.safetensors" in base_hashes)}
     config = config.model_copy(update={"parts": tuple(name for name in WEIGHT_FILES if name in present)})
     try:
         with replacing_folder(folder) as part:
@@ -65,7 +65,7 @@ def save_checkpoint(
                 (part / TRAINING_SLIDES).write_text(
                     json.dumps({"version": 1, "slides": sorted(slides)}, indent=1)
                 )
-            _finish(part, Path(base or part), taken)
+            _finish(part, Path(base or part), base_hashes)
     except OSError as error:
         raise CheckpointError(f"cannot be written ({error})", where=folder) from error
     return config
@@ -83,9 +83,9 @@ def _write(
     from safetensors.torch import save_file
 
     for name, state in states.items():
-        kept = _stored_type(config, name)
-        stored = {key: value.detach().to("cpu", kept).contiguous() for key, value in state.items()}
-        save_file(stored, folder / f"{name}.safetensors")
+        dtype = _stored_type(config, name)
+        tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+        save_file(tensors, folder / f"{name}.safetensors")
     for name in ("tokenizer", "text_tokenizer"):
         if (tokenizer := getattr(parts, name)) is not None:
             tokenizer.save_pretrained(folder / name)
@@ -100,24 +100,24 @@ def _stored_type(config: ModelConfig, part: str) -> torch.dtype:
 
     if part == "familiarity":  # thresholds are compared with these
         return torch.float32
-    found: torch.dtype = getattr(
+    dtype: torch.dtype = getattr(
         torch, config.dtype if part in LLAVA else config.encoder_dtype or config.dtype
     )
-    return found
+    return dtype
 
 
-def _finish(folder: Path, base: Path, taken: dict[str, str]) -> None:
+def _finish(folder: Path, base: Path, base_hashes: dict[str, str]) -> None:
     """Link the files of `base` that `folder` lacks (whole tokenizers only), and write the manifest."""
-    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    tops = {name.split("/")[0] for name in written}
-    hashes = {name: digest for name, digest in taken.items() if name.split("/")[0] not in tops}
+    new_files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    tops = {name.split("/")[0] for name in new_files}
+    hashes = {name: digest for name, digest in base_hashes.items() if name.split("/")[0] not in tops}
     for name in hashes:
         (folder / name).parent.mkdir(exist_ok=True)
         try:
             os.link(base / name, folder / name)
         except OSError:  # another file system, or one without links
             shutil.copyfile(base / name, folder / name)
-    hashes |= _sha256s(folder, written)
+    hashes |= _sha256s(folder, new_files)
     text = json.dumps({"version": 1, "sha256": dict(sorted(hashes.items()))}, indent=1) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
@@ -151,9 +151,9 @@ def load_checkpoint(
     """
     folder = Path(folder)
     config = read_config(folder)
-    wanted = {name for name in config.parts if only is None or name in only}
-    if wanted & set(LLAVA):
-        wanted |= set(LLAVA)  # one network
+    part_names = {name for name in config.parts if only is None or name in only}
+    if part_names & set(LLAVA):
+        part_names |= set(LLAVA)  # one network
         need = (*need, *LLAVA)
     if missing := [name for name in dict.fromkeys(need) if name not in config.parts]:
         raise CheckpointError(
@@ -161,10 +161,10 @@ def load_checkpoint(
             where=folder,
             fix="it is a checkpoint of an earlier training stage",
         )
-    tokenizer = _tokenizer(folder, config) if wanted & set(NEEDS_TOKENIZER) else None
-    parts = new_model(config, tokenizer, only=tuple(wanted), empty=True)
+    tokenizer = _tokenizer(folder, config) if part_names & set(NEEDS_TOKENIZER) else None
+    parts = new_model(config, tokenizer, only=tuple(part_names), empty=True)
     for name in config.parts:
-        if name in wanted:
+        if name in part_names:
             _fill(parts, name, _tensors(folder, name, dtype if name in LLAVA else None, device), folder)
     for network in (parts.tile_encoder, parts.slide_encoder, parts.alignment, parts.llava):
         if network is not None and device is not None:
@@ -194,8 +194,8 @@ def _verify(folder: Path) -> None:
     for name in hashes:
         if not (folder / name).is_file():
             raise CheckpointError(f"{name} is missing", where=folder, fix=_AGAIN)
-    for name, found in _sha256s(folder, hashes).items():
-        if found != hashes[name]:
+    for name, digest in _sha256s(folder, hashes).items():
+        if digest != hashes[name]:
             raise CheckpointError(f"{name} does not match the manifest", where=folder, fix=_AGAIN)
     for path in folder.glob("*.safetensors"):
         if path.name not in hashes:
@@ -208,10 +208,10 @@ def _tensors(folder: Path, name: str, dtype: torch.dtype | None, device: str | N
     from safetensors.torch import load_file
 
     try:
-        stored = load_file(folder / f"{name}.safetensors", device=device or "cpu")
+        tensors = load_file(folder / f"{name}.safetensors", device=device or "cpu")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{name}.safetensors cannot be read ({error})", where=folder) from error
-    return {key: value.to(dtype or torch.float32) for key, value in stored.items()}
+    return {key: value.to(dtype or torch.float32) for key, value in tensors.items()}
 
 
 def _fill(parts: Parts, name: str, state: dict[str, Tensor], folder: Path) -> None:
@@ -221,12 +221,12 @@ def _fill(parts: Parts, name: str, state: dict[str, Tensor], folder: Path) -> No
         _compare(name, {"mean", "scale", "centroids"}, set(state), folder)
         parts.familiarity = Familiarity(**{key: value.cpu().numpy() for key, value in state.items()})
         return
-    expected = parts.states()[name]
-    _compare(name, set(expected), set(state), folder)
+    own_state = parts.states()[name]
+    _compare(name, set(own_state), set(state), folder)
     for key, value in state.items():
-        if value.shape != expected[key].shape:
-            found, wanted = tuple(value.shape), tuple(expected[key].shape)
-            raise CheckpointError(f"{name}: {key} has shape {found}, expected {wanted}", where=folder)
+        if value.shape != own_state[key].shape:
+            shape, own_shape = tuple(value.shape), tuple(own_state[key].shape)
+            raise CheckpointError(f"{name}: {key} has shape {shape}, expected {own_shape}", where=folder)
     if name in LLAVA:
         assert parts.llava is not None
         fill_llava(parts.llava, state)
@@ -234,12 +234,12 @@ def _fill(parts: Parts, name: str, state: dict[str, Tensor], folder: Path) -> No
         getattr(parts, name).load_state_dict(state, assign=True)
 
 
-def _compare(name: str, expected: set[str], found: set[str], folder: Path) -> None:
-    for problem, keys in (("lacks", expected - found), ("has unexpected", found - expected)):
+def _compare(name: str, own_keys: set[str], file_keys: set[str], folder: Path) -> None:
+    for problem, keys in (("lacks", own_keys - file_keys), ("has unexpected", file_keys - own_keys)):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            listed = ", ".join(sorted(keys)[:3])
-            raise CheckpointError(f"{name}.safetensors {problem} {listed}{more}", where=folder)
+            first_three = ", ".join(sorted(keys)[:3])
+            raise CheckpointError(f"{name}.safetensors {problem} {first_three}{more}", where=folder)
 
 
 def _tokenizer(folder: Path, config: ModelConfig) -> Any:

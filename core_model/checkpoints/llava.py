@@ -62,10 +62,10 @@ def import_llava(
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError("there is no such folder", where=folder)
-    described = weights.read_json(folder / "config.json")
-    place = _base(folder, described, Path(base) if base is not None else None)
+    fields = weights.read_json(folder / "config.json")
+    place = _base(folder, fields, Path(base) if base is not None else None)
     state = _whole(folder, place)
-    config = _config(described, folder)
+    config = _config(fields, folder)
     state = _without_frequencies(state, config, folder)
     dtype = weights.stored_type(state, folder)
     config = config.model_copy(update={"dtype": str(dtype).removeprefix("torch.")})
@@ -130,30 +130,30 @@ def language_config(config: Any, folder: str | Path) -> LanguageModelConfig:
 
 def their_name(key: str) -> str:
     """Our name of a tensor (see `split_llava`) as LLaVA's."""
-    for theirs, ours in _PROJECTOR.items():
+    for llava_prefix, ours in _PROJECTOR.items():
         if key.startswith(ours):
-            return key.replace(ours, theirs, 1)
+            return key.replace(ours, llava_prefix, 1)
     return key.replace("language_model.", "model.", 1) if key.startswith("language_model.") else key
 
 
-def _base(folder: Path, described: Mapping[str, Any], given: Path | None) -> Path | None:
+def _base(folder: Path, fields: Mapping[str, Any], base_argument: Path | None) -> Path | None:
     """The folder of the model that `folder` builds on; None where it is a whole model."""
     adapter = folder / weights.ADAPTER_CONFIG
     if adapter.is_file():
-        named = weights.read_json(adapter).get("base_model_name_or_path") or described.get("_name_or_path")
+        base_name = weights.read_json(adapter).get("base_model_name_or_path") or fields.get("_name_or_path")
     elif (folder / PROJECTOR_FILE).is_file() and not weights.holds_weights(folder):
-        named = described.get("_name_or_path")
-    elif given is not None:
+        base_name = fields.get("_name_or_path")
+    elif base_argument is not None:
         raise CheckpointError("is a whole model and needs no base", where=folder, fix="leave the base out")
     else:
         return None
-    found = given or (Path(named) if named else None)
-    if found is None or not found.is_dir():
-        what = f"'{found}', which is no folder here" if found else "a base model that it does not name"
+    base = base_argument or (Path(base_name) if base_name else None)
+    if base is None or not base.is_dir():
+        missing = f"'{base}', which is no folder here" if base else "a base model that it does not name"
         raise CheckpointError(
-            f"needs {what}", where=folder, fix="download the base model and give its folder (--base)"
+            f"needs {missing}", where=folder, fix="download the base model and give its folder (--base)"
         )
-    return found
+    return base
 
 
 def _whole(folder: Path, base: Path | None) -> dict[str, Tensor]:
@@ -166,14 +166,14 @@ def _whole(folder: Path, base: Path | None) -> dict[str, Tensor]:
     return state
 
 
-def _config(described: Mapping[str, Any], folder: Path) -> ModelConfig:
+def _config(fields: Mapping[str, Any], folder: Path) -> ModelConfig:
     """What a config.json says in our words; what it does not say is WSI-LLaVA's, or as we wrote it."""
-    language = language_of(described, folder)
-    feature_dim = feature_dim_of(described, folder)
+    language = language_of(fields, folder)
+    feature_dim = feature_dim_of(fields, folder)
     qwen = language.class_name == "Qwen2ForCausalLM"
     try:
-        if GIANT in described:
-            ours = ModelConfig.model_validate(described[GIANT])
+        if GIANT in fields:
+            ours = ModelConfig.model_validate(fields[GIANT])
             ids = ours.language_model.model_dump(include={"bos_id", "eos_id", "pad_id", "image_id"})
             return ours.model_copy(update={"language_model": language.model_copy(update=ids)})
         return ModelConfig(
@@ -187,7 +187,7 @@ def _config(described: Mapping[str, Any], folder: Path) -> ModelConfig:
             tile_encoder=TileEncoderConfig.gigapath(),
             slide_encoder=SlideEncoderConfig.gigapath(),
             language_model=language,
-            training={"llava": dict(described)},
+            training={"llava": dict(fields)},
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]["msg"]
@@ -195,15 +195,15 @@ def _config(described: Mapping[str, Any], folder: Path) -> ModelConfig:
 
 
 def _for_tokenizer(config: ModelConfig, tokenizer: Any, where: object) -> ModelConfig:
-    found = config.for_tokenizer(tokenizer)
-    rows, tokens = config.language_model.vocab_size, found.language_model.vocab_size
+    with_ids = config.for_tokenizer(tokenizer)
+    rows, tokens = config.language_model.vocab_size, with_ids.language_model.vocab_size
     if rows != tokens:
         raise CheckpointError(
             f"its tokenizer has {tokens} tokens, the embedding {rows} rows",
             where=where,
             fix="give the tokenizer that the model was trained with",
         )
-    return found
+    return with_ids
 
 
 def _without_frequencies(state: dict[str, Tensor], config: ModelConfig, folder: Path) -> dict[str, Tensor]:
@@ -212,10 +212,10 @@ def _without_frequencies(state: dict[str, Tensor], config: ModelConfig, folder: 
 
     language = config.language_model
     half = language.embed_dim // language.heads // 2
-    expected = language.rope_theta ** -(torch.arange(half) / half)
+    frequencies = language.rope_theta ** -(torch.arange(half) / half)
     for key, value in state.items():
         if key.endswith(weights.FREQUENCIES) and not (
-            value.shape == expected.shape and torch.allclose(value.float(), expected, rtol=0.01)
+            value.shape == frequencies.shape and torch.allclose(value.float(), frequencies, rtol=0.01)
         ):
             raise CheckpointError(f"{key} is not what rope_theta {language.rope_theta:g} gives", where=folder)
     return {key: value for key, value in state.items() if not key.endswith(weights.FREQUENCIES)}
@@ -233,8 +233,8 @@ def _fill(llava: WsiLlavaForConditionalGeneration, state: dict[str, Tensor], fol
         state = {key: value for key, value in state.items() if key != output}
     names = {their_name(key): key for key in ours}
     weights.same_names("the model", names, state, folder)
-    for theirs, key in names.items():
-        found, wanted = tuple(state[theirs].shape), tuple(ours[key].shape)
-        if found != wanted:
-            raise CheckpointError(f"{theirs} has shape {found}, expected {wanted}", where=folder)
-    fill_llava(llava, {key: state[theirs] for theirs, key in names.items()})
+    for llava_name, key in names.items():
+        shape, own_shape = tuple(state[llava_name].shape), tuple(ours[key].shape)
+        if shape != own_shape:
+            raise CheckpointError(f"{llava_name} has shape {shape}, expected {own_shape}", where=folder)
+    fill_llava(llava, {key: state[llava_name] for llava_name, key in names.items()})

@@ -51,36 +51,36 @@ _MAY_BE = {
 _PROJECTOR_MAY_BE = {"mm_projector_type": ("mlp2x_gelu",), "mm_use_im_start_end": (None, False)}
 
 
-def feature_dim_of(described: Mapping[str, Any], folder: Path) -> int:
+def feature_dim_of(fields: Mapping[str, Any], folder: Path) -> int:
     """Channels that the projector reads. Raises `CheckpointError` naming what is refused of the projector."""
-    _check(described, _PROJECTOR_MAY_BE, {"mm_hidden_size"}, folder)
-    return int(described["mm_hidden_size"])
+    _check(fields, _PROJECTOR_MAY_BE, {"mm_hidden_size"}, folder)
+    return int(fields["mm_hidden_size"])
 
 
-def language_of(described: Mapping[str, Any], folder: Path) -> LanguageModelConfig:
+def language_of(fields: Mapping[str, Any], folder: Path) -> LanguageModelConfig:
     """The language model that a config.json describes, LLaVA's or one without a projector.
 
     Raises `CheckpointError` naming what is refused.
     """
-    kind = (described.get("architectures") or ["none"])[0]
+    kind = (fields.get("architectures") or ["none"])[0]
     if kind not in _CLASSES:
         raise _refused(f"architectures [{kind}] is not supported", folder, f"known are {', '.join(_CLASSES)}")
-    _check(described, _MAY_BE, set(_DIMENSIONS) - {"num_key_value_heads", "tie_word_embeddings"}, folder)
-    heads, width = described["num_attention_heads"], described["hidden_size"]
-    if (described.get("head_dim") or width // heads) != width // heads:
-        raise _refused(f"head_dim {described['head_dim']} is not hidden_size / num_attention_heads", folder)
-    given = {ours: described[name] for name, ours in _DIMENSIONS.items() if described.get(name) is not None}
+    _check(fields, _MAY_BE, set(_DIMENSIONS) - {"num_key_value_heads", "tie_word_embeddings"}, folder)
+    heads, width = fields["num_attention_heads"], fields["hidden_size"]
+    if (fields.get("head_dim") or width // heads) != width // heads:
+        raise _refused(f"head_dim {fields['head_dim']} is not hidden_size / num_attention_heads", folder)
+    dimensions = {ours: fields[name] for name, ours in _DIMENSIONS.items() if fields.get(name) is not None}
     defaults = {"kv_heads": heads, "tie_embeddings": False}
     return LanguageModelConfig.model_validate(
         defaults
-        | given
+        | dimensions
         | {
             "class_name": _CLASSES[kind],
-            "rope_theta": _theta(described, folder),
-            "bos_id": described.get("bos_token_id"),
-            "eos_id": _first(described.get("eos_token_id"), 2),
-            "pad_id": _first(described.get("pad_token_id"), 0),
-            "image_id": described["vocab_size"],
+            "rope_theta": _theta(fields, folder),
+            "bos_id": fields.get("bos_token_id"),
+            "eos_id": _first(fields.get("eos_token_id"), 2),
+            "pad_id": _first(fields.get("pad_token_id"), 0),
+            "image_id": fields["vocab_size"],
         }
     )
 
@@ -88,11 +88,11 @@ def language_of(described: Mapping[str, Any], folder: Path) -> LanguageModelConf
 def fields_of(config: ModelConfig) -> dict[str, Any]:
     """config.json for a model of ours: what was read with it, and over that what it is now."""
     language = config.language_model
-    read = {name: value for name, value in config.training.get("llava", {}).items() if name != GIANT}
+    original = {name: value for name, value in config.training.get("llava", {}).items() if name != GIANT}
     for name in ("dtype", "torch_dtype"):
-        if read.get(name) is not None:
-            read[name] = config.dtype
-    made = {
+        if original.get(name) is not None:
+            original[name] = config.dtype
+    defaults = {
         "architectures": [_WRITTEN[language.class_name][0]],
         "model_type": _WRITTEN[language.class_name][1],
         "torch_dtype": config.dtype,
@@ -107,34 +107,34 @@ def fields_of(config: ModelConfig) -> dict[str, Any]:
         "eos_token_id": language.eos_id,
         "pad_token_id": language.pad_id,
     }
-    now = {name: getattr(language, ours) for name, ours in _DIMENSIONS.items()}
-    now["mm_hidden_size"] = config.feature_dim
-    return (read or made) | now | {GIANT: config.model_dump(mode="json", exclude={"parts"})}
+    current = {name: getattr(language, ours) for name, ours in _DIMENSIONS.items()}
+    current["mm_hidden_size"] = config.feature_dim
+    return (original or defaults) | current | {GIANT: config.model_dump(mode="json", exclude={"parts"})}
 
 
 def _check(
-    described: Mapping[str, Any], may_be: Mapping[str, tuple[Any, ...]], needed: set[str], folder: Path
+    fields: Mapping[str, Any], may_be: Mapping[str, tuple[Any, ...]], names: set[str], folder: Path
 ) -> None:
     for name, values in may_be.items():
-        if (found := described.get(name)) not in values:
-            raise _refused(f"{name} {found!r} is not supported", folder, f"it must be {values[-1]!r}")
-    if missing := sorted(name for name in needed if described.get(name) is None):
+        if (value := fields.get(name)) not in values:
+            raise _refused(f"{name} {value!r} is not supported", folder, f"it must be {values[-1]!r}")
+    if missing := sorted(name for name in names if fields.get(name) is None):
         raise _refused(f"has no {', '.join(missing)}", folder)
 
 
-def _theta(described: Mapping[str, Any], folder: Path) -> float:
+def _theta(fields: Mapping[str, Any], folder: Path) -> float:
     """Base of the rotary frequencies; transformers 4 and 5 write it in different places."""
-    rope = described.get("rope_parameters") or {}
+    rope = fields.get("rope_parameters") or {}
     if rope.get("rope_type", "default") != "default":
         raise _refused(f"rope_parameters {rope} is not supported", folder, "rope_type must be 'default'")
-    return float(rope.get("rope_theta") or described.get("rope_theta") or 10000.0)
+    return float(rope.get("rope_theta") or fields.get("rope_theta") or 10000.0)
 
 
 def _first(ids: Any, default: int) -> int:
     """One id of what may be a list, or nothing."""
-    found = ids[0] if isinstance(ids, list) and ids else ids
-    return found if isinstance(found, int) else default
+    token = ids[0] if isinstance(ids, list) and ids else ids
+    return token if isinstance(token, int) else default
 
 
-def _refused(what: str, folder: Path, fix: str | None = None) -> CheckpointError:
-    return CheckpointError(f"config.json: {what}", where=folder, fix=fix)
+def _refused(problem: str, folder: Path, fix: str | None = None) -> CheckpointError:
+    return CheckpointError(f"config.json: {problem}", where=folder, fix=fix)

@@ -84,17 +84,17 @@ def write_weights(folder: Path, state: dict[str, Tensor], most: int) -> None:
     from safetensors.torch import save_file
 
     shards: list[list[str]] = [[]]
-    filled = 0
+    shard_bytes = 0
     for key, value in state.items():
-        if shards[-1] and filled + value.nbytes > most:
+        if shards[-1] and shard_bytes + value.nbytes > most:
             shards.append([])
-            filled = 0
+            shard_bytes = 0
         shards[-1].append(key)
-        filled += value.nbytes
+        shard_bytes += value.nbytes
     single = FILES[0]
     stem, total = single.removesuffix(".safetensors"), len(shards)
-    numbered = [f"{stem}-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)]
-    names = [single] if total == 1 else numbered
+    shard_names = [f"{stem}-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)]
+    names = [single] if total == 1 else shard_names
     for name, keys in zip(names, shards, strict=True):
         save_file({key: state[key] for key in keys}, folder / name, metadata={"format": "pt"})
     if total > 1:
@@ -107,28 +107,30 @@ def write_weights(folder: Path, state: dict[str, Tensor], most: int) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises `CheckpointError`."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot be read ({error})", where=path) from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise CheckpointError("is no JSON object", where=path)
-    return found
+    return content
 
 
-def same_names(what: str, expected: Iterable[str], found: Iterable[str], folder: Path) -> None:
+def same_names(source: str, own_names: Iterable[str], file_names: Iterable[str], folder: Path) -> None:
     """Raise `CheckpointError` where the two are not the same names."""
-    wanted, there = set(expected), set(found)
-    for problem, keys in (("lacks", wanted - there), ("has unexpected", there - wanted)):
+    own, from_file = set(own_names), set(file_names)
+    for problem, keys in (("lacks", own - from_file), ("has unexpected", from_file - own)):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise CheckpointError(f"{what} {problem} {', '.join(sorted(keys)[:3])}{more}", where=folder)
+            raise CheckpointError(f"{source} {problem} {', '.join(sorted(keys)[:3])}{more}", where=folder)
 
 
 def without_vision(state: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
     """The tensors but those of a vision tower: slides come as tokens, so it has no part here."""
-    dropped = [key for key in state if key.startswith(VISION)]
-    if dropped:
-        log.warning("%s: %d tensors of a vision tower are left out (%s …)", folder, len(dropped), dropped[0])
+    vision_keys = [key for key in state if key.startswith(VISION)]
+    if vision_keys:
+        log.warning(
+            "%s: %d tensors of a vision tower are left out (%s …)", folder, len(vision_keys), vision_keys[0]
+        )
     return {key: value for key, value in state.items() if not key.startswith(VISION)}
 
 
@@ -136,10 +138,10 @@ def stored_type(state: dict[str, Tensor], folder: Path) -> torch.dtype:
     """The narrowest type that holds every tensor exactly."""
     import torch
 
-    kept = {key: value for key, value in state.items() if not key.endswith(FREQUENCIES)}
-    types = {value.dtype for value in kept.values()}
-    if other := [key for key, value in kept.items() if not value.is_floating_point()]:
-        raise CheckpointError(f"{other[0]} does not hold floating-point numbers", where=folder)
+    weights = {key: value for key, value in state.items() if not key.endswith(FREQUENCIES)}
+    types = {value.dtype for value in weights.values()}
+    if integer_keys := [key for key, value in weights.items() if not value.is_floating_point()]:
+        raise CheckpointError(f"{integer_keys[0]} does not hold floating-point numbers", where=folder)
     widest = torch.bfloat16 if types == {torch.bfloat16} else torch.float16
     for dtype in types:
         widest = torch.promote_types(widest, dtype)
@@ -182,8 +184,8 @@ def add_adapter(state: dict[str, Tensor], folder: Path) -> None:
             raise CheckpointError(
                 f"the adapter of {layer} has shapes {shapes} for a weight {tuple(weight.shape)}", where=folder
             )
-        merged = weight.float() + scale * (b.float() @ a.float())
-        state[f"{layer}.weight"] = converted(f"{layer}.weight", merged, weight.dtype, folder)
+        new_weight = weight.float() + scale * (b.float() @ a.float())
+        state[f"{layer}.weight"] = converted(f"{layer}.weight", new_weight, weight.dtype, folder)
     if (folder / OTHERS_FILE).is_file():
         replace_weights(state, folder / OTHERS_FILE)
 
@@ -191,18 +193,18 @@ def add_adapter(state: dict[str, Tensor], folder: Path) -> None:
 def adapter_scale(options: dict[str, Any], folder: Path) -> tuple[float, int]:
     """By how much B A counts, and r. Every option of peft that is on and not obeyed here is refused."""
     off: tuple[Any, ...] = (None, False, [], {}, "", "none")
-    refused = [
+    refusals = [
         f"{name}={value!r}"
         for name, value in options.items()
         if name not in _OBEYED | _HARMLESS | {"peft_type", "init_lora_weights"} and value not in off
     ]
     if options.get("peft_type") != "LORA":
-        refused.append(f"peft_type={options.get('peft_type')!r}")
+        refusals.append(f"peft_type={options.get('peft_type')!r}")
     if options.get("init_lora_weights") not in _INITIALISATIONS:
-        refused.append(f"init_lora_weights={options['init_lora_weights']!r}")
-    if refused:
+        refusals.append(f"init_lora_weights={options['init_lora_weights']!r}")
+    if refusals:
         raise CheckpointError(
-            f"{ADAPTER_CONFIG} asks for {', '.join(refused)}, which is not supported",
+            f"{ADAPTER_CONFIG} asks for {', '.join(refusals)}, which is not supported",
             where=folder,
             fix="merge the adapter with peft and import what that gives",
         )
@@ -222,9 +224,9 @@ def replace_weights(state: dict[str, Tensor], file: Path) -> None:
     from core_model.weights import read_state
 
     dtype = stored_type(state, file.parent)
-    found = {key.removeprefix(PEFT_PREFIX): value for key, value in read_state(file).items()}
-    found = without_vision(found, file.parent)
-    for key, value in found.items():
+    tensors = {key.removeprefix(PEFT_PREFIX): value for key, value in read_state(file).items()}
+    tensors = without_vision(tensors, file.parent)
+    for key, value in tensors.items():
         if key not in state and not key.startswith("model.mm_projector."):
             raise CheckpointError(f"{file.name} has unexpected {key}", where=file.parent)
         state[key] = converted(key, value, dtype, file.parent)

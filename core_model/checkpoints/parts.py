@@ -59,26 +59,26 @@ class Parts:
         """Tensors of every present part, by weight file, as they are stored."""
         import torch
 
-        found: dict[str, dict[str, Tensor]] = {}
+        states: dict[str, dict[str, Tensor]] = {}
         for name in ("tile_encoder", "slide_encoder", "alignment"):
             if (module := getattr(self, name)) is not None:
-                found[name] = dict(module.state_dict())
+                states[name] = dict(module.state_dict())
         if self.llava is not None:
-            found |= split_llava(self.llava)
+            states |= split_llava(self.llava)
         if (familiar := self.familiarity) is not None:
-            found["familiarity"] = {
+            states["familiarity"] = {
                 name: torch.from_numpy(getattr(familiar, name)) for name in ("mean", "scale", "centroids")
             }
-        return found
+        return states
 
 
 def split_llava(llava: WsiLlavaForConditionalGeneration) -> dict[str, dict[str, Tensor]]:
     """The Llava's tensors as projector and language model: `multi_modal_projector.*`, `language_model.*`."""
-    tied = llava.config.tie_word_embeddings
+    ties_words = llava.config.tie_word_embeddings
     state = {
         name.removeprefix("model."): value
         for name, value in llava.state_dict().items()
-        if not (tied and name == _TIED)
+        if not (ties_words and name == _TIED)
     }
     projector = {name: value for name, value in state.items() if name.startswith("multi_modal_projector.")}
     return {
@@ -137,19 +137,19 @@ def new_model(
         return _built(config, Parts(tokenizer=tokenizer), WEIGHT_FILES if only is None else only)
 
 
-def _built(config: ModelConfig, parts: Parts, wanted: tuple[str, ...]) -> Parts:
+def _built(config: ModelConfig, parts: Parts, names: tuple[str, ...]) -> Parts:
     text = config.language_model.vocab_size > 0
-    if "tile_encoder" in wanted:
+    if "tile_encoder" in names:
         parts.tile_encoder = build_tile_encoder(config.tile_encoder).eval()
-    if "slide_encoder" in wanted:
+    if "slide_encoder" in names:
         from core_model.encoders.slide_encoder import LongNetViT
 
         parts.slide_encoder = LongNetViT(config.slide_encoder).eval()
-    if "alignment" in wanted and config.alignment.vocab_size > 0:
+    if "alignment" in names and config.alignment.vocab_size > 0:
         from core_model.encoders.alignment import Alignment
 
         parts.alignment = Alignment(config.alignment, config.slide_encoder.embed_dim).eval()
-    if text and set(LLAVA) & set(wanted):
+    if text and set(LLAVA) & set(names):
         from core_model.language.wsi_llava import WsiLlavaForConditionalGeneration, llava_config
 
         parts.llava = WsiLlavaForConditionalGeneration(llava_config(config)).eval()

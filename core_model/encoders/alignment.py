@@ -60,8 +60,8 @@ class TextTower(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """`input_ids`, `attention_mask` (B, L) → unit vectors (B, E)."""
         words = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, W)
-        here = attention_mask.unsqueeze(-1).to(words.dtype)  # (B, L, 1)
-        mean = (words * here).sum(dim=1) / here.sum(dim=1).clamp(min=1)  # (B, W)
+        mask = attention_mask.unsqueeze(-1).to(words.dtype)  # (B, L, 1)
+        mean = (words * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)  # (B, W)
         return F.normalize(self.project(mean), dim=-1)
 
 

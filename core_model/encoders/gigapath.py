@@ -60,19 +60,21 @@ def from_timm(state: Mapping[str, Tensor], config: TileEncoderConfig | None = No
 
     config = config or tile_config_of(state)
     with torch.device("meta"):
-        wanted = build_dinov2(config).state_dict()
+        own_state = build_dinov2(config).state_dict()
     names = _key_map(config.depth)
     for problem, keys in (("lack", set(names) - set(state)), ("have unexpected", set(state) - set(names))):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise CheckpointError(f"the weights {problem} {', '.join(sorted(keys)[:3])}{more}")
     ours: dict[str, Tensor] = {}
-    for theirs, mine in names.items():
-        rows, *rest = wanted[mine[0]].shape
-        expected = (rows * len(mine), *rest)
-        if tuple(state[theirs].shape) != expected:
-            raise CheckpointError(f"{theirs} has shape {tuple(state[theirs].shape)}, expected {expected}")
-        ours |= {name: part.float() for name, part in zip(mine, state[theirs].split(rows), strict=True)}
+    for timm_name, our_names in names.items():
+        rows, *rest = own_state[our_names[0]].shape
+        shape = (rows * len(our_names), *rest)
+        if tuple(state[timm_name].shape) != shape:
+            raise CheckpointError(f"{timm_name} has shape {tuple(state[timm_name].shape)}, expected {shape}")
+        ours |= {
+            name: part.float() for name, part in zip(our_names, state[timm_name].split(rows), strict=True)
+        }
     return ours
 
 
@@ -81,17 +83,17 @@ def tile_config_of(state: Mapping[str, Tensor], heads: int | None = None) -> Til
 
     `heads` where they are not of 64 channels. Raises `CheckpointError` that names what is missing.
     """
-    needed = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc2.weight")
-    if missing := [name for name in needed if name not in state]:
+    keys = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc2.weight")
+    if missing := [name for name in keys if name not in state]:
         raise CheckpointError(f"the weights lack {', '.join(missing)}: they are no ViT of timm with SwiGLU")
-    depth = 1 + max(int(found[1]) for name in state if (found := re.match(r"blocks\.(\d+)\.", name)))
+    depth = 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
     try:
         patch = state["patch_embed.proj.weight"].shape[3]
         dim = state["cls_token"].shape[2]
         side = round((state["pos_embed"].shape[1] - 1) ** 0.5) * patch
         ffn_dim = state["blocks.0.mlp.fc2.weight"].shape[1]
     except IndexError as error:
-        shapes = {name: tuple(state[name].shape) for name in needed}
+        shapes = {name: tuple(state[name].shape) for name in keys}
         raise CheckpointError(f"the weights have shapes that no ViT has: {shapes}") from error
     return TileEncoderConfig.gigapath().model_copy(
         update={
@@ -137,12 +139,12 @@ def network_of(state: Mapping[str, Tensor], heads: int | None = None) -> tuple[A
 
 def find_weights(path: str | Path | None = None) -> Path:
     """The file with the weights; see `load_gigapath`."""
-    given = path or os.environ.get(VARIABLE)
-    if not given:
+    place_name = path or os.environ.get(VARIABLE)
+    if not place_name:
         from core_model.encoders.hub import fetch
 
         return fetch(REPOSITORY, FILE, place=f"give the path of a copy of {FILE} in {VARIABLE}")
-    place = Path(given)
+    place = Path(place_name)
     if place.is_file():
         return place
     for name in FILES:
@@ -158,13 +160,13 @@ def find_weights(path: str | Path | None = None) -> Path:
 
 def _key_map(depth: int) -> dict[str, tuple[str, ...]]:
     """Each of timm's keys with the Dinov2 keys that its rows become, in order."""
-    stems: dict[str, tuple[str, ...]] = {theirs: (mine,) for theirs, mine in _OUTSIDE.items()}
+    stems: dict[str, tuple[str, ...]] = {timm_stem: (our_stems,) for timm_stem, our_stems in _OUTSIDE.items()}
     for i in range(depth):
-        for theirs, mine in _IN_BLOCK.items():
-            stems[f"blocks.{i}.{theirs}"] = tuple(f"encoder.layer.{i}.{name}" for name in mine)
+        for timm_stem, our_stems in _IN_BLOCK.items():
+            stems[f"blocks.{i}.{timm_stem}"] = tuple(f"encoder.layer.{i}.{name}" for name in our_stems)
     alone = ("cls_token", "pos_embed", "gamma")
     names = {}
-    for theirs, mine in stems.items():
-        for end in ("",) if theirs.endswith(alone) else (".weight", ".bias"):
-            names[theirs + end] = tuple(name + end for name in mine)
+    for timm_stem, our_stems in stems.items():
+        for end in ("",) if timm_stem.endswith(alone) else (".weight", ".bias"):
+            names[timm_stem + end] = tuple(name + end for name in our_stems)
     return names

@@ -56,10 +56,10 @@ class _Combined(torch.autograd.Function):
     ) -> Tensor:
         wide = torch.promote_types(q.dtype, torch.float32)
         total = torch.zeros(q.shape, dtype=wide, device=q.device)
-        seen = torch.full(q.shape[:3], -math.inf, dtype=wide, device=q.device)  # log-sum-exp so far
+        total_lse = torch.full(q.shape[:3], -math.inf, dtype=wide, device=q.device)  # log-sum-exp so far
         for piece in _pieces(q.shape[1], q.shape[2], segments, ratios):
             keys, values = piece.pick(k), piece.pick(v)
-            rows = [piece.pick(x) for x in (q, total, seen)]
+            rows = [piece.pick(x) for x in (q, total, total_lse)]
             for s, m in _blocks(keys):
                 queries, into, before = (x[:, s, m] for x in rows)
                 out, lse = attention(queries, keys[:, s], values[:, s], piece.absent)
@@ -67,23 +67,23 @@ class _Combined(torch.autograd.Function):
                 into.mul_((before - after).exp_().unsqueeze(-1))
                 into.addcmul_(out.to(wide), (lse - after).exp_().unsqueeze(-1))
                 before.copy_(after)
-        ctx.save_for_backward(q, k, v, seen)
+        ctx.save_for_backward(q, k, v, total_lse)
         ctx.branches = segments, ratios
         return total.to(q.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, seen = ctx.saved_tensors
-        grads = [torch.zeros(x.shape, dtype=seen.dtype, device=x.device) for x in (q, k, v)]
+        q, k, v, total_lse = ctx.saved_tensors
+        grads = [torch.zeros(x.shape, dtype=total_lse.dtype, device=x.device) for x in (q, k, v)]
         with torch.autocast(q.device.type, enabled=False):
             for piece in _pieces(q.shape[1], q.shape[2], *ctx.branches):
                 into = [piece.pick(x) for x in grads]
-                rows = [piece.pick(x) for x in (q, k, v, seen, pull)]
+                rows = [piece.pick(x) for x in (q, k, v, total_lse, pull)]
                 for s, m in _blocks(rows[1]):
                     block = rows[0][:, s, m], rows[1][:, s], rows[2][:, s]
-                    found = _pulled(block, rows[3][:, s, m], rows[4][:, s, m], piece.absent)
-                    for x, add, at in zip(into, found, (m, slice(None), slice(None)), strict=True):
+                    block_grads = _pulled(block, rows[3][:, s, m], rows[4][:, s, m], piece.absent)
+                    for x, add, at in zip(into, block_grads, (m, slice(None), slice(None)), strict=True):
                         x[:, s, at] += add
         return *(grad.to(q.dtype) for grad in grads), None, None
 
@@ -118,16 +118,16 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self._by_parts(self._before, x)  # (B, L, H, D/H)
-        mixed = dilated_attention(q, k, v, self.config.segments, self.config.dilated_ratio)
+        attention_out = dilated_attention(q, k, v, self.config.segments, self.config.dilated_ratio)
         del q, k, v  # before the next large array is made
-        (x,) = self._by_parts(self._after, x, mixed.flatten(-2))
+        (x,) = self._by_parts(self._after, x, attention_out.flatten(-2))
         return x
 
     def _before(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.self_attn.split(self.self_attn_layer_norm(x))
 
-    def _after(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, ...]:
-        x = x + self._drop(self.self_attn.join(mixed))
+    def _after(self, x: Tensor, attention_out: Tensor) -> tuple[Tensor, ...]:
+        x = x + self._drop(self.self_attn.join(attention_out))
         return (x + self._drop(self.ffn(self.final_layer_norm(x))),)
 
     def _by_parts(self, work: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -170,9 +170,9 @@ class _SelfAttention(nn.Module):
             proj(x).unflatten(-1, (self.heads, -1)) for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
 
-    def join(self, mixed: Tensor) -> Tensor:
+    def join(self, heads_out: Tensor) -> Tensor:
         """What the heads found (…, D) as a change to the tokens (…, D)."""
-        return self.out_proj(self.inner_attn_ln(mixed))
+        return self.out_proj(self.inner_attn_ln(heads_out))
 
 
 class _FeedForward(nn.Module):
@@ -212,20 +212,20 @@ def _pieces(length: int, heads: int, segments: tuple[int, ...], ratios: tuple[in
         whole = length // g * g
         for start, stop, count in ((0, whole, whole // g), (whole, length, 1)):
             for offset in range(-(-heads // group)):
-                kept = len(range(offset, (stop - start) // count, ratio))  # m
-                own = range(offset * group, min((offset + 1) * group, heads))
-                if kept:
-                    yield _Piece(start, stop, count, offset, ratio, own, kept, keys - kept)
+                tokens = len(range(offset, (stop - start) // count, ratio))  # m
+                head_range = range(offset * group, min((offset + 1) * group, heads))
+                if tokens:
+                    yield _Piece(start, stop, count, offset, ratio, head_range, tokens, keys - tokens)
 
 
 def _pulled(
-    block: tuple[Tensor, Tensor, Tensor], seen: Tensor, pull: Tensor, absent: int
+    block: tuple[Tensor, Tensor, Tensor], total_lse: Tensor, pull: Tensor, absent: int
 ) -> tuple[Tensor, ...]:
     """Gradients of queries, keys and values of one block, whose share of the average is a constant."""
     q, k, v = (x.detach().requires_grad_() for x in block)
     with torch.enable_grad():
         out, lse = attention(q, k, v, absent)
-    share = (lse - seen).exp_().unsqueeze(-1)  # (B, S, m, h, 1)
+    share = (lse - total_lse).exp_().unsqueeze(-1)  # (B, S, m, h, 1)
     return torch.autograd.grad(out, (q, k, v), (pull * share).to(out.dtype))
 
 

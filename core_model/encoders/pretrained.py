@@ -25,12 +25,12 @@ TWO_TOWERS = ("clip", "siglip")
 def model_type(folder: Path) -> str | None:
     """The kind of transformers network in a folder; None where there is none."""
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"config.json cannot be read ({error})", where=folder) from error
-    return str(found) if found else None
+    return str(kind) if kind else None
 
 
 def load_pretrained(folder: Path, name: str, device: str | None, mpp: float) -> ViTTileEncoder:

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from core_model.config import SlideEncoderConfig
 from core_model.encoders.longnet import LongNet
 from core_model.errors import CheckpointError, SlideError, UsageError
-from core_model.weights import _listed, _read_pth
+from core_model.weights import read_model_entry, some_names
 
 __all__ = [
     "LongNetViT",
@@ -77,25 +77,25 @@ def load_slide_encoder(path: str | Path, config: SlideEncoderConfig | None = Non
     tensors of that network, a `CheckpointError` names what is missing, unexpected or of another shape.
     """
     path, config = Path(path), config or SlideEncoderConfig.gigapath()
-    state = _read_pth(path)
+    state = read_model_entry(path)
     with torch.device("meta"):  # no random weights are made
         network = LongNetViT(config)
-    expected = network.state_dict()
-    lacks, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
+    own_state = network.state_dict()
+    lacks, extra = sorted(set(own_state) - set(state)), sorted(set(state) - set(own_state))
     shapes = [
         f"{name} of shape {tuple(state[name].shape)} in place of {tuple(value.shape)}"
-        for name, value in expected.items()
+        for name, value in own_state.items()
         if name in state and state[name].shape != value.shape
     ]
-    told = (("lacks", lacks), ("has unexpected", extra), ("has", shapes))
-    if problems := [f"{verb} {_listed(names)}" for verb, names in told if names]:
+    differences = (("lacks", lacks), ("has unexpected", extra), ("has", shapes))
+    if problems := [f"{verb} {some_names(names)}" for verb, names in differences if names]:
         raise CheckpointError(
             f"is no slide encoder of this configuration: {'; '.join(problems)}",
             where=path,
             fix="check the file and the dimensions of the slide encoder",
         )
-    own = {name: value.to(torch.float32, copy=True).contiguous() for name, value in state.items()}
-    network.load_state_dict(own, assign=True)
+    weights = {name: value.to(torch.float32, copy=True).contiguous() for name, value in state.items()}
+    network.load_state_dict(weights, assign=True)
     return network.eval()
 
 
@@ -137,14 +137,14 @@ class LongNetViT(nn.Module):
         and "class" give one token whatever `n` is: `global_pool` or `class_token`.
         """
         if pooling == "tokens":
-            pooled = self.norm(pool_tokens(self(tiles, coords)[:, 1:], n))  # (B, n, D)
+            tokens = self.norm(pool_tokens(self(tiles, coords)[:, 1:], n))  # (B, n, D)
         elif pooling == "mean":
-            pooled = self.global_pool(tiles, coords).unsqueeze(1)  # (B, 1, D)
+            tokens = self.global_pool(tiles, coords).unsqueeze(1)  # (B, 1, D)
         elif pooling == "class":
-            pooled = self.class_token(tiles, coords).unsqueeze(1)  # (B, 1, D)
+            tokens = self.class_token(tiles, coords).unsqueeze(1)  # (B, 1, D)
         else:
             raise UsageError(f"there is no pooling '{pooling}'", fix="There are tokens, mean and class")
-        return F.pad(pooled, (0, (channels or pooled.shape[-1]) - pooled.shape[-1]))
+        return F.pad(tokens, (0, (channels or tokens.shape[-1]) - tokens.shape[-1]))
 
     def global_pool(self, tiles: Tensor, coords: Tensor) -> Tensor:
         """The norm of the mean tile token (B, D)."""
@@ -167,8 +167,8 @@ class LongNetViT(nn.Module):
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, N+1, D), CLS has no place
         x = F.dropout(x, self.config.dropout, self.training)
         states = [x]
-        again = self.recompute and torch.is_grad_enabled()
+        recompute = self.recompute and torch.is_grad_enabled()
         for layer in self.encoder.layers:
-            x = checkpoint(layer, x, use_reentrant=False) if again else layer(x)
+            x = checkpoint(layer, x, use_reentrant=False) if recompute else layer(x)
             states = [*states, x] if keep else [x]
         return states

@@ -47,9 +47,11 @@ class TwoTowerEncoder(ViTTileEncoder):
             max_length=self.network.config.text_config.max_position_embeddings,
             return_tensors="pt",
         ).to(self.device)
-        read = ("input_ids",) if self.network.config.model_type == "siglip" else _MASKED
+        inputs = ("input_ids",) if self.network.config.model_type == "siglip" else _MASKED
         with torch.inference_mode():  # float32: a few texts, once
-            return _unit(self.network.get_text_features(**{name: batch[name] for name in read}).pooler_output)
+            return _unit(
+                self.network.get_text_features(**{name: batch[name] for name in inputs}).pooler_output
+            )
 
     def _feature(self, pixels: Tensor) -> Tensor:
         features = self.network.get_image_features(pixel_values=pixels).pooler_output  # (N, E)

@@ -10,6 +10,7 @@ last bits of bf16; within one batch size they are the same, whatever else the ba
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,13 +78,13 @@ class TilePixels:
             rgb = rgb.resize(size, Image.Resampling(self.resample))
         if self.crop_px is None:
             return rgb
-        left, top = (round((side - self.crop_px) / 2) for side in rgb.size)  # half to even
-        return rgb.crop((left, top, left + self.crop_px, top + self.crop_px))
+        x, y = (round((side - self.crop_px) / 2) for side in rgb.size)  # half to even
+        return rgb.crop((x, y, x + self.crop_px, y + self.crop_px))
 
     def batch(self, images: Sequence[Image.Image]) -> np.ndarray:
         """N images, at least one → normalised (N, 3, P, P) float32."""
-        seen = np.stack([np.asarray(self.picture(image)) for image in images])  # (N, P, P, 3) uint8
-        return np.stack([self._values[c][seen[..., c]] for c in range(3)], axis=1)
+        pixels = np.stack([np.asarray(self.picture(image)) for image in images])  # (N, P, P, 3) uint8
+        return np.stack([self._values[c][pixels[..., c]] for c in range(3)], axis=1)
 
     @cached_property
     def _values(self) -> np.ndarray:
@@ -141,12 +142,10 @@ class ViTTileEncoder:
         `compact` keeps matrices in bf16 where bf16 is computed, in `network` itself: half the memory and
         the same features, since autocast rounds them at every call anyway.
         """
-        from core_model.weights import fingerprint
-
         self.device = device or default_device()
         self.name, self.mpp = name, mpp
         self.pixels, self.tile_px = pixels, pixels.tile_px
-        self.fingerprint = fingerprint(network)
+        self.fingerprint = weights_fingerprint(network)
         self.bf16 = has_bf16(self.device) if bf16 is None else bf16
         if compact and self.bf16:
             halve_matrices(network)
@@ -181,6 +180,15 @@ class ViTTileEncoder:
 
     def _dim(self) -> int:
         return int(self.network.config.hidden_size)
+
+
+def weights_fingerprint(module: nn.Module) -> str:
+    """The first 16 hex digits of a sha256 over names, shapes and float32 values of all weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def halve_matrices(network: Any) -> None:

@@ -56,15 +56,15 @@ def extract(
     """
     if store is None:
         return encode_slide(slide, encoder, progress, batch_size, tissue)
-    found = store.load(slide, encoder)
-    if found is not None:
-        return found
+    features = store.load(slide, encoder)
+    if features is not None:
+        return features
     with store.lock(slide, encoder.name):
-        found = store.load(slide, encoder)  # another process may have written it meanwhile
-        if found is None:
-            found = encode_slide(slide, encoder, progress, batch_size, tissue)
-            store.save(slide, encoder, found)
-    return found
+        features = store.load(slide, encoder)  # another process may have written it meanwhile
+        if features is None:
+            features = encode_slide(slide, encoder, progress, batch_size, tissue)
+            store.save(slide, encoder, features)
+    return features
 
 
 def encode_slide(
@@ -76,32 +76,32 @@ def encode_slide(
 ) -> TileFeatures:
     """Compute the features, whatever a store may hold."""
     grid = tile_grid(slide, tissue or find_tissue(slide), encoder.tile_um, MIN_TISSUE)
-    report = progress or (lambda done, total: None)
+    report = progress or (lambda tile, total: None)
     report(0, len(grid))
     rows: list[np.ndarray] = []
-    kept: list[int] = []
-    failed: list[tuple[Box, str]] = []
+    encoded_tiles: list[int] = []
+    failures: list[tuple[Box, str]] = []
     batch: list[tuple[int, Image.Image]] = []
     for i, result in enumerate(_read_ahead(slide, grid, encoder.mpp, ahead=3 * batch_size)):
         if isinstance(result, RegionUnreadable):
-            failed.append((grid.box(i), result.what))
+            failures.append((grid.box(i), result.what))
         elif result is not None:
             batch.append((i, result))
         if len(batch) == batch_size or (batch and i == len(grid) - 1):
-            kept += [index for index, _ in batch]
+            encoded_tiles += [index for index, _ in batch]
             rows.append(_encode(encoder, [image for _, image in batch]))
             batch = []
             report(i + 1, len(grid))
     report(len(grid), len(grid))
-    _require_some(slide, kept, failed)
+    _require_some(slide, encoded_tiles, failures)
     return TileFeatures(
         features=np.concatenate(rows),
-        coords=grid.coords[kept],
+        coords=grid.coords[encoded_tiles],
         size=grid.size,
         tile_um=grid.tile_um,
         slide_mpp=slide.mpp,
         encoder=encoder.name,
-        failed=tuple(failed),
+        failed=tuple(failures),
     )
 
 
@@ -140,12 +140,12 @@ def _encode(encoder: Encoder, images: list[Image.Image]) -> np.ndarray:
     return rows
 
 
-def _require_some(slide: Slide, kept: list[int], failed: list[tuple[Box, str]]) -> None:
-    if kept:
+def _require_some(slide: Slide, encoded_tiles: list[int], failures: list[tuple[Box, str]]) -> None:
+    if encoded_tiles:
         return
-    if failed:
+    if failures:
         raise SlideError(
-            f"none of its {len(failed)} tiles can be read",
+            f"none of its {len(failures)} tiles can be read",
             where=slide.path,
             fix="Copy the file again from its source",
         )

@@ -46,19 +46,19 @@ def fit_familiarity(features: np.ndarray, k: int = 256, seed: int = 0, rounds: i
         counts = np.bincount(owner, minlength=len(centroids))
         sums = np.zeros_like(centroids)
         np.add.at(sums, owner, points)
-        filled = counts > 0
-        centroids[filled] = sums[filled] / counts[filled, None]
+        has_tiles = counts > 0
+        centroids[has_tiles] = sums[has_tiles] / counts[has_tiles, None]
     return Familiarity(mean, scale, centroids)
 
 
 def _nearest(points: np.ndarray, centroids: np.ndarray, at_once: int = 4096) -> tuple[np.ndarray, np.ndarray]:
     """Index of the nearest centroid (N,) and the squared distance to it (N,)."""
-    owner, squared = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
+    owner, distances = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
     norms = (centroids**2).sum(axis=1)
     for start in range(0, len(points), at_once):
         part = points[start : start + at_once]
         table = (part**2).sum(axis=1)[:, None] - 2 * part @ centroids.T + norms  # (n, K)
         best = table.argmin(axis=1)
         owner[start : start + at_once] = best
-        squared[start : start + at_once] = np.maximum(table[np.arange(len(part)), best], 0)
-    return owner, squared
+        distances[start : start + at_once] = np.maximum(table[np.arange(len(part)), best], 0)
+    return owner, distances

@@ -91,13 +91,13 @@ def _matrix(file: h5py.File, name: str, kinds: str, values: bool = True) -> np.n
     """A dataset with two dimensions, a leading 1 left out: float32 or int64; nan without `values`."""
     if not isinstance(file.get(name), h5py.Dataset):
         raise ValueError(f"it has no dataset '{name}', only {', '.join(file) or 'nothing'}")
-    found = file[name]
-    shape = found.shape[1:] if len(found.shape) == 3 and found.shape[0] == 1 else found.shape
-    if len(shape) != 2 or found.dtype.kind not in kinds:
-        raise ValueError(f"{name} have shape {found.shape} and type {found.dtype}")
+    dataset = file[name]
+    shape = dataset.shape[1:] if len(dataset.shape) == 3 and dataset.shape[0] == 1 else dataset.shape
+    if len(shape) != 2 or dataset.dtype.kind not in kinds:
+        raise ValueError(f"{name} have shape {dataset.shape} and type {dataset.dtype}")
     if not values:
         return np.broadcast_to(np.float32(np.nan), shape)
-    return np.ascontiguousarray(found[()].reshape(shape), np.float32 if kinds == "f" else np.int64)
+    return np.ascontiguousarray(dataset[()].reshape(shape), np.float32 if kinds == "f" else np.int64)
 
 
 def _check_places(coords: np.ndarray, says: Mapping[str, Any]) -> None:

@@ -6,8 +6,6 @@ They are what the slide encoder would give, already pooled, normalised and padde
 from __future__ import annotations
 
 import hashlib
-import pickle
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +13,12 @@ import torch
 from torch import Tensor
 
 from core_model.errors import FeatureStoreError
+from core_model.features.tiles import SlideTokens
+from core_model.weights import load_torch
 
+__all__ = ["SlideTokens", "open_slide_tokens", "read_slide_tokens"]
 
-@dataclass(frozen=True)
-class SlideTokens:
-    """A slide as the language model reads it, and nothing else of it."""
-
-    tokens: Tensor
-    """(n, C) float32."""
-    name: str
-    """The file's stem."""
-    id: str
-    """sha256 of the file."""
-
-    def __len__(self) -> int:
-        return len(self.tokens)
+_FIX = "Check that it is a released feature file"
 
 
 def open_slide_tokens(path: str | Path, n: int, channels: int) -> SlideTokens:
@@ -48,42 +37,31 @@ def read_slide_tokens(path: str | Path, n: int = 576, channels: int = 1024) -> T
     holds a number that is not finite.
     """
     path = Path(path)
-    found = _loaded(path)
-    if not isinstance(found, Tensor):
-        raise _unusable(path, f"it holds {_kind(found)}, not one tensor")
-    shape = tuple(found.shape)
+    if not path.is_file():
+        raise FeatureStoreError("there is no such file of slide tokens", where=path)
+    content = load_torch(path, "slide tokens", FeatureStoreError, _FIX)
+    if not isinstance(content, Tensor):
+        raise _unusable(path, f"it holds {_kind(content)}, not one tensor")
+    shape = tuple(content.shape)
     if shape not in ((n, channels), (1, n, channels)):
         raise _unusable(path, f"its tensor has shape {shape} where ({n}, {channels}) is needed")
-    if not found.is_floating_point() or found.layout is not torch.strided:
+    if not content.is_floating_point() or content.layout is not torch.strided:
         raise _unusable(
-            path, f"its tensor is {found.layout} of {found.dtype}, not plain floating-point numbers"
+            path, f"its tensor is {content.layout} of {content.dtype}, not plain floating-point numbers"
         )
-    tokens = found.detach().reshape(n, channels).to(torch.float32)  # (n, C)
+    tokens = content.detach().reshape(n, channels).to(torch.float32, copy=True)  # (n, C), no longer mapped
     if bad := int((~torch.isfinite(tokens)).sum()):
         raise _unusable(path, f"of its {tokens.numel()} numbers {bad} are not finite in float32")
     return tokens.contiguous()
 
 
-def _loaded(path: Path) -> Any:
-    if not path.is_file():
-        raise FeatureStoreError("slide tokens are not there", where=path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _unusable(path, "it is damaged, or holds more than tensors") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise _unusable(path, f"it is damaged ({type(error).__name__})") from error
-
-
-def _kind(found: Any) -> str:
+def _kind(content: Any) -> str:
     """What a file holds, in few words: the names of a dictionary help to see whose file it is."""
-    if isinstance(found, dict):
-        names = ", ".join(str(name) for name in list(found)[:5])
-        return f"a dictionary ({names}{', …' if len(found) > 5 else ''})"
-    return f"a {type(found).__name__}"
+    if isinstance(content, dict):
+        names = ", ".join(str(name) for name in list(content)[:5])
+        return f"a dictionary ({names}{', …' if len(content) > 5 else ''})"
+    return f"a {type(content).__name__}"
 
 
 def _unusable(path: Path, why: str) -> FeatureStoreError:
-    return FeatureStoreError(
-        f"slide tokens cannot be used: {why}", where=path, fix="Check that it is a released feature file"
-    )
+    return FeatureStoreError(f"slide tokens cannot be used: {why}", where=path, fix=_FIX)

@@ -19,10 +19,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+import platformdirs
 
 from core_model.atomic import replacing
 from core_model.errors import FeatureStoreError
 from core_model.features.tiles import EncoderIdentity, TileFeatures
+from core_model.locks import held
 from core_model.slides.box import Box, magnification
 from core_model.slides.slide import Slide
 from core_model.slides.tissue import METHOD
@@ -72,7 +74,7 @@ class FeatureStore:
             log.warning("%s is not used and will be redone: %s", path, error)
             return None
 
-    def save(self, slide: Slide, encoder: EncoderIdentity, found: TileFeatures) -> Path:
+    def save(self, slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures) -> Path:
         """Write atomically; call under `lock`. Raises `FeatureStoreError`.
 
         A file in the way that giant did not write is kept beside it as `<name>.foreign`.
@@ -81,7 +83,7 @@ class FeatureStore:
         path = self.path(slide, encoder.name)
         try:
             with replacing(path) as part:
-                write_features(part, slide, encoder, found)
+                write_features(part, slide, encoder, tiles)
                 if path.exists() and not is_ours(path):
                     path.replace(path.with_name(path.name + ".foreign"))
         except OSError as error:
@@ -94,42 +96,22 @@ class FeatureStore:
 
         Raises `FeatureStoreError` where the lock cannot be made, or is held and `wait` is False.
         """
-        import fcntl
-
         path = self.path(slide, encoder_name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = path.with_name(f".{path.name}.lock").open("a")
-        except OSError as error:
-            raise FeatureStoreError(f"features cannot be written ({error})", where=path) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if not wait:
-                    raise FeatureStoreError(
-                        "another process is writing these features", where=path
-                    ) from error
-                log.info("waiting for another process that writes %s", path)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            except OSError as error:
-                raise FeatureStoreError(f"the file system cannot lock ({error})", where=path) from error
+        fix = f"Set {CACHE_VARIABLE} to a folder that can be written"
+        with held(path.parent, wait, name=f".{path.name}.lock", error_class=FeatureStoreError, fix=fix):
             yield
 
 
 def cache_folder() -> Path:
     """Where features are kept: $GIANT_CACHE, else giant/ in the user's cache folder."""
-    own = os.environ.get(CACHE_VARIABLE)
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "giant"
+    override = os.environ.get(CACHE_VARIABLE)
+    return Path(override).expanduser() if override else platformdirs.user_cache_path("giant", appauthor=False)
 
 
-def write_features(path: Path, slide: Slide, encoder: EncoderIdentity, found: TileFeatures) -> None:
+def write_features(path: Path, slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures) -> None:
     """Write a new file at `path`; raises `OSError`."""
     with h5py.File(path, "w") as file:
-        _write(file, slide, encoder, found, path.parent)
+        _write(file, slide, encoder, tiles, path.parent)
 
 
 def read_features(path: Path, slide: Slide, encoder: EncoderIdentity) -> TileFeatures:
@@ -142,19 +124,19 @@ def read_features(path: Path, slide: Slide, encoder: EncoderIdentity) -> TileFea
 
 
 def _write(
-    file: h5py.File, slide: Slide, encoder: EncoderIdentity, found: TileFeatures, folder: Path
+    file: h5py.File, slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures, folder: Path
 ) -> None:
-    features = np.ascontiguousarray(found.features, dtype=np.float32)
-    coords = np.ascontiguousarray(found.coords, dtype=np.int64)
+    features = np.ascontiguousarray(tiles.features, dtype=np.float32)
+    coords = np.ascontiguousarray(tiles.coords, dtype=np.int64)
     file.create_dataset("features", data=features)
     dataset = file.create_dataset("coords", data=coords)
-    boxes = np.array([box for box, _ in found.failed], dtype=np.int64).reshape(-1, 4)
+    boxes = np.array([box for box, _ in tiles.failed], dtype=np.int64).reshape(-1, 4)
     file.create_dataset("failed", data=boxes)
-    reasons = [reason for _, reason in found.failed]
+    reasons = [reason for _, reason in tiles.failed]
     file.create_dataset("failed_reason", data=reasons, dtype=h5py.string_dtype(), shape=(len(reasons),))
     trident = {
         "patch_size": encoder.tile_px,
-        "patch_size_level0": found.size,
+        "patch_size_level0": tiles.size,
         "level0_magnification": round(magnification(slide.mpp), 2),
         "target_magnification": round(magnification(encoder.mpp), 2),
         "overlap": 0,
@@ -170,11 +152,11 @@ def _write(
 def _read(file: h5py.File, slide: Slide, encoder: EncoderIdentity) -> TileFeatures:
     """Everything checked against what it should be; `ValueError` says what is not."""
     attributes = dict(file["coords"].attrs)
-    for name, wanted in _identity(slide, encoder).items():
+    for name, value in _identity(slide, encoder).items():
         if name not in attributes:
             raise ValueError(f"it was not written by giant, or by another version (no {name})")
-        if attributes[name] != wanted:
-            raise ValueError(f"{name} is {attributes[name]!r} where {wanted!r} is needed")
+        if attributes[name] != value:
+            raise ValueError(f"{name} is {attributes[name]!r} where {value!r} is needed")
     features, coords = file["features"][()], file["coords"][()]
     if features.dtype != np.float32 or features.shape != (len(coords), encoder.dim):
         raise ValueError(f"features have shape {features.shape} and type {features.dtype}")
@@ -212,9 +194,9 @@ def _identity(slide: Slide, encoder: EncoderIdentity) -> dict[str, Any]:
 
 def digest(features: np.ndarray, coords: np.ndarray) -> str:
     """What a file of giant says of its own content: SHA-256 over features and places."""
-    found = hashlib.sha256(np.ascontiguousarray(features).data)
-    found.update(np.ascontiguousarray(coords).data)
-    return found.hexdigest()
+    sha = hashlib.sha256(np.ascontiguousarray(features).data)
+    sha.update(np.ascontiguousarray(coords).data)
+    return sha.hexdigest()
 
 
 def is_ours(path: Path) -> bool:

@@ -1,13 +1,19 @@
-"""The features of a slide's tiles, and who computed them."""
+"""A slide as features of its tiles, with who computed them, or as the pooled tokens of a slide encoder.
+
+Letters: N tiles, D channels of a tile feature, n slide tokens, C channels of a slide token.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from core_model.slides.box import Box
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class EncoderIdentity(Protocol):
@@ -62,5 +68,20 @@ class TileFeatures:
     def inside(self, box: Box, min_overlap: float = 0.5) -> TileFeatures:
         """The tiles of which at least `min_overlap` lies in `box`, and the failed ones likewise."""
         keep = self.inside_mask(box, min_overlap)
-        failed = tuple(item for item in self.failed if item[0].overlap(box) >= max(min_overlap, 1e-9))
-        return replace(self, features=self.features[keep], coords=self.coords[keep], failed=failed)
+        failures = tuple(item for item in self.failed if item[0].overlap(box) >= max(min_overlap, 1e-9))
+        return replace(self, features=self.features[keep], coords=self.coords[keep], failed=failures)
+
+
+@dataclass(frozen=True)
+class SlideTokens:
+    """A slide as the language model reads it: pooled tokens from a file, and nothing else of the slide."""
+
+    tokens: Tensor
+    """(n, C) float32."""
+    name: str
+    """The file's stem."""
+    id: str
+    """sha256 of the file."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)

@@ -81,18 +81,19 @@ class Turn:
     options: tuple[str, ...] | None = None
 
 
-def clean(text: str) -> str:
+def without_special_tokens(text: str) -> str:
     """`text` without the strings that are special tokens, so that no user can write one."""
     while _SPECIAL.search(text):
         text = _SPECIAL.sub("", text)
     return text.strip()
 
 
-def asked(question: str, options: Sequence[str] | None = None) -> str:
+def user_words(question: str, options: Sequence[str] | None = None) -> str:
     """The user's words of one turn: the question and, below it, the options as a list."""
     if not options:
-        return clean(question)
-    return f"{clean(question)}\nOptions: {'; '.join(clean(option) for option in options)}"
+        return without_special_tokens(question)
+    listing = "; ".join(without_special_tokens(option) for option in options)
+    return f"{without_special_tokens(question)}\nOptions: {listing}"
 
 
 def prompt(
@@ -109,8 +110,8 @@ def prompt(
     `n_image_tokens` placeholders stand for the slide tokens, or `context` in their place. `system` is one
     sentence before the first turn; the embedded model uses none. `template` is a key of `TEMPLATES`.
     """
-    head = IMAGE * n_image_tokens if context is None else clean(context)
-    words = f"{head}\n{asked(question, options)}"
+    head = IMAGE * n_image_tokens if context is None else without_special_tokens(context)
+    words = f"{head}\n{user_words(question, options)}"
     return _lead(system, template) + TEMPLATES[template].turn.format(words)
 
 
@@ -120,7 +121,7 @@ def question_alone(
     """The prompt of a question without a slide, and the character span of the user's words in it."""
     text = prompt(question, n_image_tokens=0, system=system, template=template)
     start = len(_lead(system, template)) + TEMPLATES[template].turn.index("{}") + len("\n")
-    return text, (start, start + len(asked(question)))
+    return text, (start, start + len(user_words(question)))
 
 
 def conversation(
@@ -144,9 +145,9 @@ def conversation(
                 template=template,
             )
         else:
-            text += form.turn.format(asked(turn.question, turn.options))
+            text += form.turn.format(user_words(turn.question, turn.options))
         start = len(text)
-        text += form.answer.format(clean(turn.answer)) + form.end
+        text += form.answer.format(without_special_tokens(turn.answer)) + form.end
         spans.append((start, len(text)))
         text += form.after
     return text, spans
@@ -189,7 +190,7 @@ def encode_plain(
     It closes as an answer of `template` does.
     """
     head = IMAGE * n_image_tokens
-    whole = f"{head}{clean(text)}{TEMPLATES[template].end}"
+    whole = f"{head}{without_special_tokens(text)}{TEMPLATES[template].end}"
     return _encoded(tokenizer, whole, [(len(head), len(whole))], max_length)
 
 
@@ -219,8 +220,8 @@ def tokenized(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int
     """
     start, stop = text.find(IMAGE), text.rfind(IMAGE) + len(IMAGE)
     if start < 0:
-        encoded = tokenizer(text, return_offsets_mapping=True)
-        return encoded["input_ids"], encoded["offset_mapping"]
+        encoding = tokenizer(text, return_offsets_mapping=True)
+        return encoding["input_ids"], encoding["offset_mapping"]
     before = tokenizer(text[:start], return_offsets_mapping=True)
     after = tokenizer(text[stop:], return_offsets_mapping=True, add_special_tokens=False)
     places = range(start, stop, len(IMAGE))
@@ -249,7 +250,7 @@ def readable(text: str) -> str:
 
 
 def _lead(system: str, template: str) -> str:
-    return TEMPLATES[template].lead.format(clean(system)) if system.strip() else ""
+    return TEMPLATES[template].lead.format(without_special_tokens(system)) if system.strip() else ""
 
 
 def _encoded(

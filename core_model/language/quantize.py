@@ -42,19 +42,19 @@ def _packed(library: Any, layer: nn.Linear, bits: int) -> Any:
     """A layer that packs its weight when it is moved to a device."""
     shape, bias, weight = (layer.in_features, layer.out_features), layer.bias is not None, layer.weight.data
     if bits == 8:
-        packed = library.nn.Linear8bitLt(
+        packed_layer = library.nn.Linear8bitLt(
             *shape, bias, has_fp16_weights=False, threshold=OUTLIERS, device="meta"
         )
-        packed.weight = library.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+        packed_layer.weight = library.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     else:
-        packed = library.nn.Linear4bit(
+        packed_layer = library.nn.Linear4bit(
             *shape, bias, compute_dtype=weight.dtype, quant_type="nf4", device="meta"
         )
-        packed.weight = library.nn.Params4bit(
-            weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=packed
+        packed_layer.weight = library.nn.Params4bit(
+            weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=packed_layer
         )
-    packed.bias = layer.bias
-    return packed
+    packed_layer.bias = layer.bias
+    return packed_layer
 
 
 def _bitsandbytes() -> Any:

@@ -44,25 +44,25 @@ def option_log_likelihoods(llava: Any, slide_tokens: Tensor, options: Sequence[E
     return torch.cat(rows).cpu().numpy()
 
 
-def _score(llava: Any, seen: Tensor, prefix: Tensor, tails: Tensor, targets: Tensor) -> Tensor:
-    R, A = len(seen), len(tails)
+def _score(llava: Any, slide_tokens: Tensor, prefix: Tensor, tails: Tensor, targets: Tensor) -> Tensor:
+    R, A = len(slide_tokens), len(tails)
     head = llava(
-        input_ids=prefix.expand(R, -1), slide_features=seen, use_cache=True, logits_to_keep=1
+        input_ids=prefix.expand(R, -1), slide_features=slide_tokens, use_cache=True, logits_to_keep=1
     )  # logits (R, 1, V): they foretell the first token of the rest
     cache = head.past_key_values
     cache.batch_repeat_interleave(A)
     rest = llava(input_ids=tails.repeat(R, 1), past_key_values=cache, use_cache=True).logits  # (R·A, T, V)
     logits = torch.cat([head.logits.repeat_interleave(A, dim=0), rest[:, :-1]], dim=1)  # (R·A, T, V)
-    said = targets.repeat(R, 1)  # (R·A, T)
-    each = logits.double().log_softmax(-1).gather(-1, said.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    return (each * (said != IGNORE)).sum(dim=1).reshape(R, A)
+    labels = targets.repeat(R, 1)  # (R·A, T)
+    log_probs = logits.double().log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return (log_probs * (labels != IGNORE)).sum(dim=1).reshape(R, A)
 
 
 def _common_prefix(options: Sequence[Encoded]) -> int:
     """Number of leading tokens that all options share and that no label falls on."""
-    unlabelled = min(next(i for i, label in enumerate(labels) if label != IGNORE) for _, labels in options)
-    columns = zip(*(ids[:unlabelled] for ids, _ in options), strict=True)
-    return next((i for i, column in enumerate(columns) if len(set(column)) > 1), unlabelled)
+    first_label = min(next(i for i, label in enumerate(labels) if label != IGNORE) for _, labels in options)
+    columns = zip(*(ids[:first_label] for ids, _ in options), strict=True)
+    return next((i for i, column in enumerate(columns) if len(set(column)) > 1), first_label)
 
 
 def _tails(options: Sequence[Encoded], prefix: int, device: Any) -> tuple[Tensor, Tensor]:
@@ -95,8 +95,8 @@ def write(
     )
     new = out.sequences[0]  # (T,)
     logits = torch.cat(out.logits).double()  # (T, V)
-    each = logits.log_softmax(-1).gather(-1, new.unsqueeze(-1))
-    return new.tolist(), float(each.mean().exp())
+    log_probs = logits.log_softmax(-1).gather(-1, new.unsqueeze(-1))
+    return new.tolist(), float(log_probs.mean().exp())
 
 
 def _rules(how: GenerationConfig) -> list[Any]:
@@ -123,10 +123,10 @@ class _Draw:
         return scores / self.temperature + noise.to(scores.device)
 
 
-def mean_nll(llava: Any, ids: list[int], counted: Sequence[bool]) -> float:
+def mean_nll(llava: Any, ids: list[int], is_question: Sequence[bool]) -> float:
     """Mean negative log-likelihood (nats) of the counted tokens of a text without a slide."""
     row = torch.tensor([ids], device=llava.device)
-    each = llava(input_ids=row).logits[0, :-1].double().log_softmax(-1)  # (L-1, V)
-    nll = -each.gather(-1, row[0, 1:, None]).squeeze(-1)  # (L-1,)
-    chosen = torch.tensor(counted[1:], device=llava.device)
-    return float(nll[chosen].mean()) if bool(chosen.any()) else 0.0
+    log_probs = llava(input_ids=row).logits[0, :-1].double().log_softmax(-1)  # (L-1, V)
+    nll = -log_probs.gather(-1, row[0, 1:, None]).squeeze(-1)  # (L-1,)
+    mask = torch.tensor(is_question[1:], device=llava.device)
+    return float(nll[mask].mean()) if bool(mask.any()) else 0.0

@@ -137,20 +137,20 @@ class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         """Word embeddings (B, L, W) with projected slide tokens where `<image>` stands."""
         if input_ids is None:
             raise ValueError("slide_features need input_ids: their <image> tokens say where to put them")
-        here = input_ids == self._image  # (B, L), n per row
-        if not bool((here.sum(dim=1) == slide_features.shape[1]).all()):
+        is_image = input_ids == self._image  # (B, L), n per row
+        if not bool((is_image.sum(dim=1) == slide_features.shape[1]).all()):
             raise ValueError(
                 f"each row needs exactly {slide_features.shape[1]} <image> tokens, one per slide token"
             )
-        words = self.get_input_embeddings()(input_ids.masked_fill(here, 0))  # (B, L, W); any row will do
+        words = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))  # (B, L, W); any row will do
         projector = self.model.multi_modal_projector
-        seen = projector(slide_features.to(projector.linear_1.weight.dtype))  # (B, n, C) → (B, n, W)
-        return words.masked_scatter(here.unsqueeze(-1), seen.to(words.dtype))  # (B, L, W)
+        slide_words = projector(slide_features.to(projector.linear_1.weight.dtype))  # (B, n, C) → (B, n, W)
+        return words.masked_scatter(is_image.unsqueeze(-1), slide_words.to(words.dtype))  # (B, L, W)
 
-    def take_language_model(self, trained: Any) -> None:
+    def take_language_model(self, language_model: Any) -> None:
         """Copy the weights of a `LlamaForCausalLM` or `Qwen2ForCausalLM` of these dimensions."""
-        self.model.language_model.load_state_dict(trained.model.state_dict())
-        self.lm_head.load_state_dict(trained.lm_head.state_dict())
+        self.model.language_model.load_state_dict(language_model.model.state_dict())
+        self.lm_head.load_state_dict(language_model.lm_head.state_dict())
 
     def prepare_inputs_for_generation(
         self, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any

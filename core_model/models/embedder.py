@@ -17,7 +17,7 @@ from core_model.devices import default_device
 from core_model.encoders.slide_encoder import encoder_coords
 from core_model.encoders.vit import bind
 from core_model.errors import CheckpointError, FeatureStoreError, NoTissue
-from core_model.features.slide_tokens import SlideTokens
+from core_model.features.tiles import SlideTokens
 from core_model.language import conversation
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ class Embedder:
     def need(self, part: str) -> Any:
         """A part (see `has`), or `CheckpointError` that says what works without it."""
         if part not in self._parts:
-            what = "language model" if part == "llava" else part.replace("_", " ")
+            name = "language model" if part == "llava" else part.replace("_", " ")
             raise CheckpointError(
-                f"the model '{self.name}' has no {what}", where=self.folder, fix=INSTEAD[part]
+                f"the model '{self.name}' has no {name}", where=self.folder, fix=INSTEAD[part]
             )
         return self._parts[part]
 
@@ -87,14 +87,14 @@ class Embedder:
         """The slide or region as the language model sees it: (n, C) float32."""
         if isinstance(features, SlideTokens):
             return self._stored(features)
-        pooled = self._pooled(features)  # (n, D)
-        return F.pad(pooled, (0, self.config.feature_dim - pooled.shape[1]))
+        tokens = self._pooled(features)  # (n, D)
+        return F.pad(tokens, (0, self.config.feature_dim - tokens.shape[1]))
 
     def _stored(self, slide: SlideTokens) -> Tensor:
-        found, wanted = tuple(slide.tokens.shape), (self.config.n_tokens, self.config.feature_dim)
-        if found != wanted:
+        shape, own_shape = tuple(slide.tokens.shape), (self.config.n_tokens, self.config.feature_dim)
+        if shape != own_shape:
             raise FeatureStoreError(
-                f"slide tokens of '{slide.name}' have shape {found}, '{self.name}' reads {wanted}"
+                f"slide tokens of '{slide.name}' have shape {shape}, '{self.name}' reads {own_shape}"
             )
         return slide.tokens.to(self.device)
 
@@ -105,15 +105,15 @@ class Embedder:
 
     def _pooled(self, features: TileFeatures) -> Tensor:
         """Slide tokens before padding (n, D). An agent asks many questions of one slide: those are kept."""
-        for known, pooled in self._recent:
-            if known is features:
-                return pooled
-        pooled = self.need("slide_encoder").slide_tokens(
+        for recent, tokens in self._recent:
+            if recent is features:
+                return tokens
+        tokens = self.need("slide_encoder").slide_tokens(
             *self._inputs(features), self.config.n_tokens, pooling=self.config.pooling
         )[0]
         if len(features) >= WORTH_KEEPING:
-            self._recent = [(features, pooled), *self._recent][:2]
-        return pooled
+            self._recent = [(features, tokens), *self._recent][:2]
+        return tokens
 
     @torch.inference_mode()
     def embed_tiles(self, features: TileFeatures) -> np.ndarray:
@@ -128,12 +128,12 @@ class Embedder:
         """Tile features (1, N, C) and their places in px at encoder mpp (1, N, 2)."""
         if len(features) == 0:
             raise NoTissue("there is no tile of tissue here to look at")
-        expected = self.config.slide_encoder.in_chans
+        channels = self.config.slide_encoder.in_chans
         made_by = self.tile_encoder.name if self.has("tile_encoder") else features.encoder
-        if features.features.shape[1] != expected or features.encoder != made_by:
+        if features.features.shape[1] != channels or features.encoder != made_by:
             raise FeatureStoreError(
                 f"features of '{features.encoder}' with {features.features.shape[1]} channels do not fit"
-                f" '{self.name}', which reads {expected} channels of '{made_by}'",
+                f" '{self.name}', which reads {channels} channels of '{made_by}'",
                 fix="compute them with this model's tile encoder",
             )
         places = encoder_coords(features.coords, features.slide_mpp, self.config.slide_encoder.encoder_mpp)
@@ -149,7 +149,7 @@ class Embedder:
         rows = [np.zeros((0, self.config.alignment.shared_dim), dtype=np.float32)]
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             batch = self._text_tokenizer(
-                [conversation.clean(text) for text in texts[start : start + TEXTS_AT_ONCE]],
+                [conversation.without_special_tokens(text) for text in texts[start : start + TEXTS_AT_ONCE]],
                 padding=True,
                 truncation=True,
                 max_length=self.config.alignment.max_positions,

@@ -87,7 +87,7 @@ def _from_checkpoint(folder: Path, device: str | None) -> ViTTileEncoder:
     return bind(parts.tile_encoder, config.name, config.tile_encoder, device, compact=compact)
 
 
-def read_tile_network(given: str | Path) -> tuple[Any, TileEncoderConfig]:
+def read_tile_network(name_or_path: str | Path) -> tuple[Any, TileEncoderConfig]:
     """Network and configuration to make part of a model: `mini`'s, a checkpoint folder's, or Prov-GigaPath's.
 
     `given` is a name, a folder, or a file of Prov-GigaPath's weights. Raises `GiantError`.
@@ -96,11 +96,11 @@ def read_tile_network(given: str | Path) -> tuple[Any, TileEncoderConfig]:
     from core_model.encoders.gigapath import find_weights, network_of
     from core_model.weights import read_state
 
-    folder = MINI if str(given) == "mini" else Path(given)
+    folder = MINI if str(name_or_path) == "mini" else Path(name_or_path)
     if (folder / MANIFEST).is_file():
         parts, config = load_checkpoint(folder, need=("tile_encoder",), only=("tile_encoder",))
         return parts.tile_encoder, config.tile_encoder
-    found: tuple[Any, TileEncoderConfig] = network_of(
-        read_state(find_weights(None if str(given) == "gigapath" else folder))
+    network: tuple[Any, TileEncoderConfig] = network_of(
+        read_state(find_weights(None if str(name_or_path) == "gigapath" else folder))
     )
-    return found
+    return network

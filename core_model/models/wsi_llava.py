@@ -19,9 +19,8 @@ from core_model.checkpoints.folder import load_checkpoint, read_config
 from core_model.config import GenerationConfig
 from core_model.devices import default_device
 from core_model.errors import UsageError
-from core_model.features.slide_tokens import SlideTokens
+from core_model.features.tiles import SlideTokens
 from core_model.language import conversation, scoring
-from core_model.language.quantize import check_bits, pack
 from core_model.models.embedder import Embedder
 from core_model.models.tile_encoders import MINI
 from core_model.words import content_words, unknown_words
@@ -94,9 +93,9 @@ class WsiLlava(Embedder):
         return conversation.readable(self.tokenizer.decode(ids, skip_special_tokens=True)), probability
 
     def _generation(self, max_new_tokens: int | None, how: dict[str, Any]) -> GenerationConfig:
-        given = how if max_new_tokens is None else how | {"max_new_tokens": max_new_tokens}
+        settings = how if max_new_tokens is None else how | {"max_new_tokens": max_new_tokens}
         try:
-            wish = GenerationConfig.model_validate(self.config.generation.model_dump() | given)
+            wish = GenerationConfig.model_validate(self.config.generation.model_dump() | settings)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise UsageError(f"generation: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -120,10 +119,10 @@ class WsiLlava(Embedder):
         """
         if not many:
             return np.zeros((0, len(options)))
-        encoded = self._encoded(question, options)
+        conversations = self._encoded(question, options)
         tokens = torch.stack([self.slide_tokens(features) for features in many])  # (R, n, C)
-        scores = scoring.option_log_likelihoods(self.need("llava"), tokens, encoded)  # (R, O)
-        self._count(len(many) * sum(len(ids) for ids, _ in encoded), 0)
+        scores = scoring.option_log_likelihoods(self.need("llava"), tokens, conversations)  # (R, O)
+        self._count(len(many) * sum(len(ids) for ids, _ in conversations), 0)
         scores = scores / self.config.calibration.temperature
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         return weights / weights.sum(axis=1, keepdims=True)
@@ -131,7 +130,7 @@ class WsiLlava(Embedder):
     def _encoded(self, question: str, options: Sequence[str]) -> list[scoring.Encoded]:
         """The conversation that each option would make, whole."""
         config, limit = self.config, self.config.language_model.max_positions
-        encoded = []
+        conversations = []
         for option in options:
             turn = conversation.Turn(question, option, tuple(options))
             ids, labels = conversation.encode_turns(
@@ -147,8 +146,8 @@ class WsiLlava(Embedder):
                     f"question and options make {len(ids)} tokens, the model reads at most {limit}",
                     fix="ask a shorter question or offer fewer options",
                 )
-            encoded.append((ids, labels))
-        return encoded
+            conversations.append((ids, labels))
+        return conversations
 
     # ---- what the model knows ----
 
@@ -184,18 +183,18 @@ class WsiLlava(Embedder):
         text, (start, stop) = conversation.question_alone(
             question, system=self.config.system, template=self.config.template
         )
-        encoded = self.tokenizer(text, return_offsets_mapping=True)
+        encoding = self.tokenizer(text, return_offsets_mapping=True)
         limit = self.config.language_model.max_positions
-        counted = [a < stop and b > start and b > a for a, b in encoded["offset_mapping"]]
-        return scoring.mean_nll(self.need("llava"), encoded["input_ids"][:limit], counted[:limit])
+        is_question = [a < stop and b > start and b > a for a, b in encoding["offset_mapping"]]
+        return scoring.mean_nll(self.need("llava"), encoding["input_ids"][:limit], is_question[:limit])
 
     @property
     def usage(self) -> Usage:
         """Tokens read and written since the model was loaded."""
         return self._usage
 
-    def _count(self, read: int, written: int) -> None:
-        self._usage = Usage(self._usage.tokens_in + read, self._usage.tokens_out + written)
+    def _count(self, tokens_in: int, tokens_out: int) -> None:
+        self._usage = Usage(self._usage.tokens_in + tokens_in, self._usage.tokens_out + tokens_out)
 
 
 def load_model(
@@ -213,6 +212,8 @@ def load_model(
     folder = MINI if str(name_or_folder) == "mini" else Path(name_or_folder)
     device = device or default_device()
     if bits is not None:
+        from core_model.language.quantize import check_bits, pack
+
         check_bits(bits)
     if dtype is None and (bits is not None or torch.device(device).type != "cpu"):
         dtype = getattr(torch, read_config(folder, verify=False).dtype)

@@ -28,15 +28,15 @@ class Box(NamedTuple):
         """Area in level-0 px²."""
         return self.w * self.h
 
-    def intersect(self, other: Box) -> Box | None:
+    def intersect(self, box: Box) -> Box | None:
         """The common rectangle, or None where the two share no pixel."""
-        x, y = max(self.x, other.x), max(self.y, other.y)
-        w, h = min(self.right, other.right) - x, min(self.bottom, other.bottom) - y
+        x, y = max(self.x, box.x), max(self.y, box.y)
+        w, h = min(self.right, box.right) - x, min(self.bottom, box.bottom) - y
         return Box(x, y, w, h) if w > 0 and h > 0 else None
 
-    def overlap(self, other: Box) -> float:
+    def overlap(self, box: Box) -> float:
         """Share of this box that `other` covers, in [0, 1]."""
-        common = self.intersect(other)
+        common = self.intersect(box)
         return common.area / self.area if common is not None else 0.0
 
     def contains(self, x: float, y: float) -> bool:

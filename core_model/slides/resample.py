@@ -130,22 +130,25 @@ class _Reader:
             except DecodeError:
                 self.failures += 1
                 bad[rows, columns] = True
-        left, top = self._cell(block)
+        column, row = self._cell(block)
         image = Image.fromarray(pixels[: block.h, : block.w])
-        self.canvas.paste(image.reduce((self.fx, self.fy)), (left, top))
+        self.canvas.paste(image.reduce((self.fx, self.fy)), (column, row))
         h, w = bad.shape[0] // self.fy, bad.shape[1] // self.fx
         any_bad = bad.reshape(h, self.fy, w, self.fx).any(axis=(1, 3))
-        self.unknown[top : top + h, left : left + w] = any_bad
+        self.unknown[row : row + h, column : column + w] = any_bad
 
     def _cells(self, block: Piece) -> Iterator[Piece]:
         """The tiles of the file in a block, those of a very fine grid in groups."""
         side_w, side_h = (
             _up(max(LEAST_CELL, side), side) for side in self.source.tile_size(self.window.level)
         )
-        for top in range(block.y // side_h * side_h, block.y + block.h, side_h):
-            for left in range(block.x // side_w * side_w, block.x + block.w, side_w):
-                x, y = max(left, block.x), max(top, block.y)
-                right, bottom = min(left + side_w, block.x + block.w), min(top + side_h, block.y + block.h)
+        for cell_y in range(block.y // side_h * side_h, block.y + block.h, side_h):
+            for cell_x in range(block.x // side_w * side_w, block.x + block.w, side_w):
+                x, y = max(cell_x, block.x), max(cell_y, block.y)
+                right, bottom = (
+                    min(cell_x + side_w, block.x + block.w),
+                    min(cell_y + side_h, block.y + block.h),
+                )
                 yield Piece(x, y, right - x, bottom - y)
 
     def _finish(self) -> tuple[Image.Image, np.ndarray]:

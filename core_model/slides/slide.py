@@ -42,12 +42,12 @@ class Survey:
         """Bounding boxes of the connected unknown parts, in level-0 px."""
         sx, sy = self.box.w / self.image.width, self.box.h / self.image.height
         places = ndimage.find_objects(ndimage.label(self.unknown, structure=np.ones((3, 3)))[0])
-        found = []
+        boxes = []
         for rows, columns in places:
             x, y = self.box.x + int(columns.start * sx), self.box.y + int(rows.start * sy)
             right, bottom = self.box.x + math.ceil(columns.stop * sx), self.box.y + math.ceil(rows.stop * sy)
-            found.append(Box(x, y, min(right, self.box.right) - x, min(bottom, self.box.bottom) - y))
-        return tuple(found)
+            boxes.append(Box(x, y, min(right, self.box.right) - x, min(bottom, self.box.bottom) - y))
+        return tuple(boxes)
 
     def shown(self) -> Image.Image:
         """The image with unknown parts hatched in grey, so that nobody takes them for glass."""
@@ -124,9 +124,9 @@ class Slide:
         inside = box.x >= 0 and box.y >= 0 and box.right <= self.width and box.bottom <= self.height
         if inside and box.w > 0 and box.h > 0:
             return
-        what = "leaves the slide" if box.w > 0 and box.h > 0 else "has no area"
+        problem = "leaves the slide" if box.w > 0 and box.h > 0 else "has no area"
         raise BoxError(
-            f"box ({box.x}, {box.y}, {box.w}, {box.h}) {what}",
+            f"box ({box.x}, {box.y}, {box.w}, {box.h}) {problem}",
             where=self.name,
             fix=f"Boxes are x, y, width, height in level-0 pixels within 0 ≤ x < x+w ≤ {self.width}"
             f" and 0 ≤ y < y+h ≤ {self.height}",
@@ -163,8 +163,8 @@ class Slide:
 
     def overview(self, max_px: int = 1024) -> tuple[Image.Image, float]:
         """The whole slide with its long side at most `max_px`, and its mpp; unknown parts are hatched."""
-        seen = self.survey(mpp=self.overview_mpp(max_px))
-        return seen.shown(), seen.mpp
+        survey = self.survey(mpp=self.overview_mpp(max_px))
+        return survey.shown(), survey.mpp
 
     def overview_mpp(self, max_px: int) -> float:
         """The finest resolution at which the whole slide's long side is at most `max_px`."""
@@ -199,14 +199,14 @@ def _downsample(base: tuple[int, int], level: tuple[int, int]) -> float:
     """
     ratio = (base[0] / level[0] + base[1] / level[1]) / 2
     whole = round(ratio)
-    explained = all(abs(b / whole - size) < 1 for b, size in zip(base, level, strict=True))
-    return float(whole) if explained else ratio
+    is_whole = all(abs(b / whole - size) < 1 for b, size in zip(base, level, strict=True))
+    return float(whole) if is_whole else ratio
 
 
 def _bounds(properties: Mapping[str, str], whole: Box) -> Box:
     values = [properties.get(f"openslide.bounds-{k}") for k in ("x", "y", "width", "height")]
     try:
-        stated = Box(*(int(v) for v in values if v is not None))
+        bounds = Box(*(int(v) for v in values if v is not None))
     except (TypeError, ValueError):
         return whole
-    return stated.intersect(whole) or whole
+    return bounds.intersect(whole) or whole

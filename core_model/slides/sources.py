@@ -239,9 +239,9 @@ def _load_plain(path: Path) -> tuple[dict[str, str], Image.Image]:
 def _tiff_resolution(image: Image.Image) -> dict[str, str]:
     tags = getattr(image, "tag_v2", {})
     names = {282: "tiff.XResolution", 283: "tiff.YResolution"}
-    found = {name: str(float(tags[tag])) for tag, name in names.items() if tags.get(tag)}
-    unit = {2: "inch", 3: "centimeter"}.get(tags.get(296, 2 if found else 1), "none")
-    return {**found, "tiff.ResolutionUnit": unit}
+    resolution = {name: str(float(tags[tag])) for tag, name in names.items() if tags.get(tag)}
+    unit = {2: "inch", 3: "centimeter"}.get(tags.get(296, 2 if resolution else 1), "none")
+    return {**resolution, "tiff.ResolutionUnit": unit}
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
@@ -265,13 +265,13 @@ def find_mpp(properties: Mapping[str, str], user: float | None, where: object) -
     """
     if user is not None:
         return _check(user, user, "user", where), "user"
-    found = _pair(properties, "openslide.mpp-x", "openslide.mpp-y")
-    if found is not None:
-        return _check(*found, "slide's metadata", where), "property"
+    pair = _pair(properties, "openslide.mpp-x", "openslide.mpp-y")
+    if pair is not None:
+        return _check(*pair, "slide's metadata", where), "property"
     unit = UNIT_UM.get(properties.get("tiff.ResolutionUnit", "none"))
-    found = _pair(properties, "tiff.XResolution", "tiff.YResolution")
-    if found is not None and unit is not None:
-        return _check(unit / found[0], unit / found[1], "TIFF resolution", where), "tiff-resolution"
+    pair = _pair(properties, "tiff.XResolution", "tiff.YResolution")
+    if pair is not None and unit is not None:
+        return _check(unit / pair[0], unit / pair[1], "TIFF resolution", where), "tiff-resolution"
     raise MppError("the slide does not say its micrometres per pixel", where=where, fix=FIX)
 
 

@@ -79,8 +79,8 @@ def tissue_mask(rgb: np.ndarray) -> np.ndarray:
         for whole, part in zip((stain, faint_ink, sure_ink), parts, strict=True):
             whole[top : top + STRIP] = part[keep]
     ink = _grow(ndimage.binary_opening(sure_ink, np.ones((2, 2))), faint_ink)
-    closed = ndimage.binary_closing(np.pad(stain & ~ink, 2), ndimage.generate_binary_structure(2, 1))
-    tissue = _fill_small_holes(closed[2:-2, 2:-2]) & ~ink
+    smooth = ndimage.binary_closing(np.pad(stain & ~ink, 2), ndimage.generate_binary_structure(2, 1))
+    tissue = _fill_small_holes(smooth[2:-2, 2:-2]) & ~ink
     return _without_specks(tissue)
 
 
@@ -123,14 +123,14 @@ class TissueMask:
 
     def covered(self, boxes: Iterable[Box]) -> float:
         """Share of the tissue's area that lies under any of `boxes`, in [0, 1], to the raster's pixel."""
-        seen = np.zeros_like(self.mask)
+        covered_mask = np.zeros_like(self.mask)
         sx, sy = self._scale
         for box in boxes:
-            left, top = round(box.x / sx), round(box.y / sy)
-            rows = slice(top, max(top + 1, round(box.bottom / sy)))
-            seen[rows, left : max(left + 1, round(box.right / sx))] = True
+            column, row = round(box.x / sx), round(box.y / sy)
+            rows = slice(row, max(row + 1, round(box.bottom / sy)))
+            covered_mask[rows, column : max(column + 1, round(box.right / sx))] = True
         total = np.count_nonzero(self.mask)
-        return np.count_nonzero(seen & self.mask) / total if total else 0.0
+        return np.count_nonzero(covered_mask & self.mask) / total if total else 0.0
 
     def boxes(self) -> list[Box]:
         """Bounding boxes of the connected pieces, in level-0 px, largest piece first."""
@@ -173,15 +173,15 @@ def find_tissue(slide: Slide, mpp: float = 8.0) -> TissueMask:
 
     Raises `NoTissue` where there is none and nothing is unknown, `SlideError` where nothing decodes.
     """
-    seen = slide.survey(mpp=mpp)
-    rgb = np.array(seen.image)
-    rgb[seen.unknown] = 255  # colourless, so that it cannot sway the glass colour or spill over its edge
-    mask = tissue_mask(rgb) & ~seen.unknown
-    if not mask.any() and not seen.unknown.any():
+    survey = slide.survey(mpp=mpp)
+    rgb = np.array(survey.image)
+    rgb[survey.unknown] = 255  # colourless, so that it cannot sway the glass colour or spill over its edge
+    mask = tissue_mask(rgb) & ~survey.unknown
+    if not mask.any() and not survey.unknown.any():
         raise NoTissue(
             "no tissue found on the slide", where=slide.name, fix="Look at its overview; it may be blank"
         )
-    return TissueMask(mask, seen.unknown, seen.mpp, slide.box, slide.mpp)
+    return TissueMask(mask, survey.unknown, survey.mpp, slide.box, slide.mpp)
 
 
 def _glass_colour(rgb: np.ndarray) -> np.ndarray:
@@ -222,9 +222,9 @@ def _grow(seed: np.ndarray, limit: np.ndarray) -> np.ndarray:
     """`seed`, followed through `limit` for a short way, and one pixel more for blurred edges."""
     if not seed.any():
         return seed
-    grown = ndimage.binary_dilation(seed, iterations=INK_REACH, mask=limit | seed)
-    closed = ndimage.binary_closing(np.pad(grown, 3), iterations=3)[3:-3, 3:-3]
-    return ndimage.binary_dilation(closed, iterations=1)
+    region = ndimage.binary_dilation(seed, iterations=INK_REACH, mask=limit | seed)
+    smooth = ndimage.binary_closing(np.pad(region, 3), iterations=3)[3:-3, 3:-3]
+    return ndimage.binary_dilation(smooth, iterations=1)
 
 
 def _fill_small_holes(mask: np.ndarray) -> np.ndarray:
@@ -251,10 +251,10 @@ def _at(sums: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Bilinear reading of an integral at fractional corners, held at its edges."""
     rows, columns = sums.shape[0] - 1, sums.shape[1] - 1
     y, x = np.clip(y, 0, rows), np.clip(x, 0, columns)
-    top, left = np.minimum(y.astype(int), rows - 1), np.minimum(x.astype(int), columns - 1)
-    dy, dx = y - top, x - left
-    upper = sums[top, left] * (1 - dx) + sums[top, left + 1] * dx
-    lower = sums[top + 1, left] * (1 - dx) + sums[top + 1, left + 1] * dx
+    row, column = np.minimum(y.astype(int), rows - 1), np.minimum(x.astype(int), columns - 1)
+    dy, dx = y - row, x - column
+    upper = sums[row, column] * (1 - dx) + sums[row, column + 1] * dx
+    lower = sums[row + 1, column] * (1 - dx) + sums[row + 1, column + 1] * dx
     return upper * (1 - dy) + lower * dy
 
 
@@ -275,10 +275,10 @@ def tile_grid(slide: Slide, tissue: TissueMask, tile_um: float, min_tissue: floa
         )
     y, x = np.mgrid[0:rows, 0:columns]
     coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64) * size  # (N, 2)
-    known = tissue.shares(coords, size, size)
-    unknown = tissue.unknown_shares(coords, size, size)
-    enough = known >= min_tissue
-    perhaps = ~enough & (unknown > 0) & (known + unknown >= min_tissue)
+    tissue_shares = tissue.shares(coords, size, size)
+    unknown_shares = tissue.unknown_shares(coords, size, size)
+    enough = tissue_shares >= min_tissue
+    perhaps = ~enough & (unknown_shares > 0) & (tissue_shares + unknown_shares >= min_tissue)
     keep = enough | perhaps
     if not keep.any():
         raise NoTissue(

@@ -26,8 +26,8 @@ EXAMPLE_TOLERANCE = 1e-2
 Status = Literal["ok", "beyond", "broken", "skipped"]
 
 
-class Check(BaseModel):
-    """One output compared, or a file that was not."""
+class GoldenCheck(BaseModel):
+    """One output of a golden file compared with ours, or a file that was not compared."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,7 +47,7 @@ class Verification(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: Literal[1] = 1
-    checks: tuple[Check, ...]
+    checks: tuple[GoldenCheck, ...]
 
     @property
     def compared(self) -> int:
@@ -60,7 +60,7 @@ class Verification(BaseModel):
         return self.compared > 0 and all(check.status in ("ok", "skipped") for check in self.checks)
 
 
-def verify_folder(folder: Path, tolerance: float = TOLERANCE) -> list[Check]:
+def verify_folder(folder: Path, tolerance: float = TOLERANCE) -> list[GoldenCheck]:
     """Compare every golden in a folder, or the one that the folder is.
 
     What is broken is a check that says so, and what is no golden, or not supported yet, is listed. Raises
@@ -76,7 +76,7 @@ def verify_folder(folder: Path, tolerance: float = TOLERANCE) -> list[Check]:
     return [check for path in entries for check in _verify(path, tolerance)]
 
 
-def verify_example(weights: Path, image: Path, expected: Path) -> Check:
+def verify_example(weights: Path, image: Path, embedding_file: Path) -> GoldenCheck:
     """Prov-GigaPath's published weights: its published image gives its published embedding (D,).
 
     Raises `GiantError` where a file is missing, `CheckpointError` where the weights do not fit.
@@ -91,76 +91,75 @@ def verify_example(weights: Path, image: Path, expected: Path) -> Check:
     file = find_weights(weights)
     network, config = network_of(read_state(file))
     try:
-        with Image.open(image) as opened:
-            pixels = torch.from_numpy(TilePixels.of(config).batch([opened]))
+        with Image.open(image) as picture:
+            pixels = torch.from_numpy(TilePixels.of(config).batch([picture]))
     except (OSError, UnidentifiedImageError) as error:
-        raise GiantError(f"cannot be read as an image ({error})", where=image) from error
+        raise GiantError(f"the file cannot be read as an image ({error})", where=image) from error
     with torch.inference_mode():
-        found = network(pixel_values=pixels).last_hidden_state[0, 0]  # (D,)
-    return _compare(file.name, image.name, found, _tensor(expected).squeeze(), EXAMPLE_TOLERANCE)
+        embedding = network(pixel_values=pixels).last_hidden_state[0, 0]  # (D,)
+    return _compare(file.name, image.name, embedding, _tensor(embedding_file).squeeze(), EXAMPLE_TOLERANCE)
 
 
-def _verify(path: Path, tolerance: float) -> Iterator[Check]:
+def _verify(path: Path, tolerance: float) -> Iterator[GoldenCheck]:
     """The checks of one entry of a folder; those before a fault are kept."""
     import torch
 
     try:
         outputs = _outputs(path)
         if isinstance(outputs, str):
-            yield Check(file=path.name, status="skipped", message=outputs)
+            yield GoldenCheck(file=path.name, status="skipped", message=outputs)
             return
         with torch.inference_mode():
-            for name, found, expected in outputs:
-                yield _compare(path.name, name, found, expected, tolerance)
+            for name, value, reference in outputs:
+                yield _compare(path.name, name, value, reference, tolerance)
     except GiantError as error:
         where = "" if error.where in (None, path) else f"{error.where}: "
-        yield Check(file=path.name, status="broken", message=where + error.what)
+        yield GoldenCheck(file=path.name, status="broken", message=where + error.what)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:  # tensors that fit no network
         reason = " ".join(str(error).split())
-        yield Check(file=path.name, status="broken", message=f"its tensors do not fit: {reason}")
+        yield GoldenCheck(file=path.name, status="broken", message=f"its tensors do not fit: {reason}")
 
 
 def _outputs(path: Path) -> Outputs | str:
     """The outputs of a golden, or why there are none."""
-    from core_model.verify.goldens import EXPECTED, FORMATS, llava_outputs, read_golden
+    from core_model.verify import goldens
 
     if path.is_dir():
-        return llava_outputs(path) if (path / EXPECTED).is_file() else "no golden: a folder"
+        is_golden = (path / goldens.EXPECTED).is_file()
+        return goldens.llava_outputs(path) if is_golden else "no golden: a folder"
     if path.suffix != ".safetensors":
         return "no golden: not a .safetensors file"
-    tensors, meta = read_golden(path)
-    for inputs, reader in FORMATS.values():
+    tensors, meta = goldens.read_golden(path)
+    if (network := goldens.unsupported_network(tensors, meta)) is not None:
+        return f"{network} is not supported yet"
+    for inputs, reader in goldens.FORMATS.values():
         if all(name in tensors for name in inputs):
             return reader(tensors, meta)
-    if any(name.startswith("vit256.") for name in tensors):
-        return "HIPT is not supported yet"
     if any(name.startswith(("in.", "out.", "param.")) for name in tensors):
-        raise CheckpointError("is a golden of no known format")
+        raise CheckpointError("the file is a golden of no known format")
     return "no golden: it holds no inputs and outputs"
 
 
-def _compare(file: str, output: str, found: Tensor, expected: Tensor, tolerance: float) -> Check:
+def _compare(file: str, output: str, value: Tensor, reference: Tensor, tolerance: float) -> GoldenCheck:
     delta, message = None, ""
-    if found.shape != expected.shape:
-        message = f"has shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
-    elif math.isnan(largest := float((found.double() - expected.double()).abs().max())):
+    if value.shape != reference.shape:
+        message = f"has shape {tuple(value.shape)}, expected {tuple(reference.shape)}"
+    elif math.isnan(largest := float((value.double() - reference.double()).abs().max())):
         message = "is not a number"
     else:
         delta = largest
     status: Status = "ok" if delta is not None and delta <= tolerance else "beyond"
-    return Check(file=file, output=output, delta=delta, tolerance=tolerance, status=status, message=message)
+    return GoldenCheck(
+        file=file, output=output, delta=delta, tolerance=tolerance, status=status, message=message
+    )
 
 
 def _tensor(path: Path) -> Tensor:
-    import pickle
-
     import torch
 
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise GiantError(f"cannot be read as a tensor ({reason})", where=path) from error
-    if not isinstance(found, torch.Tensor):
-        raise GiantError("holds no tensor", where=path)
-    return found
+    from core_model.weights import load_torch
+
+    content = load_torch(path, "a tensor", GiantError)
+    if not isinstance(content, torch.Tensor):
+        raise GiantError("the file holds no tensor", where=path)
+    return content

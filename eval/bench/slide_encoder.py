@@ -80,7 +80,9 @@ def sizes_of(text: str | None) -> tuple[int, ...]:
     except ValueError:
         sizes = (0,)
     if min(sizes) < 1:
-        raise UsageError(f"'{text}' are no numbers of tiles", fix="Give for example --tiles 1000,10000")
+        raise UsageError(
+            f"'{text}' is not a list of numbers of tiles", fix="Give for example --tiles 1000,10000"
+        )
     return sizes
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from core_model.errors import CohortError
-from core_model.language.conversation import EOS, IMAGE, Turn, clean, conversation
+from core_model.language.conversation import EOS, IMAGE, Turn, conversation, without_special_tokens
 from training.phantom.language import QA, benchmark_questions, caption, pathology_report, questions
 from training.phantom.truth import BoxTruth, PhantomTruth
 
@@ -54,7 +54,7 @@ def cohort_texts(cohort: Path, split: str = "train", *, per_slide: int = 32, see
     names = split_names(cohort, split)
     rng = np.random.default_rng([seed, len(names)])
     texts = [reading.document() for reading in _written_readings(cohort, names)]
-    texts += [f"{clean(text)}{EOS}" for name, text in _reports(cohort).items() if name in names]
+    texts += [f"{without_special_tokens(text)}{EOS}" for name, text in _reports(cohort).items() if name in names]
     for truth in _truths(cohort, names):
         texts += [truth_document(t, rng) for t in random_boxes(truth, rng, per_slide)]
     return [texts[i] for i in rng.permutation(len(texts))]

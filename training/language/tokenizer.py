@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from core_model.language.conversation import BOS, EOS, IMAGE, PAD, SPECIAL_TOKENS, UNKNOWN, clean
+from core_model.language.conversation import (
+    BOS,
+    EOS,
+    IMAGE,
+    PAD,
+    SPECIAL_TOKENS,
+    UNKNOWN,
+    without_special_tokens,
+)
 from core_model.words import content_words
 
 if TYPE_CHECKING:
@@ -51,7 +59,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTr
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator((clean(text) for text in texts), trainer)
+    core.train_from_iterator((without_special_tokens(text) for text in texts), trainer)
     core.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A",
         pair=f"{BOS} $A $B",
@@ -72,4 +80,4 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTr
 def word_list(texts: Iterable[str]) -> list[str]:
     """The content words of `texts`, sorted, each once (see `core_model.words`)."""
     # Special tokens stand between words without spaces: removed bare, they would join their neighbours.
-    return sorted({word for text in texts for word in content_words(clean(text.replace(EOS, " ")))})
+    return sorted({word for text in texts for word in content_words(without_special_tokens(text.replace(EOS, " ")))})

@@ -171,7 +171,7 @@ def _write_words(out: Path, truths: list[PhantomTruth]) -> None:
 
 def _instructions(truth: PhantomTruth, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Conversations about one slide in WSI-Bench's format, one question each."""
-    from core_model.language.conversation import asked
+    from core_model.language.conversation import user_words
     from training.phantom.language import questions
 
     return [
@@ -179,7 +179,7 @@ def _instructions(truth: PhantomTruth, rng: np.random.Generator) -> list[dict[st
             "id": f"{truth.name}-{number}",
             "image": f"{truth.name}.tiff",
             "conversations": [
-                {"from": "human", "value": f"<image>\n{asked(qa.question, qa.options)}"},
+                {"from": "human", "value": f"<image>\n{user_words(qa.question, qa.options)}"},
                 {"from": "gpt", "value": qa.answer},
             ],
         }

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from core_model.encoders.slide_encoder import encoder_coords
-from core_model.language.conversation import clean
+from core_model.language.conversation import without_special_tokens
 from training.cohort.cohort import Cohort
 from training.cohort.regions import Indices, Region, batches_by_length, even_length, sample_regions, thin
 from training.cohort.texts import (
@@ -146,7 +146,7 @@ def encode_texts(tokenizer: Any, texts: Sequence[Text], length: int) -> StageBat
         empty = torch.zeros((0, 1), dtype=torch.long)
         return {"ids": empty, "mask": empty}
     encoding = tokenizer(
-        [clean(text.words) for text in texts],
+        [without_special_tokens(text.words) for text in texts],
         padding=True,
         truncation=True,
         max_length=length,

@@ -14,7 +14,6 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from core_model import open_slide
-from core_model.encoders import dilated_attention as attention
 from core_model.encoders import longnet
 from core_model.encoders.slide_encoder import (
     LongNetViT,
@@ -166,8 +165,8 @@ def test_chunks_of_the_feed_forward_change_nothing(monkeypatch: pytest.MonkeyPat
 def test_layers_computed_again_have_the_same_gradients(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout and dropped layers, so that the second pass must draw what the first drew."""
     if not fused:
-        monkeypatch.setattr(attention, "FUSED_ON_CPU", None)
-        monkeypatch.setattr(attention, "SCORES_AT_ONCE", {"cpu": 100})
+        monkeypatch.setattr(longnet, "FUSED_ON_CPU", None)
+        monkeypatch.setattr(longnet, "SCORES_AT_ONCE", {"cpu": 100})
     config = SMALL.model_copy(
         update={"dropout": 0.25, "drop_path": 0.5, "segment_length": (8, 20, 99, 99, 99)}
     )

@@ -254,5 +254,5 @@ def test_a_cut_token_file_is_refused(tmp_path: Path, size: int) -> None:
 
 
 def test_a_missing_token_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FeatureStoreError, match=r"nowhere.pt: slide tokens are not there"):
+    with pytest.raises(FeatureStoreError, match=r"nowhere.pt: there is no such file of slide tokens"):
         read_slide_tokens(tmp_path / "nowhere.pt")

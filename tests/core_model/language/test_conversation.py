@@ -19,8 +19,6 @@ from core_model.language.conversation import (
     VICUNA_SYSTEM,
     Turn,
     answer_spans,
-    asked,
-    clean,
     conversation,
     encode_plain,
     encode_prompt,
@@ -29,6 +27,8 @@ from core_model.language.conversation import (
     question_alone,
     readable,
     tokenized,
+    user_words,
+    without_special_tokens,
 )
 
 CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
@@ -105,12 +105,12 @@ def test_no_user_can_write_a_special_token() -> None:
 
 @given(st.text(alphabet="<>/imagesunkpd|_art ", max_size=60))
 def test_clean_text_never_holds_a_special_token(text: str) -> None:
-    assert not any(token in clean(text) for token in (*SPECIAL_TOKENS, *CHATML))
+    assert not any(token in without_special_tokens(text) for token in (*SPECIAL_TOKENS, *CHATML))
 
 
 @given(st.lists(st.sampled_from(["<|", "im_end", "|>", "<s", ">", "<image>", " x"]), max_size=12))
 def test_clean_text_never_becomes_a_special_token(pieces: list[str]) -> None:
-    assert not any(token in clean("".join(pieces)) for token in (*SPECIAL_TOKENS, *CHATML))
+    assert not any(token in without_special_tokens("".join(pieces)) for token in (*SPECIAL_TOKENS, *CHATML))
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -229,7 +229,7 @@ def test_answers_that_hold_template_words_are_labelled_whole(tokenizer: Any) -> 
 
 
 def test_asked_is_what_a_cohort_writes_into_its_conversations() -> None:
-    assert asked("<image>\nGrade?", ("a", "b")) == "Grade?\nOptions: a; b"
+    assert user_words("<image>\nGrade?", ("a", "b")) == "Grade?\nOptions: a; b"
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ from core_model.language.conversation import (
     QWEN_SYSTEM,
     VICUNA_SYSTEM,
     Turn,
-    clean,
     encode_plain,
     encode_prompt,
     encode_turns,
+    without_special_tokens,
 )
 
 END = {"vicuna_v1": "</s>", "chatml": "<|im_end|>"}
@@ -83,18 +83,18 @@ def rounds(turns: list[Turn], n: int, system: str, template: str) -> list[tuple[
     """(human part, assistant's part with what closes it) of each round; nothing else stands in the text."""
     found = []
     for i, turn in enumerate(turns):
-        asked = clean(turn.question)
+        asked = without_special_tokens(turn.question)
         if turn.options:
-            asked += "\nOptions: " + "; ".join(clean(option) for option in turn.options)
+            asked += "\nOptions: " + "; ".join(without_special_tokens(option) for option in turn.options)
         if i == 0:
             asked = IMAGE * n + "\n" + asked
         if template == "vicuna_v1":
             lead = f"{system} " if i == 0 and system else ""
-            found.append((f"{lead}USER: {asked} ASSISTANT:", f" {clean(turn.answer)}</s>"))
+            found.append((f"{lead}USER: {asked} ASSISTANT:", f" {without_special_tokens(turn.answer)}</s>"))
         else:
             lead = f"<|im_start|>system\n{system}<|im_end|>\n" if i == 0 and system else "\n" if i else ""
             asked = f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
-            found.append((lead + asked, f"{clean(turn.answer)}<|im_end|>"))
+            found.append((lead + asked, f"{without_special_tokens(turn.answer)}<|im_end|>"))
     return found
 
 
@@ -200,7 +200,7 @@ def test_the_plain_template_masks_the_image_and_nothing_else(
     tokenizers: Tokenizers, name: str, words: str, n: int, limit: int
 ) -> None:
     tokenizer, template = tokenizers[name], TEMPLATE[name]
-    whole = count(tokenizer, IMAGE * n + clean(words) + END[template])
+    whole = count(tokenizer, IMAGE * n + without_special_tokens(words) + END[template])
     before = len(count(tokenizer, IMAGE * n))
     assume(limit > before)
     ids, labels = encode_plain(tokenizer, words, n, limit, template=template)

@@ -96,8 +96,35 @@ def test_every_golden_of_the_reference_agrees(shared: Path) -> None:
     assert {("longnet_segmented", name) for name in ("tokens", "global_pool", "cls_layer3")} < outputs
     variants = {f"{name}.{what}" for name in ("base", "lora") for what in ("logits", "loss")}
     assert {("wsi_llava_checkpoint", name) for name in (*variants, "base.greedy")} < outputs
-    (hipt,) = (check for check in found.checks if check.file == "hipt.safetensors")
-    assert (hipt.status, hipt.message) == ("skipped", "HIPT is not supported yet")
+    skipped = {check.file: check.message for check in found.checks if check.status == "skipped"}
+    assert skipped["hipt.safetensors"] == "HIPT is not supported yet"
+    hwsi = {name: message for name, message in skipped.items() if name.startswith("hwsi_")}
+    assert set(hwsi.values()) <= {"MLLM-HWSI is not supported yet", "HIPT is not supported yet"}
+    assert {path.name for path in (shared / "goldens").glob("hwsi_*.safetensors")} == set(hwsi)
+
+
+@pytest.mark.parametrize(
+    ("format_name", "network"),
+    [("cellvit", "MLLM-HWSI"), ("hwsi-projector", "MLLM-HWSI"), ("spf", "MLLM-HWSI"), ("hipt-wsi", "HIPT")],
+)
+def test_goldens_of_networks_that_are_not_built_here_are_skipped(
+    goldens: Path, format_name: str, network: str
+) -> None:
+    tensors = {"in.batch": torch.zeros(1), "out.batch": torch.zeros(1)}
+    save_file(tensors, goldens / "later.safetensors", metadata={"format": format_name})
+    (check,) = only(goldens, "skipped")
+    assert (check.file, check.message) == ("later.safetensors", f"{network} is not supported yet")
+    result = giant("verify", goldens)
+    assert result.exit_code == 0, "what is skipped is no failure"
+    assert f"{network} is not supported yet" in " ".join(result.stdout.split())
+
+
+def test_a_golden_of_a_format_that_nobody_knows_is_broken(goldens: Path) -> None:
+    tensors = {"in.batch": torch.zeros(1), "out.batch": torch.zeros(1)}
+    save_file(tensors, goldens / "new.safetensors", metadata={"format": "hwsi-unheard-of"})
+    (check,) = only(goldens, "broken")
+    assert (check.file, check.message) == ("new.safetensors", "the file is a golden of no known format")
+    assert giant("verify", goldens).exit_code == 1
 
 
 def test_other_files_of_the_same_formats_work(goldens: Path) -> None:
