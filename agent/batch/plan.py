@@ -1,4 +1,4 @@
-"""How every slide of a batch is reported on: which model is asked what, with which budget.
+"""The plan of a batch: which model is asked which questions, with which budget.
 
 A plan is what the driver sends to each worker, so it names models rather than holding them.
 """
@@ -6,7 +6,6 @@ A plan is what the driver sends to each worker, so it names models rather than h
 from __future__ import annotations
 
 import hashlib
-import inspect
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from core_model.errors import CheckpointError, GiantError, UsageError
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How every slide of a batch is reported on."""
+    """Model, questions and budget for every slide of a batch."""
 
     out: Path
     ask: AskOptions = field(default_factory=AskOptions)
@@ -42,7 +41,7 @@ class BatchPlan:
         return self.questions or ((REPORT,) if self.chats else BUILT_IN)
 
     def options(self, question: ReportQuestion) -> AskOptions:
-        """How one question is put, but for its run folder."""
+        """The options of one question, without its run folder."""
         return replace(
             self.ask,
             options=question.options,
@@ -101,12 +100,11 @@ class BatchPlan:
 
 
 def _identity(model: Any) -> dict[str, str]:
-    """What tells a model from others, without loading it. Raises `CheckpointError`."""
+    """The identity of a model, found without loading it. Raises `CheckpointError`."""
     if names_chat_model(model):
         from agent.chat import prompts
 
-        source = inspect.getsource(prompts).encode()
-        return {"name": str(model), "prompts": hashlib.sha256(source).hexdigest()[:16]}
+        return {"name": str(model), "prompts": prompts.digest()[:16]}
     if isinstance(model, str | Path):
         from core_model.models.tile_encoders import MINI
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import logging
 import os
@@ -93,7 +92,7 @@ def open_local(model: Any, request: Request) -> Any:
 
 
 def frame_for(request: Request) -> Frame:
-    """How regions are drawn: with guides in the unit a chat model names places in, or with none."""
+    """The frame of regions: guides in the unit that a chat model names places in, or none."""
     from tools.render import MAX_PX, Frame
 
     if not request.chats:
@@ -110,7 +109,7 @@ def frame_for(request: Request) -> Frame:
 
 
 def model_records(request: Request) -> tuple[ModelRecord, ModelRecord | None]:
-    """Who answers, and the local model beside a chat model."""
+    """The record of the model that answers, and of the local model beside a chat model."""
     if not request.chats:
         return local_record(request.model), None
     chat = request.model
@@ -125,16 +124,16 @@ def local_record(model: Any) -> ModelRecord:
 
 
 def chat_fingerprint(request: Request) -> str:
-    """What tells this chat model from others: its name, server and profile, and what we say to it."""
+    """The identity of a chat model as it is used here: its name, server, profile and our prompts."""
     from agent.chat import prompts
 
     about = dataclasses.asdict(request.model.profile)
-    known = [request.model.name, request.settings.base_url, about, inspect.getsource(prompts)]
+    known = [request.model.name, request.settings.base_url, about, prompts.digest()]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def fingerprint(model: Any) -> str:
-    """What tells these weights from others: a digest of the checkpoint's manifest, which lists all files'.
+    """The identity of weights: a digest of the checkpoint's manifest, which lists the digests of all files.
 
     A model that comes from no checkpoint folder says its own `fingerprint`.
     """
@@ -152,7 +151,7 @@ def _open_slide(request: Request, stack: ExitStack) -> Slide:
 
 
 def run_record(request: Request, slide: SlideRecord | TokensRecord) -> RunRecord:
-    """What this run is, for `run.json`. The models of the request are open."""
+    """The record of this run for `run.json`. The models of the request must be open."""
     answering, slide_model = model_records(request)
     return RunRecord(
         id=uuid.uuid4().hex,
