@@ -113,8 +113,9 @@ def evaluate(
 ) -> None:
     """Measure how often the answers are right, beside what guessing would reach."""
     from agent.session.models import quieten_libraries
+    from agent.session.options import AskOptions
     from core_model.errors import RunError, UsageError
-    from eval.asking.modes import Budget, parse_modes
+    from eval.asking.modes import parse_modes
     from eval.asking.runner import EvaluationPlan
     from eval.benchmarks.registry import read_benchmark
     from eval.evaluation import run_evaluation
@@ -122,8 +123,11 @@ def evaluate(
     quieten_libraries(quiet)
     modes, benchmark = parse_modes(mode), read_benchmark(name, data)
     if limit is not None and limit < 1:
-        raise UsageError(f"a limit of {limit} leaves nothing to ask", fix="Give at least 1")
-    budget = Budget(max_steps, votes, seed, profile, patches, patch_px, patch_mpp, base_url)
+        raise UsageError(f"a limit of {limit} leaves no question to ask", fix="Give at least 1")
+    shared = AskOptions(
+        max_steps=max_steps, votes=votes, seed=seed, profile=profile,
+        patches=patches, patch_px=patch_px, patch_mpp=patch_mpp, base_url=base_url,
+    )  # fmt: skip
     plan = EvaluationPlan(
         questions=benchmark.questions[:limit],
         slides=slides or (data / "slides" if data.is_dir() and (data / "slides").is_dir() else None),
@@ -131,7 +135,7 @@ def evaluate(
         out=out,
         model=model,
         slide_model=slide_model,
-        budget=budget,
+        shared=shared,
         prices=prices,
         max_cost=max_cost,
         workers=workers,
@@ -171,7 +175,9 @@ def score(
 
     quieten_libraries(quiet)
     if judge is None and (base_url or prices or max_cost is not None):
-        raise UsageError("there is no judge to pay", fix="Add --judge provider:name")
+        raise UsageError(
+            "these options are for a judge, and no judge is named", fix="Add --judge provider:name"
+        )
     by = open_judge(judge, folder, base_url=base_url, prices=prices, max_cost=max_cost) if judge else None
     _show(scored(folder, _say, by, workers, None if quiet else _judged), folder)
 
@@ -245,12 +251,12 @@ def bench(
         run_slide_encoder(sizes_of(tiles), small, bf16, device, as_json)
     elif name == "ask":
         if slide is None:
-            raise UsageError("there is no slide to repeat", fix="Add --slide SLIDE")
+            raise UsageError("this bench needs a slide to make a large one from", fix="Add --slide SLIDE")
         from eval.bench.ask import main as run_ask
 
         run_ask(slide, side, model, work)
     else:
-        raise UsageError(f"there is no bench '{name}'", fix=f"There are {', '.join(BENCHES)}")
+        raise UsageError(f"there is no bench '{name}'", fix=f"Choose one of {', '.join(BENCHES)}")
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from eval.asking.baselines import CONSTANT
 from eval.asking.leakage import leakage
-from eval.asking.modes import MODES, model_identity
+from eval.asking.modes import CONDITION_OPTIONS, MODES, model_identity
 from eval.asking.results import Result
 from eval.asking.runner import EvaluationPlan, ask_all
 from eval.asking.slides import Missing
@@ -60,15 +60,16 @@ def describe_conditions(plan: EvaluationPlan) -> dict[str, Any]:
     from agent.run.folder import giant_version
     from eval.bench.measure import hardware
 
-    budget, alone = plan.budget, set(plan.modes) <= {CONSTANT}
+    shared, alone = plan.shared, set(plan.modes) <= {CONSTANT}
     model = None if alone else getattr(plan.model, "name", None) or str(plan.model)
     record: dict[str, Any] = {"model": model, "modes": {mode: MODES[mode] for mode in plan.modes}}
     if not alone:
         record["weights"] = model_identity(plan.model)
-        record |= {name: value for name, value in vars(budget).items() if name != "votes" or value > 1}
+        facts = {name: getattr(shared, name) for name in (*CONDITION_OPTIONS, "base_url")}
+        record |= {name: value for name, value in facts.items() if name != "votes" or value > 1}
         record |= {"workers": plan.workers, "max_cost": plan.max_cost}
         if "agent" in plan.modes and _chats(plan):
-            record["slide_model"] = None if budget.profile == "giant" else str(plan.slide_model)
+            record["slide_model"] = None if shared.profile == "giant" else str(plan.slide_model)
     return record | {
         "giant": giant_version(),
         "hardware": hardware(),
@@ -78,7 +79,7 @@ def describe_conditions(plan: EvaluationPlan) -> dict[str, Any]:
 
 
 def _leakage(plan: EvaluationPlan) -> dict[str, Any]:
-    consults = _chats(plan) and "agent" in plan.modes and plan.budget.profile != "giant"
+    consults = _chats(plan) and "agent" in plan.modes and plan.shared.profile != "giant"
     slide_model = plan.slide_model if consults else None
     return leakage(plan.model, slide_model, (question.slide for question in plan.questions))
 

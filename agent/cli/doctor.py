@@ -35,8 +35,8 @@ REQUIRED = (
     "numpy",
 )
 EXTRAS = {
-    "train": ("peft", "accelerate", "sklearn", "deepspeed"),
-    "eval": ("matplotlib", "nltk", "rouge_score", "sacrebleu", "sklearn"),
+    "train": ("peft", "accelerate", "deepspeed"),
+    "eval": ("matplotlib", "nltk", "rouge_score", "sacrebleu"),
     "openai": ("langchain", "langchain_openai"),
     "anthropic": ("langchain", "langchain_anthropic"),
     "google": ("langchain", "langchain_google_genai"),

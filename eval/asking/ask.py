@@ -21,9 +21,10 @@ from agent.llm.spending import CHAT, FAULTS
 from agent.navigators.chat_passes import NO_PATCH, PassNavigator
 from agent.run.folder import OVERBUDGET, RUN, VOTES, read_run
 from agent.run.journal import FOLDER, Journal
+from agent.session.options import LOCAL_MODEL, AskOptions
 from core_model.atomic import write_json
 from core_model.errors import GiantError, RunError
-from eval.asking.modes import BLIND, Budget, choices
+from eval.asking.modes import BLIND, choices, options_in
 from eval.asking.reading import read_choice, read_label
 from eval.asking.results import Result, failed_result, question_fields
 from eval.asking.spending import spending_of
@@ -56,6 +57,21 @@ class Models:
 
 
 @dataclass(frozen=True)
+class QuestionRun:
+    """One question to be put in one mode."""
+
+    question: Question
+    mode: str
+    models: Models
+    shared: AskOptions
+    """Options that all questions share."""
+    folder: Path
+    """Its run folder."""
+    limit: float | None = None
+    """Spending limit of this question, USD."""
+
+
+@dataclass(frozen=True)
 class RawAnswer:
     """What came of a question, before its words are read."""
 
@@ -69,31 +85,22 @@ class RawAnswer:
     """What it took, as a result names it."""
 
 
-def answer_question(
-    question: Question,
-    mode: str,
-    slide: Slide | None,
-    models: Models,
-    budget: Budget,
-    folder: Path,
-    limit: float | None = None,
-) -> Result | None:
-    """The result of a question, with its run in `folder`; None where `limit` (USD) kept it from a call.
+def answer_question(run: QuestionRun, slide: Slide | None) -> Result | None:
+    """The result of a question; None where its limit kept it from a call of the chat model.
 
     Raises nothing but bugs of its own: what fails is a result.
     """
-
+    question, mode = run.question, run.mode
     try:
-        raw = _ask_or_restart(question, mode, slide, models, budget, folder, limit)
+        raw = _ask_or_restart(run, slide)
     except GiantError as error:
-        return _failed(question, mode, models, folder, Redactor().text(str(error)))
+        return _failed(run, Redactor().text(str(error)))
     except Exception as error:  # a bug must not cost a night's results: it is counted and shown
         log.exception("%s %s in mode %s", question.benchmark, question.id, mode)
-        text = Redactor().text(f"bug: {type(error).__name__}: {error}")
-        return _failed(question, mode, models, folder, text)
-    if models.chats and was_cut(folder):
+        return _failed(run, Redactor().text(f"bug: {type(error).__name__}: {error}"))
+    if run.models.chats and was_cut(run.folder):
         return None
-    answer, reply, unread = _read_answer(raw, question, folder)
+    answer, reply, unread = _read_answer(raw, question, run.folder)
     return Result(
         **question_fields(question, mode),
         said=answer,
@@ -102,7 +109,7 @@ def answer_question(
         reply=reply,
         unread=unread,
         agreement=raw.agreement,
-        **raw.fields | _costs(models, folder),
+        **raw.fields | _costs(run),
     )
 
 
@@ -127,56 +134,37 @@ def reopen(folder: Path, limit: float | None) -> None:
                 _strip_run(vote)
 
 
-def _ask_or_restart(
-    question: Question,
-    mode: str,
-    slide: Slide | None,
-    models: Models,
-    budget: Budget,
-    folder: Path,
-    limit: float | None,
-) -> RawAnswer:
+def _ask_or_restart(run: QuestionRun, slide: Slide | None) -> RawAnswer:
     def put() -> RawAnswer:
-        if mode == BLIND:
-            return _ask_blind(question, models, budget, folder, limit)
-        return _ask_model(question, mode, slide, models, budget, folder, limit)
+        return _ask_blind(run) if run.mode == BLIND else _ask_model(run, slide)
 
-    had_folder = folder.exists()
+    had_folder = run.folder.exists()
     try:
-        if models.chats:
-            reopen(folder, limit)
+        if run.models.chats:
+            reopen(run.folder, run.limit)
         return put()
     except RunError:
         if not had_folder:
             raise
-    for place in _places(folder):  # of another slide or version, or damaged: asked anew, paid calls kept
+    for place in _places(run.folder):  # of another slide or version, or damaged: asked anew, paid calls kept
         _strip_run(place)
     return put()
 
 
-def _ask_model(
-    question: Question,
-    mode: str,
-    slide: Any,
-    models: Models,
-    budget: Budget,
-    folder: Path,
-    limit: float | None,
-) -> RawAnswer:
-    from agent import ask
+def _ask_model(run: QuestionRun, slide: Any) -> RawAnswer:
+    from agent.session.ask import ask_with
 
-    beside = {"slide_model": models.slide_model} if models.slide_model is not None else {}
-    answer = ask(
-        slide,
-        question.question,
-        options=choices(question),
-        model=models.model,
-        max_cost=limit,
-        out=folder,
+    slide_model = run.models.slide_model
+    options = replace(
+        options_in(run.mode, run.shared),
+        options=choices(run.question),
+        model=run.models.model,
+        slide_model=LOCAL_MODEL if slide_model is None else slide_model,
+        max_cost=run.limit,
+        out=run.folder,
         resume=True,
-        **beside,
-        **budget.options(mode),
     )
+    answer = ask_with(slide, run.question.question, options)
     cost = answer.cost
     costs = {
         "seconds": cost.seconds,
@@ -192,36 +180,38 @@ def _ask_model(
     )  # fmt: skip
 
 
-def _ask_blind(
-    question: Question, models: Models, budget: Budget, folder: Path, limit: float | None
-) -> RawAnswer:
-    """Ask as every single pass does, but for the slide: none is opened, so none has to be there."""
+def _ask_blind(run: QuestionRun) -> RawAnswer:
+    """Ask in a single pass without any slide: none is opened, so none has to be there."""
     from agent.graph.state import AgentContext, AgentState, Meter
     from agent.session.models import NoSlideModel
 
     start = time.perf_counter()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        run.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot be made ({error.strerror})", where=folder) from error
-    journal, no_model = Journal(folder), NoSlideModel()
+        raise RunError(f"the folder cannot be made ({error.strerror})", where=run.folder) from error
+    journal, no_model = Journal(run.folder), NoSlideModel()
     no_slide: Any = None
     context = AgentContext(
         slide=no_slide,
         model=no_model,
         toolbox=no_slide,
         navigator=PassNavigator(BLIND, None),
-        folder=folder,
+        folder=run.folder,
         mode=BLIND,
         meter=Meter(no_model, start),
         journal=journal,
-        name=models.model.name,
+        name=run.models.model.name,
         run_id=journal.once("run", "id", _new_id),
-        chat=replace(models.model, max_cost=limit),
-        max_cost=limit,
+        chat=replace(run.models.model, max_cost=run.limit),
+        max_cost=run.limit,
     )
     state = AgentState(
-        question=question.question, options=choices(question), seed=budget.seed, max_steps=1, steps=[]
+        question=run.question.question,
+        options=choices(run.question),
+        seed=run.shared.seed,
+        max_steps=1,
+        steps=[],
     )
     draft = context.navigator.compose(state, context, [])
     costs = {"seconds": round(time.perf_counter() - start, 3)}
@@ -270,15 +260,15 @@ def _from_words(reply: str, question: Question) -> str | None:
     return reply or None
 
 
-def _failed(question: Question, mode: str, models: Models, folder: Path, error: str) -> Result:
-    return failed_result(question, mode, error).model_copy(update=_costs(models, folder))
+def _failed(run: QuestionRun, error: str) -> Result:
+    return failed_result(run.question, run.mode, error).model_copy(update=_costs(run))
 
 
-def _costs(models: Models, folder: Path) -> dict[str, Any]:
+def _costs(run: QuestionRun) -> dict[str, Any]:
     """What the calls of a chat model cost; nothing is added to what a local model used."""
-    if not models.chats:
+    if not run.models.chats:
         return {}
-    spending = spending_of(folder)
+    spending = spending_of(run.folder)
     return {
         "calls": spending.calls,
         "tokens_in": spending.tokens_in,
@@ -310,7 +300,7 @@ def _strip_run(folder: Path, *, keep_run: bool = False) -> None:
             if not path.name.startswith((f"{CHAT}-", f"{FAULTS}-", "run-")):
                 path.unlink()
     except OSError as error:
-        raise RunError(f"cannot be changed ({error.strerror})", where=folder) from error
+        raise RunError(f"the folder cannot be changed ({error.strerror})", where=folder) from error
 
 
 def _new_id() -> str:

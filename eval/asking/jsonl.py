@@ -25,14 +25,14 @@ def read_lines(path: Path, kind: type[Line], fix: str | None = None) -> list[Lin
         # Not splitlines: it also breaks at characters that JSON leaves inside strings, such as U+2028.
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"cannot be read ({error})", where=path) from error
+        raise RunError(f"the file cannot be read ({error})", where=path) from error
     records = []
     for number, line in enumerate(lines, 1):
         try:
             records.append(kind.model_validate_json(line))
         except ValidationError as error:
             if number < len(lines):
-                message = f"line {number} is no {kind.__name__.lower()}"
+                message = f"line {number} is damaged: it is not a {kind.__name__.lower()}"
                 raise RunError(message, where=path, fix=fix) from error
     return records
 
@@ -52,4 +52,4 @@ def append_line(path: Path, record: BaseModel) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise RunError(f"cannot be written ({error.strerror})", where=path) from error
+        raise RunError(f"the file cannot be written ({error.strerror})", where=path) from error

@@ -81,7 +81,9 @@ def training_slides(model: Any) -> TrainingRecord:
         names = json.loads(path.read_text(encoding="utf-8"))["slides"]
         return TrainingRecord(config.name, frozenset(slide_identity(str(name)) for name in names), seeds)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{TRAINING_SLIDES} cannot be read ({error})", where=folder) from error
+        raise CheckpointError(
+            f"the list of training slides ({TRAINING_SLIDES}) cannot be read ({error})", where=folder
+        ) from error
 
 
 def slide_identity(slide: str) -> str:

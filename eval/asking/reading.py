@@ -7,10 +7,11 @@ which counts as wrong: guessing what was meant would flatter some modes more tha
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from agent.llm.json_text import mended_objects_in, objects_in
 
 _MARKED = re.compile(
     r"\b(?:final\s+answer|correct\s+(?:answer|option|choice)|answer|option|choice)\b"
@@ -71,18 +72,26 @@ def _label(text: str, labels: Sequence[str]) -> str | None:
 
 
 def values_under(text: str, key: str) -> Iterator[Any]:
-    """Values under `key` of the JSON objects in a text, the last object first."""
-    decoder, found = json.JSONDecoder(), []
-    for start in (m.start() for m in re.finditer(r"\{", text)):
-        try:
-            value, _ = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            keys = {str(name).strip().lower(): name for name in value}
-            if key in keys:
-                found.append(value[keys[key]])
-    yield from reversed(found)
+    """Values under `key` of the JSON objects in a text, the last object first.
+
+    JSON with slips of form (single quotes, a comma too many) counts where no object has the key as it stands.
+    """
+    for read_objects in (objects_in, mended_objects_in):
+        values = [value for item in read_objects(text) for value in _values_in(item, key)]
+        if values:
+            yield from reversed(values)
+            return
+
+
+def _values_in(item: Any, key: str) -> Iterator[Any]:
+    """The value under `key` of an object, then those of the objects inside it, in their order."""
+    if isinstance(item, dict):
+        names = {str(name).strip().lower(): name for name in item}
+        if key in names:
+            yield item[names[key]]
+    inside = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    for value in inside:
+        yield from _values_in(value, key)
 
 
 def _from_value(value: Any, options: Sequence[str]) -> str | None:

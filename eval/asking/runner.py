@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from agent.batch.workers import Ended, Lost, in_processes, in_this_process
+from agent.session.options import AskOptions
 from core_model.errors import GiantError, RunError, UsageError
 from core_model.locks import held
-from eval.asking.ask import Models, answer_question
+from eval.asking.ask import Models, QuestionRun, answer_question
 from eval.asking.baselines import CONSTANT, constant_results
 from eval.asking.jsonl import append_line, write_lines
-from eval.asking.modes import BLIND, Budget, check_askable, conditions
+from eval.asking.modes import BLIND, check_askable, conditions
 from eval.asking.results import RESULTS, Result, failed_result, read_results
 from eval.asking.slides import Missing, SlideFolder
 from eval.asking.spending import PURSE, Purse, counted_usd, spending_of
@@ -52,7 +53,8 @@ class EvaluationPlan:
     """A name, a folder or `provider:name`; with one worker also a loaded model."""
     slide_model: Any = "mini"
     """Beside a chat model: the local one that it may consult."""
-    budget: Budget = field(default_factory=Budget)
+    shared: AskOptions = field(default_factory=AskOptions)
+    """Options of every question, used in the modes that they fit; model, limit and folder stand elsewhere."""
     prices: Path | None = None
     max_cost: float | None = None
     """USD for the whole evaluation, what was paid before it was resumed included."""
@@ -85,7 +87,7 @@ class Asker:
     out: Path
     model: Any
     slide_model: Any
-    budget: Budget
+    shared: AskOptions
     prices: Path | None
     looks_around: bool
     """Whether mode agent is asked, so that a chat model may consult the local one."""
@@ -115,18 +117,18 @@ def ask_all(
     `note` hears before anything is asked how many results there will be, and which slides are not there.
 
     Raises `UsageError` where a mode or a number means nothing, and `RunError` where `out` holds results and
-    `resume` is not given, holds those of another model or budget, is in use, or cannot be written.
+    `resume` is not given, holds those of another model or other options, is in use, or cannot be written.
     """
     if plan.workers < 1:
-        raise UsageError(f"{plan.workers} workers cannot work", fix="Give at least 1")
-    check_askable(plan.modes, plan.model, plan.slide_model, plan.budget, plan.max_cost, plan.prices)
+        raise UsageError(f"{plan.workers} workers cannot do the work", fix="Give at least 1")
+    check_askable(plan.modes, plan.model, plan.slide_model, plan.shared, plan.max_cost, plan.prices)
     if plan.looks and plan.slides is None:
-        raise UsageError("the slides are not given", fix="Add --slides DIR")
+        raise UsageError("a mode looks at slides, and no folder of slides is given", fix="Add --slides DIR")
     folder = SlideFolder(plan.slides) if plan.looks and plan.slides is not None else None
     paths, missing = folder.find_all(q.slide for q in plan.questions) if folder else ({}, [])
     path = plan.out / RESULTS
     if path.exists() and not resume:
-        raise RunError("already holds results", where=plan.out, fix="Add --resume or change --out")
+        raise RunError("the folder already holds results", where=plan.out, fix="Add --resume or change --out")
     with held(plan.out, wait=False):
         _same_conditions(plan)
         results = _standing_results(plan, read_results(path))
@@ -213,7 +215,7 @@ def _ask(asker: Asker, models: Models, pairs: Sequence[tuple[Question, str]], sl
         key = folder.relative_to(asker.out).as_posix()
         if asker.purse is not None and (limit := asker.purse.take(key)) is None:
             return
-        result = answer_question(question, mode, slide, models, asker.budget, folder, limit)
+        result = answer_question(QuestionRun(question, mode, models, asker.shared, folder, limit), slide)
         if asker.purse is not None:
             asker.purse.settle(key, counted_usd(spending_of(folder)), out_of_money=result is None)
         if result is not None:
@@ -227,11 +229,11 @@ def open_models(asker: Asker) -> Models:
 
     if not names_chat_model(asker.model):
         return Models(_local(asker.model))
-    consults = asker.looks_around and asker.budget.profile != "giant"
+    consults = asker.looks_around and asker.shared.profile != "giant"
     slide_model = _local(asker.slide_model) if consults else None
     chat = asker.model
     if isinstance(chat, str):
-        chat = _chat(chat, asker.budget.base_url, asker.prices)
+        chat = _chat(chat, asker.shared.base_url, asker.prices)
     return Models(chat, slide_model)
 
 
@@ -265,7 +267,7 @@ def _new_results(
         if purse is not None and workers != purse.workers:
             purse = purse.alone()
         asker = Asker(
-            plan.out.absolute(), _absolute(plan.model), _absolute(plan.slide_model), plan.budget, plan.prices,
+            plan.out.absolute(), _absolute(plan.model), _absolute(plan.slide_model), plan.shared, plan.prices,
             "agent" in plan.modes, plan.keep_runs, purse,
         )  # fmt: skip
         yield from _round(asker, todo, workers)
@@ -336,13 +338,15 @@ def _same_conditions(plan: EvaluationPlan) -> None:
     """Note what the answers depend on; a run goes on only under the same. Raises `RunError`."""
     from core_model.atomic import write_text
 
-    current = conditions(plan.modes, plan.model, plan.slide_model, plan.budget)
+    current = conditions(plan.modes, plan.model, plan.slide_model, plan.shared)
     path = plan.out / CONDITIONS
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     differences = [name for name in earlier if current and earlier[name] != current.get(name)]
     if differences:
         summary = "; ".join(f"{name} was {earlier[name]} and is {current.get(name)}" for name in differences)
-        raise RunError(f"holds answers under other conditions: {summary}", where=plan.out, fix="Change --out")
+        raise RunError(
+            f"the folder holds answers under other conditions: {summary}", where=plan.out, fix="Change --out"
+        )
     if current:
         write_text(path, json.dumps(current) + "\n")
 

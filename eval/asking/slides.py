@@ -32,7 +32,7 @@ class SlideFolder:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise GiantError("is no folder", where=folder, fix="Check --slides")
+            raise GiantError("this is not a folder", where=folder, fix="Check --slides")
         self.folder = folder
         self._names: dict[str, list[Path]] = {}
         self._stems: dict[str, list[Path]] = {}
@@ -54,7 +54,7 @@ class SlideFolder:
             candidates = [path for path in index.get(key, ()) if _may_be(stem, path)] if key else []
             if candidates:
                 return self._one(candidates, name)
-        raise GiantError(f"holds none of {sought(name)}", where=self.folder, fix="Check --slides")
+        raise GiantError(f"the folder holds none of {sought(name)}", where=self.folder, fix="Check --slides")
 
     def find_all(self, names: Iterable[str]) -> tuple[dict[str, Path], list[Missing]]:
         """The file of each slide that is there, and the others."""
@@ -87,7 +87,9 @@ class SlideFolder:
         if len({path.parent for path in candidates}) == 1 and len({_whole(path) for path in candidates}) == 1:
             return min(candidates, key=lambda path: SUFFIXES.index(path.suffix.lower()))
         places = ", ".join(path.relative_to(self.folder).as_posix() for path in candidates[:3])
-        raise GiantError(f"holds {name} more than once: {places}", where=self.folder)
+        raise GiantError(
+            f"the folder holds {name} more than once: {places}", where=self.folder, fix="Leave one of them"
+        )
 
 
 def sought(name: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.llm.spending import Ledger, Spent
+from agent.llm.spending import ChatCosts, Ledger
 from agent.run.folder import VOTES
 from agent.run.journal import Journal
 from core_model.errors import RunError
@@ -41,7 +41,7 @@ class Purse:
         try:
             purse.path.write_text(json.dumps(state), encoding="utf-8")
         except OSError as error:
-            raise RunError(f"cannot be written ({error.strerror})", where=purse.path) from error
+            raise RunError(f"the file cannot be written ({error.strerror})", where=purse.path) from error
         return purse
 
     def take(self, key: str) -> float | None:
@@ -90,13 +90,13 @@ class Purse:
             json.dump(state, file)
 
 
-def spending_of(folder: Path) -> Spent:
+def spending_of(folder: Path) -> ChatCosts:
     """What the calls of a question cost so far, those of its votes included."""
     places = [folder, *sorted((folder / VOTES).glob("*"))]
     parts = [Ledger().spent(Journal(place)) for place in places]
     costs = [part.usd for part in parts if part.calls]
     dollars = [usd for usd in costs if usd is not None]
-    return Spent(
+    return ChatCosts(
         calls=sum(part.calls for part in parts),
         tokens_in=sum(part.tokens_in for part in parts),
         tokens_out=sum(part.tokens_out for part in parts),
@@ -105,6 +105,6 @@ def spending_of(folder: Path) -> Spent:
     )
 
 
-def counted_usd(spending: Spent) -> float:
+def counted_usd(spending: ChatCosts) -> float:
     """What the limit counts of it."""
     return (spending.usd or 0.0) + spending.lost_usd

@@ -57,7 +57,7 @@ def main(small: bool, use_compile: bool, batches: Sequence[int] | None) -> None:
     device = default_device()
     sizes = tuple(batches or (ON_GPU if device != "cpu" else ON_CPU))
     if min(sizes) < 1:
-        raise UsageError(f"{min(sizes)} tiles at once mean nothing", fix="Give --batch at least 1")
+        raise UsageError(f"a batch of {min(sizes)} tiles means nothing", fix="Give --batch at least 1")
     config = small_tile_config() if small else TileEncoderConfig.gigapath()
     stderr().print("Making random weights")
     encoder = random_encoder(config, device)

@@ -36,7 +36,7 @@ def write_large(source: Path, target: Path, side: int) -> Path:
         _write(part, pixels, side, mpp)
         part.replace(target)
     except OSError as error:
-        raise SlideError(f"cannot be written ({error})", where=target) from error
+        raise SlideError(f"the large slide cannot be written ({error})", where=target) from error
     finally:
         part.unlink(missing_ok=True)
     return target
@@ -51,7 +51,7 @@ def _read(source: Path) -> tuple[np.ndarray, float]:
     with open_slide(source) as slide:
         width, height = slide.width // fold * fold, slide.height // fold * fold
         if not width or not height:
-            raise UsageError(f"is smaller than {fold} px", where=source)
+            raise UsageError(f"the slide is smaller than {fold} px", where=source)
         pixels = np.empty((height, width, 3), dtype=np.uint8)
         for y in range(0, height, STRIP):
             rows = min(STRIP, height - y)

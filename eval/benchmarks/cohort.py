@@ -14,7 +14,7 @@ def load_cohort(folder: Path) -> Benchmark:
     table = folder / "questions.csv"
     if not table.is_file():
         raise CohortError(
-            "is no cohort: it has no questions.csv",
+            "the folder is not a cohort: it has no questions.csv",
             where=folder,
             fix="Give the folder that giant phantom wrote",
         )

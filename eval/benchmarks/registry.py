@@ -39,9 +39,9 @@ def read_benchmark(name: str, data: str | Path) -> Benchmark:
     Raises `UsageError` for a name that is not known and `CohortError` for data without a usable question.
     """
     if name not in BENCHMARKS:
-        raise UsageError(f"there is no benchmark '{name}'", fix=f"There are {', '.join(BENCHMARKS)}")
+        raise UsageError(f"there is no benchmark '{name}'", fix=f"Choose one of {', '.join(BENCHMARKS)}")
     benchmark = BENCHMARKS[name](Path(data))
     if not benchmark.questions:
         first = f"; {benchmark.unusable[0].row}: {benchmark.unusable[0].why}" if benchmark.unusable else ""
-        raise CohortError(f"holds no question that can be used{first}", where=data)
+        raise CohortError(f"the benchmark holds no question that can be used{first}", where=data)
     return benchmark

@@ -18,11 +18,11 @@ def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str
             table = csv.DictReader(file)
             missing = [name for name in columns if name not in (table.fieldnames or ())]
             if missing:
-                raise CohortError(f"has no column {', '.join(missing)}", where=path)
+                raise CohortError(f"the table has no column {', '.join(missing)}", where=path)
             for row in table:
                 yield table.line_num, {name: value or "" for name, value in row.items() if name is not None}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"cannot be read ({error})", where=path) from error
+        raise CohortError(f"the file cannot be read ({error})", where=path) from error
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -30,16 +30,16 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(f"cannot be read ({error})", where=path) from error
+        raise CohortError(f"the file cannot be read ({error})", where=path) from error
     if path.suffix.lower() == ".jsonl":
         yield from _lines(text, path)
         return
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CohortError(f"is no JSON ({error})", where=path) from error
+        raise CohortError(f"the file is not JSON ({error})", where=path) from error
     if not isinstance(rows, list):
-        raise CohortError("is no list of rows", where=path)
+        raise CohortError("the file is not a list of rows", where=path)
     yield from enumerate(rows, 1)
 
 
@@ -49,7 +49,7 @@ def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
         return [path]
     files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
     if not files:
-        raise CohortError(f"holds no file that ends in {' or '.join(suffixes)}", where=path)
+        raise CohortError(f"the folder holds no file that ends in {' or '.join(suffixes)}", where=path)
     return files
 
 
@@ -60,4 +60,4 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise CohortError(f"line {number} is no JSON ({error})", where=path) from error
+            raise CohortError(f"line {number} is not JSON ({error})", where=path) from error

@@ -26,6 +26,10 @@ class Spread:
     """Ends of the 95 % interval."""
 
 
+_OTHER = "\0"
+"""Stands for an answer that is no class of the right answers, or none at all: it is wrong in every class."""
+
+
 def right(truth: Sequence[str], answers: Sequence[str | None]) -> np.ndarray:
     """(N,) float: 1 where the answer is right, else 0."""
     return np.array([t == s for t, s in zip(truth, answers, strict=True)], dtype=np.float64)
@@ -38,7 +42,11 @@ def accuracy(truth: Sequence[str], answers: Sequence[str | None]) -> float:
 
 def balanced_accuracy(truth: Sequence[str], answers: Sequence[str | None]) -> float:
     """Mean over the classes that occur in `truth` of the share of their questions answered rightly."""
-    return _balanced(class_codes(truth), right(truth, answers))
+    from sklearn.metrics import recall_score
+
+    classes = sorted(set(truth))
+    given = [answer if answer in classes else _OTHER for answer in answers]
+    return float(recall_score(truth, given, labels=classes, average="macro"))
 
 
 def quadratic_kappa(
@@ -49,17 +57,13 @@ def quadratic_kappa(
     `labels` are the scale in order. Questions without an answer have no place on it and are left out; None
     where fewer than two are left or nothing varies.
     """
-    place = {label: i for i, label in enumerate(labels)}
-    pairs = [(place[t], place[s]) for t, s in zip(truth, answers, strict=True) if s in place and t in place]
-    if len(pairs) < 2:
+    from sklearn.metrics import cohen_kappa_score
+
+    pairs = [(t, a) for t, a in zip(truth, answers, strict=True) if a in labels and t in labels]
+    if len(pairs) < 2 or len({label for pair in pairs for label in pair}) < 2:
         return None
-    seen = np.zeros((len(labels), len(labels)))  # (L, L)
-    for t, s in pairs:
-        seen[t, s] += 1
-    away = np.subtract.outer(np.arange(len(labels)), np.arange(len(labels))) ** 2  # (L, L)
-    chance = np.outer(seen.sum(axis=1), seen.sum(axis=0)) / len(pairs)
-    expected = float((away * chance).sum())
-    return 1 - float((away * seen).sum()) / expected if expected else None
+    right_labels, given = zip(*pairs, strict=True)
+    return float(cohen_kappa_score(right_labels, given, labels=labels, weights="quadratic"))
 
 
 def spread(metric: str, truth: Sequence[str], answers: Sequence[str | None], seed: int = 0) -> Spread:
@@ -76,11 +80,12 @@ def best_constant(metric: str, truth: Sequence[str], positions: Sequence[int | N
 
     `positions` are the 1-based places of the right answers, None where there are no options.
     """
-    score = accuracy if metric == "accuracy" else balanced_accuracy
-    candidates = [(score(truth, [label] * len(truth)), f"'{label}'") for label in sorted(set(truth))]
+    if metric != "accuracy":  # one class wholly right, all others wholly wrong, whichever it is
+        return f"'{min(truth)}'", 1 / len(set(truth))
+    candidates = [(accuracy(truth, [label] * len(truth)), f"'{label}'") for label in sorted(set(truth))]
     places = [str(p) for p in positions if p is not None]
-    if metric == "accuracy" and len(places) == len(truth):
-        candidates += [(score(places, [p] * len(places)), f"option {p}") for p in sorted(set(places))]
+    if len(places) == len(truth):
+        candidates += [(accuracy(places, [p] * len(places)), f"option {p}") for p in sorted(set(places))]
     value, answer = max(candidates, key=lambda item: item[0])
     return answer, value
 

@@ -35,12 +35,10 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
     McNemar 1947, Psychometrika 12:153, with the binomial in place of chi-square. 1 where none is discordant.
     """
-    from scipy.stats import binom
+    from scipy.stats import binomtest
 
-    n = only_a + only_b
-    if n == 0:
-        return 1.0
-    return float(min(1.0, 2 * binom.cdf(min(only_a, only_b), n, 0.5)))
+    discordant = only_a + only_b
+    return float(binomtest(only_a, discordant, 0.5).pvalue) if discordant else 1.0
 
 
 def compare_paired(metric: str, codes: np.ndarray, a: np.ndarray, b: np.ndarray, seed: int = 0) -> Paired:

@@ -31,7 +31,7 @@ def fit_cox(x: np.ndarray, time: np.ndarray, event: np.ndarray, ridge: float = 1
 
     deaths = event.astype(bool)
     if not deaths.any():
-        raise ValueError("no event, so nothing can be fitted")
+        raise ValueError("there is no event, so nothing can be fitted")
     order = np.argsort(-time, kind="stable")  # longest first: those at risk of each are those before it
     x, time, deaths = x[order], time[order], deaths[order]
     last = np.searchsorted(-time, -time, side="right") - 1  # (N,): end of each tie, all of it at risk

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.chat.reading import parse_reply
 from agent.llm.client import REFUSED, ChatClient, OverBudget, Reply
-from agent.llm.spending import Spent, text_tokens
+from agent.llm.spending import ChatCosts, text_tokens
 from agent.run.journal import FOLDER, Journal
 from core_model.errors import RunError
 from eval.asking.reading import values_under
@@ -103,7 +103,7 @@ class ChatJudge:
         prompt = JUDGE.format(meanings=meanings, count=len(claims), data=data)
         return self._asked("scores", prompt, SCORES_TOOL, lambda args: _scores(args, len(claims)))
 
-    def spent(self) -> list[Spent]:
+    def spent(self) -> list[ChatCosts]:
         """What was paid so far, part by part."""
         return [self.client.spent(journal) for journal in self._journals()]
 
@@ -177,7 +177,7 @@ class ChatJudge:
             yield
 
 
-def _usd(spending: Spent) -> float:
+def _usd(spending: ChatCosts) -> float:
     return (spending.usd or 0.0) + spending.lost_usd
 
 

@@ -27,10 +27,12 @@ def changes(before: Path, after: Path) -> dict[str, Any]:
     old, new = _read(before), _read(after)
     common = [key for key in old if key in new]
     if not common:
-        raise RunError("shares no question and mode with the other", where=after)
+        raise RunError("the two folders share no question and mode", where=after)
     conflicts = [key for key in common if old[key].truth != new[key].truth]
     if conflicts:
-        raise RunError(f"has another right answer to {' '.join(conflicts[0])}", where=after)
+        raise RunError(
+            f"the two folders have different right answers to {' '.join(conflicts[0])}", where=after
+        )
     rows = []
     for task, mode in dict.fromkeys((key[0], key[2]) for key in common):
         keys = [key for key in common if (key[0], key[2]) == (task, mode) and old[key].metric != "text"]
@@ -102,7 +104,7 @@ def _value(metric: str, results: Sequence[Result]) -> float:
 def _read(folder: Path) -> dict[tuple[str, str, str], Result]:
     results = {result.key: result for result in read_results(folder / RESULTS)}
     if not results:
-        raise RunError("holds no results", where=folder, fix="Give a folder that giant eval wrote")
+        raise RunError("the folder holds no results", where=folder, fix="Give a folder that giant eval wrote")
     return results
 
 

@@ -110,15 +110,15 @@ def accuracy_by_regions(results: Sequence[Result]) -> Figure | None:
 
 def confusion(results: Sequence[Result]) -> Figure | None:
     """Right answers (rows) against given ones (columns) of one task and mode; none where labels are many."""
+    from sklearn.metrics import confusion_matrix
+
     answers = [label(r) for r in results]
     names = sorted({r.truth for r in results})
     if not 2 <= len(names) <= 30 or len(results) < 2 * len(names):
         return None
     columns = [*names, "another", "none"]
-    table = np.zeros((len(names), len(columns)), dtype=int)
-    for result, answer in zip(results, answers, strict=True):
-        column = "none" if answer is None else answer if answer in names else "another"
-        table[names.index(result.truth), columns.index(column)] += 1
+    given = ["none" if a is None else a if a in names else "another" for a in answers]
+    table = confusion_matrix([r.truth for r in results], given, labels=columns)[: len(names)]
     shown_columns = [i for i in range(len(columns)) if i < len(names) or table[:, i].any()]
     table, columns = table[:, shown_columns], [columns[i] for i in shown_columns]
     figure, axes = _figure(2.8 + 0.34 * len(columns), 2.4 + 0.3 * len(names))
@@ -201,7 +201,7 @@ def _save(figure: Figure, path: Path) -> Path:
         with replacing(path) as part:
             figure.savefig(part, format="png", metadata={"Software": None})
     except OSError as error:
-        raise RunError(f"cannot be written ({error.strerror})", where=path) from error
+        raise RunError(f"the picture cannot be written ({error.strerror})", where=path) from error
     return path
 
 

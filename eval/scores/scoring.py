@@ -39,7 +39,7 @@ def score_folder(
     """
     results = read_results(folder / RESULTS)
     if not results:
-        raise RunError("holds no results", where=folder, fix="Give a folder that giant eval wrote")
+        raise RunError("the folder holds no results", where=folder, fix="Give a folder that giant eval wrote")
     record = read_about(folder)
     summary = summarise(results, record.pop("about", {}))
     total = record.pop("wanted", len(results))
@@ -79,6 +79,6 @@ def read_about(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(
-            f"cannot be read ({error})", where=path, fix="Remove it; figures need it not"
+            f"the file cannot be read ({error})", where=path, fix="Remove it: the figures do not need it"
         ) from error
     return record if isinstance(record, dict) else {}

@@ -99,7 +99,10 @@ def open_judge(
     """
     if name == EntityOverlap.name:
         if base_url is not None or prices is not None or max_cost is not None:
-            raise UsageError(f"{name} is no model and costs nothing", fix="Leave out what is for chat models")
+            raise UsageError(
+                f"the judge {name} is not a chat model and costs nothing",
+                fix="Leave out the options of chat models",
+            )
         return EntityOverlap()
     if ":" not in name:
         raise UsageError(f"there is no judge '{name}'", fix=f"Give {EntityOverlap.name} or provider:name")

@@ -69,7 +69,11 @@ def evaluate_vectors(
     names, reports = slides_of(plan), read_reports(plan.data)
     owners = read_patients(plan.patients) if plan.patients else {}
     if plan.patients and (unknown := [name for name in names if name not in owners]):
-        raise CohortError(f"names no patient of {unknown[0]}", where=plan.patients)
+        raise CohortError(
+            f"the table names no patient for slide {unknown[0]}",
+            where=plan.patients,
+            fix="Add the slide to it",
+        )
     prompts = read_prompts(plan.prompts) if plan.prompts else None
     deaths = read_survival(plan.survival) if plan.survival else None
     questions = []
@@ -78,7 +82,7 @@ def evaluate_vectors(
     local_model = load_model(model)
     images, missing = embed_slides(local_model, plan.data, names, tell, progress)
     if not images:
-        raise CohortError(f"none of {len(names)} slides can be read ({missing[0][1]})", where=plan.data)
+        raise CohortError(f"none of the {len(names)} slides can be read ({missing[0][1]})", where=plan.data)
     slides = list(images)
     with_report = [row for row, name in enumerate(slides) if name in reports]
     vectors = Vectors(
@@ -89,7 +93,9 @@ def evaluate_vectors(
     try:
         figures = measure_vectors(vectors, questions, local_model, prompts, plan.seed)
     except ValueError as error:
-        raise GiantError(f"its vectors cannot be measured ({error})", where=local_model.name) from error
+        raise GiantError(
+            f"the vectors of this model cannot be measured ({error})", where=local_model.name
+        ) from error
     record = {
         "version": 1,
         "about": {"data": str(plan.data), "split": plan.split or "val, else all", "limit": plan.limit,
@@ -134,7 +140,7 @@ def _features(
     if path.is_file():
         return read_slide_features(path)
     if slides is None:
-        raise CohortError(f"has neither slides nor features/{name}.h5", where=data)
+        raise CohortError(f"the cohort has neither a folder of slides nor features/{name}.h5", where=data)
     with open_slide(slides.find(name)) as slide:
         return extract(slide, model.tile_encoder, FeatureStore(cache_folder()), progress)
 
@@ -142,9 +148,9 @@ def _features(
 def slides_of(plan: VectorPlan) -> list[str]:
     """The names of the slides to measure, in order. Raises `UsageError` and `CohortError`."""
     if plan.split not in (None, *SPLITS):
-        raise UsageError(f"there is no split '{plan.split}'", fix=f"Use {', '.join(SPLITS)}")
+        raise UsageError(f"there is no split '{plan.split}'", fix=f"Choose one of {', '.join(SPLITS)}")
     if plan.limit is not None and plan.limit < 1:
-        raise UsageError(f"a limit of {plan.limit} leaves no slide", fix="Give at least 1")
+        raise UsageError(f"a limit of {plan.limit} leaves no slide to measure", fix="Give at least 1")
     splits = _splits(plan.data)
     if plan.split in ("val", "train") and not splits.get(plan.split):
         raise CohortError(f"split.json has no slides under '{plan.split}'", where=plan.data)
@@ -154,7 +160,9 @@ def slides_of(plan: VectorPlan) -> list[str]:
         names = [stem_of(path.name) for path in _files(plan.data)]
     names = sorted(set(names))[: plan.limit]
     if not names:
-        raise CohortError("has no slides", where=plan.data, fix="Give the folder of a cohort with --data")
+        raise CohortError(
+            "the folder has no slides", where=plan.data, fix="Give the folder of a cohort with --data"
+        )
     return names
 
 
@@ -166,7 +174,7 @@ def _splits(data: Path) -> dict[str, list[str]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): [stem_of(str(slide)) for slide in slides] for name, slides in content.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise CohortError(f"holds no lists of slides ({error})", where=path) from error
+        raise CohortError(f"the file holds no lists of slides ({error})", where=path) from error
 
 
 def _files(data: Path) -> list[Path]:
@@ -207,10 +215,10 @@ def read_prompts(path: Path) -> Prompts:
     try:
         prompts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CohortError(f"cannot be read ({error})", where=path, fix=fix) from error
+        raise CohortError(f"the file cannot be read ({error})", where=path, fix=fix) from error
     tasks = list(prompts.values()) if isinstance(prompts, dict) else [None]
     if not tasks or not all(isinstance(classes, dict) and _phrased(classes) for classes in tasks):
-        raise CohortError("has no lists of phrasings by task and class", where=path, fix=fix)
+        raise CohortError("the file has no lists of phrasings by task and class", where=path, fix=fix)
     return prompts
 
 
@@ -239,7 +247,9 @@ def survival_of(vectors: Vectors, deaths: Mapping[str, tuple[float, bool]], seed
             rows.setdefault(patient, []).append(row)
     for patient, members in rows.items():
         if len({deaths[vectors.slides[row]] for row in members}) > 1:
-            raise CohortError(f"slides of {patient} have different times or events", where="--survival")
+            raise CohortError(
+                f"the slides of patient {patient} have different times or events", where="--survival"
+            )
     if not rows:
         return {"patients": 0, "events": 0, "c_index": None}
     outcomes = [deaths[vectors.slides[members[0]]] for members in rows.values()]

@@ -118,7 +118,9 @@ def phrasings(
 
     if prompts is not None:
         if not prompts.get(name):
-            raise GiantError(f"--prompts has no phrasing of '{name}' in {questions[0].benchmark}")
+            raise GiantError(
+                f"the file of --prompts has no phrasing of '{name}' in task {questions[0].benchmark}"
+            )
         return list(prompts[name])
     short = sorted({q.question for q in questions if len(q.question) <= SHORT})[:MOST]
     return [template.format(name) for template in TEMPLATES] + [phrase(question, name) for question in short]
@@ -130,17 +132,13 @@ def probe(
     """What a logistic regression says of slides whose patients it was not fitted on, in five folds.
 
     Channels are standardised and the regularisation is chosen within the patients it is fitted on. None where
-    a class has fewer patients than there are folds. Raises `GiantError` without scikit-learn.
+    a class has fewer patients than there are folds.
     """
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-    except ImportError as error:
-        raise GiantError(
-            "linear probes need scikit-learn", fix="pip install 'giant-pathology[eval]'"
-        ) from error
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     labels, owners = np.array(truth), np.array(patients)
     if min(len(set(owners[labels == label])) for label in set(truth)) < FOLDS:
         return None

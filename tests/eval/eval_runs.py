@@ -24,7 +24,7 @@ import numpy as np
 from chat_server import Served, calls, say
 from PIL import Image, ImageDraw
 
-from eval.asking.modes import Budget
+from agent.session.options import AskOptions
 from eval.asking.runner import EvaluationPlan, Outcome, ask_all
 from eval.benchmarks.questions import Question
 
@@ -32,7 +32,7 @@ CHAT = ("agent", "thumbnail", "patches", "joint", "blind", "constant")
 LOCAL = ("agent", "patches", "slide", "constant")
 KINDS = 4
 """Slides that differ; all others are links to one of them."""
-BUDGET = Budget(max_steps=3, profile="giant", patches=2, patch_px=60, patch_mpp=2.0)
+SHARED = AskOptions(max_steps=3, profile="giant", patches=2, patch_px=60, patch_mpp=2.0)
 
 
 def draw_slides(folder: Path, names: Iterable[str]) -> Path:
@@ -77,9 +77,9 @@ def plan(
     """An evaluation of the slides in `root` by the scripted model."""
     from dataclasses import replace
 
-    budget = replace(more.pop("budget", BUDGET), base_url=url)
+    shared = replace(more.pop("shared", SHARED), base_url=url)
     return EvaluationPlan(
-        questions, root / "slides", modes, root / "out", "openai:scripted", "mini", budget, **more
+        questions, root / "slides", modes, root / "out", "openai:scripted", "mini", shared, **more
     )
 
 
@@ -87,8 +87,8 @@ def local_plan(root: Path, questions: Sequence[Question]) -> EvaluationPlan:
     """The same by a local model that tells purple from pink."""
     from cli_fakes import PaintModel
 
-    budget = Budget(max_steps=4, patches=3)
-    return EvaluationPlan(questions, root / "slides", LOCAL, root / "out", PaintModel(), budget=budget)
+    shared = AskOptions(max_steps=4, patches=3)
+    return EvaluationPlan(questions, root / "slides", LOCAL, root / "out", PaintModel(), shared=shared)
 
 
 class Deadly:

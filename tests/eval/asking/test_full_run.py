@@ -17,6 +17,7 @@ import eval_runs as runs
 import pytest
 from chat_server import ChatServer
 
+from agent.session.options import AskOptions
 from eval.asking.results import RESULTS, Result, read_results
 from eval.asking.runner import ask_all
 from eval.benchmarks.questions import Question
@@ -117,9 +118,8 @@ def test_workers_share_the_work_and_change_nothing(tmp_path: Path, shared: Path)
     questions = load_benchmark("multipathqa", table)
     runs.draw_slides(tmp_path / "slides", [question.slide for question in questions[1:]])
     modes = ["thumbnail", "blind"]
-    budget = runs.Budget()
     with ChatServer(runs.script) as server:
-        two = ask_all(runs.plan(tmp_path, server.url, questions, modes, budget=budget, workers=2))
+        two = ask_all(runs.plan(tmp_path, server.url, questions, modes, shared=AskOptions(), workers=2))
         assert [result.key for result in two.results] == [(*q.key, m) for q in questions for m in modes]
         assert [one.slide for one in two.missing] == [questions[0].slide]
         failed = [result for result in two.results if result.error]

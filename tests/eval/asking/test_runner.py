@@ -13,9 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from agent.run.records import Answer, Cost, SlideFacts
+from agent.session.options import AskOptions
 from core_model.errors import GiantError, NoTissue, RunError, UsageError
 from core_model.locks import held
-from eval.asking import modes
+from eval.asking.modes import parse_modes
 from eval.asking.runner import EvaluationPlan, ask_all
 from eval.benchmarks.questions import Question
 from eval.cli import register
@@ -38,7 +39,7 @@ def question(number: int, slide: str, answer: str = "high") -> Question:
 
 
 class Asked:
-    """A stand-in for `agent.ask` that answers "high" and keeps what it was asked."""
+    """A stand-in for `ask_with` that answers "high" and keeps what it was asked."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -46,36 +47,34 @@ class Asked:
         self.abstain: set[str] = set()
         self.options: list[list[str] | None] = []
 
-    def __call__(self, slide: Any, question: str, **given: Any) -> Answer:
-        self.calls.append((slide.name, given["mode"]))
-        self.options.append(given["options"])
+    def __call__(self, slide: Any, question: str, options: AskOptions) -> Answer:
+        self.calls.append((slide.name, options.mode))
+        self.options.append(options.options)
         if slide.name in self.fail:
             raise self.fail[slide.name]
         no = slide.name in self.abstain
-        Path(given["out"]).mkdir(parents=True, exist_ok=True)
+        Path(str(options.out)).mkdir(parents=True, exist_ok=True)
         return Answer(
             question=question,
             answer="No." if no else "High.",
             choice=None if no else "high",
-            options=given["options"],
+            options=options.options,
             confidence=0.7,
             abstained=no,
             reason="unsure" if no else None,
             steps=3,
             model="m",
-            mode=given["mode"],
+            mode=options.mode,
             slide=SlideFacts(id="i", width=1, height=1, mpp=0.5),
             cost=Cost(seconds=2.0, regions=3),
-            run_dir=str(given["out"]),
+            run_dir=str(options.out),
         )
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    import agent
-
     stand_in = Asked()
-    monkeypatch.setattr(agent, "ask", stand_in, raising=False)
+    monkeypatch.setattr("agent.session.ask.ask_with", stand_in)
     return stand_in
 
 
@@ -159,7 +158,7 @@ def test_resume_asks_what_is_missing_or_failed(slides: Path, tmp_path: Path, ask
 
 def test_answers_under_other_conditions_are_not_mixed(slides: Path, tmp_path: Path, asked: Asked) -> None:
     ask_all(plan(slides, tmp_path, question(1, "a.tiff")))
-    other = plan(slides, tmp_path, question(1, "a.tiff"), budget=modes.Budget(seed=7))
+    other = plan(slides, tmp_path, question(1, "a.tiff"), shared=AskOptions(seed=7))
     with pytest.raises(RunError, match="seed"):
         ask_all(other, resume=True)
 
@@ -219,9 +218,9 @@ def test_a_mode_is_added_to_what_is_there(slides: Path, tmp_path: Path, asked: A
 
 
 def test_modes_are_named_once() -> None:
-    assert modes.parse_modes("agent, slide,agent") == ["agent", "slide"]
+    assert parse_modes("agent, slide,agent") == ["agent", "slide"]
     with pytest.raises(GiantError, match="thumbnail"):
-        modes.parse_modes("glance")
+        parse_modes("glance")
 
 
 @pytest.mark.parametrize(
@@ -230,14 +229,14 @@ def test_modes_are_named_once() -> None:
         ({"modes": ["agent", "thumbnail"]}, "local model has no mode 'thumbnail'"),
         ({"modes": ["blind"]}, "local model has no mode 'blind'"),
         ({"modes": ["slide"], "model": "openai:x"}, "chat model has no mode 'slide'"),
-        ({"modes": ["slide"], "budget": modes.Budget(votes=3)}, "only mode agent is voted on"),
-        ({"modes": ["slide"], "budget": modes.Budget(patches=3)}, "patches to choose"),
-        ({"modes": ["patches"], "budget": modes.Budget(max_steps=3)}, "number of looks"),
-        ({"budget": modes.Budget(profile="giant")}, "--profile"),
-        ({"budget": modes.Budget(base_url="http://x/v1")}, "--base-url"),
+        ({"modes": ["slide"], "shared": AskOptions(votes=3)}, "votes are for mode agent only"),
+        ({"modes": ["slide"], "shared": AskOptions(patches=3)}, "modes patches and joint only"),
+        ({"modes": ["patches"], "shared": AskOptions(max_steps=3)}, "number of looks"),
+        ({"shared": AskOptions(profile="giant")}, "--profile"),
+        ({"shared": AskOptions(base_url="http://x/v1")}, "--base-url"),
         ({"max_cost": 1.0}, "spending limit"),
         ({"workers": 0}, "0 workers"),
-        ({"slides": None}, "slides are not given"),
+        ({"slides": None}, "no folder of slides is given"),
     ],
 )
 def test_what_means_nothing_is_refused_before_anything_is_asked(

@@ -56,7 +56,7 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     old = folder(tmp_path / "old", [result(1, "a")])
     with pytest.raises(RunError, match="no results"):
         changes(old, folder(tmp_path / "empty", []))
-    with pytest.raises(RunError, match="shares no question"):
+    with pytest.raises(RunError, match="share no question"):
         changes(old, folder(tmp_path / "other", [result(2, "a")]))
-    with pytest.raises(RunError, match="another right answer"):
+    with pytest.raises(RunError, match="different right answers"):
         changes(old, folder(tmp_path / "truth", [result(1, "a", truth="b")]))

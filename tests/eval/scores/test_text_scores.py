@@ -132,7 +132,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     score_texts(RESULTS_OF, EntityOverlap(), tmp_path)
     lines = (tmp_path / JUDGEMENTS).read_text().splitlines()
     (tmp_path / JUDGEMENTS).write_text("\n".join([lines[0][:-9], *lines[1:]]) + "\n")
-    with pytest.raises(RunError, match="line 1 is no judgement"):
+    with pytest.raises(RunError, match="line 1 is damaged: it is not a judgement"):
         read_judgements(tmp_path)
 
 

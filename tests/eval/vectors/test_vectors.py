@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +131,14 @@ def test_too_few_patients_for_a_probe() -> None:
     assert probe(np.eye(4), ["a", "a", "b", "b"], list("wxyz")) is None
 
 
-def test_a_probe_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with pytest.raises(GiantError, match=r"need scikit-learn.*pip install 'giant-pathology\[eval\]'"):
-        probe(np.eye(4), ["a", "a", "b", "b"], list("wxyz"))
+def test_a_probe_needs_as_many_patients_as_folds_in_the_rarest_class() -> None:
+    """Five patients of each class are enough; ten slides of four patients are not."""
+    vectors = np.random.default_rng(0).normal(size=(20, 3))
+    truth = ["a"] * 10 + ["b"] * 10
+    five = [f"{label}{i % 5}" for i, label in enumerate(truth)]
+    four = [f"{label}{i % 4 if label == 'b' else i}" for i, label in enumerate(truth)]
+    assert probe(vectors, truth, five) is not None
+    assert probe(vectors, truth, four) is None
 
 
 @pytest.mark.parametrize(
@@ -164,7 +167,7 @@ def test_a_class_goes_by_its_name_and_as_an_answer() -> None:
     assert found[: len(TEMPLATES)] == [template.format("no tumour") for template in TEMPLATES]
     assert found[len(TEMPLATES) :] == ["How many: no tumour"]  # the long one would leave it no room
     assert phrasings("grey", asked, {"grey": ["slate"]}) == ["slate"]
-    with pytest.raises(GiantError, match="no phrasing of 'pink' in colour"):
+    with pytest.raises(GiantError, match="no phrasing of 'pink' in task colour"):
         phrasings("pink", asked, {"grey": ["slate"]})
 
 
@@ -226,7 +229,7 @@ def test_a_slide_that_cannot_be_read_is_named(cohort: Path, tmp_path: Path) -> N
     assert [one["slide"] for one in found["missing"]] == ["s09", "s10"]
     for name in ("s08", "s11"):
         (cohort / "features" / f"{name}.h5").unlink()
-    with pytest.raises(CohortError, match="none of 4 slides can be read"):
+    with pytest.raises(CohortError, match="none of the 4 slides can be read"):
         evaluate_vectors(VectorPlan(cohort), "words", tmp_path / "out")
 
 
@@ -243,7 +246,7 @@ def test_patients_and_survival_from_tables(cohort: Path, tmp_path: Path) -> None
     with pytest.raises(CohortError, match="different times or events"):
         evaluate_vectors(wanted, "words", tmp_path / "out")
     people.write_text("slide,patient\ns00,p\n")
-    with pytest.raises(CohortError, match="names no patient of s01"):
+    with pytest.raises(CohortError, match="names no patient for slide s01"):
         evaluate_vectors(wanted, "words", tmp_path / "out")
 
 
