@@ -158,7 +158,7 @@ def _absolute(plan: BatchPlan) -> BatchPlan:
 
 @dataclass
 class _Ledger:
-    """What is known of each slide so far, and the pages that tell it."""
+    """The slides that are done or failed so far, and the pages that list them."""
 
     out: Path
     jobs: Sequence[Job]

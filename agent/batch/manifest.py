@@ -1,4 +1,4 @@
-"""When is a slide's folder complete, and of this slide under these settings?
+"""Tells whether a slide's folder is complete, and made of this slide under these settings.
 
 begun.json      written first: which slide, and under which settings the runs are made
 manifest.json   written last: the same, with the sha256 of every file that the report rests on
@@ -33,7 +33,7 @@ R = TypeVar("R", bound=Record)
 
 
 class SlideFile(Record):
-    """What tells a slide from others, and from itself before it was changed."""
+    """The identity of a slide file, which also changes when the file does."""
 
     id: str
     """From its content: OpenSlide's quickhash, or a hash of samples."""
@@ -42,7 +42,7 @@ class SlideFile(Record):
 
 
 class Begun(Record):
-    """What a slide's folder is about."""
+    """The slide and the settings that a folder was begun for."""
 
     version: Literal[1] = 1
     slide: SlideFile

@@ -1,4 +1,4 @@
-"""What people read of a batch: a page for each slide, and the index of them all.
+"""The pages of a batch: one for each slide, and an index of them all.
 
 A slide's page holds small copies of its images, so it can be passed on by itself; the index shows the
 thumbnails that lie in the slides' folders. Neither runs scripts or loads anything from elsewhere.
@@ -71,7 +71,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class SlidePage:
-    """What the template of a slide's page sees."""
+    """The values that the template of a slide's page shows."""
 
     folder: Path
     made: SlideReport
@@ -83,7 +83,7 @@ class SlidePage:
 
     @property
     def headlines(self) -> list[Sentence]:
-        """What the report comes to: diagnosis and grade, without what speaks against them."""
+        """Diagnosis and grade, without the sentences that speak against them."""
         sentences = [s for name in HEADLINES for s in self.made.section(name).sentences]
         return [sentence for sentence in sentences if not sentence.against]
 

@@ -1,4 +1,4 @@
-"""What a report asks of a slide: one question after another of a local model, one report of a chat model.
+"""The questions of a report: a list for a local model, one request for a whole report for a chat model.
 
 Another list can be given as a JSON file, for a checkpoint that was trained to answer other questions:
     [{"name": "type", "section": "diagnosis", "question": "Which type?", "options": ["lobular", "ductal"]}]

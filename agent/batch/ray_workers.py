@@ -1,4 +1,4 @@
-"""The same as `workers.in_processes`, on a Ray cluster.
+"""Jobs on a Ray cluster, with the events of `workers.in_processes`.
 
 Ray gives a job to another node when its own is lost. Slides, models and the folder of the reports must lie
 under the same paths on every node, and API keys in the environment of the nodes.

@@ -62,7 +62,7 @@ class Section(Record):
 
 
 class Finding(Record):
-    """What one question came to."""
+    """The outcome of one question."""
 
     name: str
     section: SectionName
@@ -76,7 +76,7 @@ class Finding(Record):
 
 
 class Specimen(Record):
-    """What was measured of the slide. Never what a label or a name says."""
+    """Measurements of the slide; never what a label or a file name says."""
 
     id: str
     width: int

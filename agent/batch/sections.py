@@ -38,7 +38,7 @@ class QuestionRun:
 
     @property
     def own_words(self) -> str | None:
-        """What a local model said of the whole slide, without what the agent says about it."""
+        """The local model's own words on the whole slide; None where a chat model answered."""
         if self.record.settings.navigator == "chat":
             return None
         answers = (step.observation.data.get("answer") for step in self.steps.values())
@@ -83,7 +83,7 @@ def sections(runs: Sequence[QuestionRun], specimen: Specimen, coverage: Mapping[
 
 
 def findings(runs: Sequence[QuestionRun]) -> list[Finding]:
-    """What each question came to."""
+    """The outcome of each question."""
     return [
         Finding(
             name=run.question.name,
@@ -199,13 +199,13 @@ def _without_tiles(run: QuestionRun) -> str:
 
 
 def _tiles(run: QuestionRun) -> str | None:
-    """What a run says of tiles that could not be read, with the place of each; the same in every run."""
+    """The sentence on tiles that could not be read, with the place of each; every run has the same."""
     failures = [[list(bad.box), bad.why] for bad in run.record.unreadable]
     return unreadable({"failed": failures, "tiles": run.record.tiles or 0})  # type: ignore[typeddict-item]
 
 
 def _subject(question: ReportQuestion) -> str:
-    """What a question is about, in words."""
+    """The subject of a question, in words."""
     return question.section if question == REPORT else question.name.replace("_", " ")
 
 
@@ -230,7 +230,7 @@ def _specimen(specimen: Specimen, runs: Sequence[QuestionRun]) -> list[Sentence]
 
 
 def _limits(runs: Sequence[QuestionRun], coverage: Mapping[str, float]) -> list[Sentence]:
-    """How much was seen, and what narrows the answers or keeps them back; the same reason is told once."""
+    """Sentences on how much was seen and on what limits the answers; equal reasons are given once."""
     sentences = [Sentence(text=coverage_in_words(coverage))]
     worst = max(runs, key=lambda run: len(run.record.unreadable))
     if bad := len(worst.record.unreadable):
@@ -252,7 +252,7 @@ def _limits(runs: Sequence[QuestionRun], coverage: Mapping[str, float]) -> list[
 
 
 def _doubted(parts: Mapping[SectionName, Sequence[Sentence]]) -> list[Sentence]:
-    """How many sentences the evidence check marked."""
+    """A sentence that counts those which the evidence check marked."""
     count = sum(1 for part in parts.values() for sentence in part if sentence.unsupported)
     if not count:
         return []

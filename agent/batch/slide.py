@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -157,7 +157,7 @@ def _report_of(name: str, slide: Slide, tissue: TissueMask, runs: Sequence[Quest
         overview=overview[0] if overview else None,
         model=f"{model.name} {model.version}".strip(),
         giant=runs[0].record.giant,
-        cost=_cost([run.answer.cost for run in runs]),
+        cost=Cost.total([run.answer.cost for run in runs]),
     )
 
 
@@ -169,19 +169,6 @@ def _coverage(runs: Sequence[QuestionRun], tissue: TissueMask) -> dict[str, floa
         str(level): round(tissue.covered(box for box, mpp in regions if mpp <= level * SAME), 4)
         for level in LEVELS
     }
-
-
-def _cost(costs: Sequence[Cost]) -> Cost:
-    total: dict[str, Any] = {
-        name: sum(getattr(cost, name) for cost in costs)
-        for name in ("seconds", "regions", "pixels", "tokens_in", "tokens_out", "calls")
-    }
-    bills = [cost.usd for cost in costs if cost.calls]
-    usd = [bill for bill in bills if bill is not None]
-    return Cost(
-        **total | {"seconds": round(total["seconds"], 3)},
-        usd=sum(usd) if bills and len(usd) == len(bills) else None,
-    )
 
 
 def _bug(folder: Path, error: Exception) -> Failed:

@@ -131,7 +131,7 @@ class _Worker:
             self.pipe.send(job)
 
     def take(self) -> Ended[Any] | Lost:
-        """What came of its job, once the pipe has something to say. Raises what the function raised."""
+        """The result of the worker's job, read from its pipe. Raises what the function raised."""
         assert self.job is not None
         number, self.job = self.job, None
         try:

@@ -34,7 +34,7 @@ class Person:
         self.console, self.waiting, self._told = console, False, False
 
     def __call__(self, action: Action, step: int) -> Said | None:
-        """What the person says to the action of this step; None to pause."""
+        """Ask the person about the action of this step. Returns what they said; None to pause."""
         self.console.print(_proposed(action, step), soft_wrap=True)
         if not self._told:
             self.console.print(Text(f"     {KEYS}", style="dim"), soft_wrap=True)
@@ -57,7 +57,7 @@ class Person:
 
 
 def understood(line: str | None) -> Said | str | None:
-    """What a line says: None to pause (also where stdin ended), a text where it means nothing."""
+    """Read a line: `Said`, None to pause (also at the end of stdin), or advice where it is not understood."""
     text = (line or "").strip()
     if line is None or text.casefold() == "p":
         return None

@@ -1,4 +1,4 @@
-"""How far a batch is, on stderr: done of total, time left, the slides in hand.
+"""The progress of a batch on stderr: done of total, time left, the slides being worked on.
 
 A terminal gets a bar that stays at its foot while lines pass above it; anything else gets one line per
 slide, with the time left in words.
@@ -47,7 +47,7 @@ class TileBar:
         self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """See `core_model.extract.Progress`."""
+        """Show that `done` of `total` tiles are encoded."""
         self._bar.update(self._task, completed=done, total=total, visible=True)
 
 
@@ -62,7 +62,7 @@ IN_HAND = 3
 
 @contextmanager
 def watching(console: Console, total: int, quiet: bool) -> Iterator[Watcher]:
-    """What to give a batch of `total` slides as its watcher."""
+    """A watcher for a batch of `total` slides: a bar, lines, or nothing."""
     from agent.batch.batch import Nobody
 
     if quiet:
@@ -75,7 +75,7 @@ def watching(console: Console, total: int, quiet: bool) -> Iterator[Watcher]:
 
 
 class Pace:
-    """How many slides are done, and how long the rest will take at the pace of those done here and now."""
+    """Counts the slides that are done, and estimates the time left from the pace of this call."""
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.done, self._fresh = total, 0, 0
@@ -114,10 +114,10 @@ class Lines:
         self._console, self._pace = console, pace or Pace(total)
 
     def started(self, name: str) -> None:
-        """See `Watcher`."""
+        """Show it."""
 
     def ended(self, name: str, message: str, new: bool) -> None:
-        """See `Watcher`."""
+        """Show it."""
         self._pace.ended(new)
         remaining = self._pace.left()
         line = f"{self._pace.done}/{self._pace.total} {name}: {message}"
@@ -146,13 +146,13 @@ class Bar:
         self._bar.stop()
 
     def started(self, name: str) -> None:
-        """See `Watcher`."""
+        """Show it."""
         if name not in self._hand:  # it is there already where its worker died
             self._hand.append(name)
         self._show()
 
     def ended(self, name: str, message: str, new: bool) -> None:
-        """See `Watcher`."""
+        """Show it."""
         self._hand = [item for item in self._hand if item != name]
         self._pace.ended(new)
         self._bar.console.print(f"{name}: {message}", soft_wrap=True)

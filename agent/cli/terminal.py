@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and of its answer.
+"""Prints the steps of a run while it goes on, and its answer.
 
 Steps, bars and warnings go to stderr, answers to stdout, so that a pipe receives the answer alone. Texts
 come from users and models: none of them is read as markup.
@@ -128,7 +128,7 @@ def show_step(console: Console, step: Step) -> None:
 
 
 def show_words(console: Console, step: Step) -> None:
-    """What a model has to say of a step that was shown before."""
+    """Print the words that a model found for a step that was shown before."""
     words = Text(" ".join(step.finding.split()))
     _columns(console, Text(f"{step.index:>3}", style="dim"), Text(f"{'':<10}"), words)
 

@@ -85,7 +85,7 @@ def _votes(folder: Path, record: RunRecord) -> list[str]:
 
 
 def _copy(folder: Path, copy: Path, votes: Sequence[Replayed]) -> None:
-    """What reports and seals are made of. Votes are replayed by themselves; here their files are inputs."""
+    """Copy the inputs of reports and seals. Votes are replayed by themselves; their files are inputs here."""
     for part in ("regions", FOLDER):
         if (folder / part).is_dir():
             shutil.copytree(folder / part, copy / part)
@@ -134,7 +134,7 @@ def _steps_again(
 def _context(
     folder: Path, copy: Path, record: RunRecord, slide_record: SlideRecord, steps: list[Step]
 ) -> AgentContext:
-    """What the nodes work with: everything recorded, nothing open."""
+    """A context for the nodes in which everything is recorded and nothing is open."""
     from agent.session.ask import navigator_for
     from agent.session.models import NoSlideModel
 
@@ -201,7 +201,7 @@ def _compared(original: Path, rebuilt: Path, same_version: bool) -> Compared:
 
 
 def _differs(original: Path, rebuilt: Path) -> str | None:
-    """Where two files first differ; None where they are the same, byte for byte."""
+    """The place where two files first differ; None where they are the same, byte for byte."""
     if not original.is_file():
         return "it is missing"
     before, after = original.read_bytes(), rebuilt.read_bytes()

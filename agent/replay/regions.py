@@ -47,7 +47,7 @@ def _check(slide: Slide, original: SlideRecord, path: Path) -> None:
 
 
 def _difference(slide: Slide, step: Step) -> str | None:
-    """What keeps a region from being the one that was shown; None where its pixels are the same."""
+    """The reason why a region is not the one that was shown; None where its pixels are the same."""
     from tools.render import pixels_sha256, read_again
 
     look = step.observation

@@ -73,7 +73,7 @@ class RecordedToolbox:
         self._steps = {step.index: step for step in steps}
 
     def call(self, name: str, args: Mapping[str, Any]) -> Observation:
-        """What the call showed. Raises `RunError` where the run as recorded made another."""
+        """The recorded observation of the call. Raises `RunError` where the run made another call."""
         number = self.done + 1
         step = self._steps.get(number)
         if step is None:

@@ -1,4 +1,4 @@
-"""What a replay found, as a record, and how it is printed."""
+"""The result of a replay, as a record."""
 
 from __future__ import annotations
 

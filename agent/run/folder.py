@@ -12,7 +12,6 @@ report.html, report.md, evidence.geojson
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -26,6 +25,7 @@ from pydantic import ValidationError
 from agent.run.records import Answer, RunRecord, SlideRecord, Step
 from core_model.atomic import write_json, write_text
 from core_model.errors import RunError, SlideError, UsageError
+from core_model.locks import held
 
 TRACE = "trace.jsonl"
 
@@ -37,7 +37,7 @@ OVERBUDGET = "overbudget"
 """Kind of a journal's entries on calls that were not made because of the spending limit."""
 
 
-RUNS, RUN, ANSWER, LOCK = "giant-runs", "run.json", "answer.json", ".lock"
+RUNS, RUN, ANSWER = "giant-runs", "run.json", "answer.json"
 
 
 def default_folder(record: RunRecord, resume: bool) -> Path:
@@ -86,7 +86,7 @@ def open_run(folder: Path, record: RunRecord, resume: bool) -> Iterator[RunRecor
         _make(folder, exist_ok=False)
     else:
         _make(folder, exist_ok=True)
-    with _locked(folder):
+    with held(folder, wait=False, remove=True):
         try:
             yield _started(folder, record)
         except (SlideError, UsageError):
@@ -122,7 +122,7 @@ def read_answer(folder: Path) -> Answer:
 
 
 def differences(before: RunRecord, new: RunRecord) -> list[str]:
-    """What keeps `now` from being a continuation of `before`, one clause each."""
+    """The differences that keep one run from being continued as another, one clause each."""
 
     def facts(record: RunRecord) -> dict[str, object]:
         slide, slide_model = record.slide, record.slide_model
@@ -171,26 +171,6 @@ def _make(folder: Path, exist_ok: bool) -> None:
         raise RunError(
             f"this folder cannot be made ({error.strerror})", where=folder, fix="Choose another --out"
         ) from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the system lets go of it when the process dies, however it dies."""
-    try:
-        file = (folder / LOCK).open("w")
-    except OSError as error:
-        raise RunError(
-            f"this file cannot be written ({error.strerror})", where=folder, fix="Choose another --out"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(
-                "another process is working in this folder", where=folder, fix="Wait for it"
-            ) from error
-        yield
-        (folder / LOCK).unlink(missing_ok=True)
 
 
 def giant_version() -> str:

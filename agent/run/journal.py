@@ -1,4 +1,4 @@
-"""What a run heard from models and people, each thing kept as soon as it is known.
+"""The journal of a run: what models and people said, kept as soon as it is known; and the run's seal.
 
     journal/<kind>-<key>.json
 
@@ -99,7 +99,7 @@ def seal(folder: Path) -> dict[str, str]:
 
 
 def broken_seals(folder: Path, record: RunRecord) -> list[str]:
-    """What is not as it was when the run was finished, one clause each."""
+    """The changes since the run was finished, one clause each."""
     recorded_hashes, actual = record.sealed, seal(folder)
     problems = []
     for name in sorted({*recorded_hashes, *actual}):

@@ -8,6 +8,8 @@ folder. `Step` is one line of `trace.jsonl`, `Answer` is `answer.json` and the o
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -75,7 +77,7 @@ class Claim(Record):
 
 
 class Vote(Record):
-    """What one of several independent runs said."""
+    """The answer of one of several independent runs."""
 
     run: str
     """Run folder, relative to the folder of the whole."""
@@ -87,7 +89,7 @@ class Vote(Record):
 
 
 class SlideFacts(Record):
-    """What an answer says about its slide. No label, no barcode, no free-text metadata.
+    """The slide as an answer names it, without label, barcode or free-text metadata.
 
     Size and resolution are None where the answer comes from stored slide tokens.
     """
@@ -99,7 +101,7 @@ class SlideFacts(Record):
 
 
 class Cost(Record):
-    """What the run used. `seconds` adds up over resumed runs; pixels are those of the images shown."""
+    """The cost of a run. `seconds` adds up over resumed runs; pixels are those of the images shown."""
 
     seconds: float = 0.0
     regions: int = 0
@@ -110,6 +112,21 @@ class Cost(Record):
     """Answered calls to a chat model."""
     usd: float | None = None
     """What they cost by the price table; None where no chat model was asked or its price is unknown."""
+
+    @staticmethod
+    def total(costs: Sequence[Cost]) -> Cost:
+        """Add up runs; the dollars are unknown where those of any run that asked a chat model are."""
+        counts = {
+            name: sum(getattr(cost, name) for cost in costs)
+            for name in ("regions", "pixels", "tokens_in", "tokens_out", "calls")
+        }
+        bills = [cost.usd for cost in costs if cost.calls]
+        usd = [bill for bill in bills if bill is not None]
+        return Cost(
+            **counts,
+            seconds=round(math.fsum(cost.seconds for cost in costs), 3),
+            usd=math.fsum(usd) if usd and len(usd) == len(bills) else None,
+        )
 
 
 class Answer(Record):

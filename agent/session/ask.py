@@ -151,7 +151,7 @@ def _look_around(
 
 
 def _prepared(request: Request, progress: Progress | None) -> tuple[RunRecord, Path, Any]:
-    """What the run is, its folder, and the tools; nothing is written for a slide without tissue."""
+    """The record of the run, its folder, and the tools. Nothing is written for a slide without tissue."""
     slide: Any = request.slide
     record = run_record(request, described(slide))
     folder = choose_folder(record, request.out, request.resume)
@@ -180,7 +180,7 @@ def _mm2(toolbox: Any) -> float:
 
 
 def navigator_for(settings: Settings) -> Navigator:
-    """Who decides where to look: the navigator of a run's settings."""
+    """The navigator of a run's settings: it decides where to look."""
     if settings.navigator == "chat" and settings.mode == "agent":
         from agent.navigators.chat import ChatNavigator
 

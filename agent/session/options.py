@@ -23,7 +23,7 @@ LOCAL_MODEL = "mini"
 
 @dataclass(frozen=True, kw_only=True)
 class AskOptions:
-    """How a question about a slide is put. Every field is a keyword argument of `agent.ask`."""
+    """Options of a question about a slide. Every field is a keyword argument of `agent.ask`."""
 
     options: Sequence[str] | None = None
     """Answers to choose from; None for an open question, which is answered in the model's own words."""

@@ -1,4 +1,4 @@
-"""What a caller may ask for, checked before anything is opened or written."""
+"""Checks a question and its options before anything is opened or written."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def _check_url(url: str) -> None:
 
 
 def _check_local(ask_options: AskOptions) -> None:
-    """What is said of a chat model means nothing where there is none."""
+    """Refuse options that are only for chat models."""
     flags = {
         "--profile": ask_options.profile is not None,
         "--base-url": ask_options.base_url is not None,

@@ -28,7 +28,7 @@ LIMIT = (
 
 
 class _Said(NamedTuple):
-    """What the model said."""
+    """The reply of the model."""
 
     leading: str
     confidence: float
@@ -74,7 +74,7 @@ def _conclude(
 
 
 def _known(model: Any, record: RunRecord) -> Familiarity:
-    """How well the model knows the question; of the slide there are no tiles to compare."""
+    """How familiar the question is to the model; there are no tiles of the slide to compare."""
     value, words = model.question_unfamiliarity(record.question, record.options)
     return Familiarity(
         tiles=0,

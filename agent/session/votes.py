@@ -148,7 +148,7 @@ def whole(record: RunRecord, run_dir: str, ballots: Sequence[Ballot]) -> tuple[A
             ],
             "agreement": agreement,
             "votes": [ballot.vote for ballot in valid],
-            "cost": _cost([ballot.answer.cost for ballot in ballots]),
+            "cost": Cost.total([ballot.answer.cost for ballot in ballots]),
             "run_dir": run_dir,
         }
     )
@@ -176,7 +176,7 @@ def _single(request: Request, record: RunRecord, folder: Path, number: int, budg
 
 
 def _left(request: Request, folder: Path, number: int) -> float | None:
-    """What the votes before this one left of the limit; None where there is none. Never below 0."""
+    """The part of the spending limit that earlier votes did not use, at least 0; None without a limit."""
     limit = request.settings.max_cost
     if limit is None or not request.chats:
         return limit
@@ -219,16 +219,6 @@ def _reason(
     if answer.reason:
         parts.append(answer.reason)
     return " ".join(parts) or None
-
-
-def _cost(costs: Sequence[Cost]) -> Cost:
-    """The sum; its dollars are unknown where those of a vote that asked a chat model are."""
-    fields = ("seconds", "regions", "pixels", "tokens_in", "tokens_out", "calls")
-    total = {name: sum(getattr(cost, name) for cost in costs) for name in fields}
-    bills = [cost.usd for cost in costs if cost.calls]
-    usd_of_votes = [usd for usd in bills if usd is not None]
-    usd = math.fsum(usd_of_votes) if usd_of_votes and len(usd_of_votes) == len(bills) else None
-    return Cost(**{**total, "seconds": round(total["seconds"], 3)}, usd=usd)
 
 
 def _step_elsewhere(step: Step, run: str) -> Step:

@@ -331,9 +331,9 @@ def test_wrong_calls_are_one_line(tmp_path: Path) -> None:
         (["--model", "nowhere"], "manifest.json: this file cannot be read"),
         (["--profile", "giant"], "--profile is for chat models"),
         (["--max-steps", "0"], "leaves nothing to look at"),
-        (["--questions", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["--questions", "nowhere.json"], "nowhere.json: this file cannot be read"),
         (["--ray", "ray://somewhere"], "is no address of a Ray cluster"),
-        (["--ray", "auto"], "auto: no Ray cluster answers there"),
+        (["--ray", "auto"], "auto: no Ray cluster answers at this address"),
         (["--model", "nobody:x"], "nobody"),
     ):
         result = giant("report", "a.png", "--out", "out", *options)

@@ -112,7 +112,7 @@ def test_a_reply_that_was_removed_or_changed_is_named(finished: Path) -> None:
     first.unlink()
     told = faults(finished)
     assert f"journal/{first.name} is missing" in told
-    assert f"its journal has no {first.name}" in told
+    assert f"the journal of this run has no {first.name}" in told
     first.write_text(whole.replace('"x": 100', '"x": 101'))
     told = faults(finished)
     assert f"journal/{first.name} was changed" in told
