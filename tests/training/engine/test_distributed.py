@@ -1,4 +1,7 @@
-"""The three stages in two processes: the losses of one process, whole models, and resuming after a kill."""
+"""The three stages under ZeRO and in two processes: the losses of one process, whole models, resuming.
+
+Short forms run the engines in this process alone; the slow ones start two and kill them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,9 @@ import psutil
 import pytest
 import torch
 
+from training.engine import ranks, zero
 from training.engine.fit import read_log
+from training.stages.conversations import SampleBatches
 
 SCRIPT = Path(__file__).with_name("several.py")
 ROOT = Path(__file__).resolve().parents[3]
@@ -68,15 +74,82 @@ def launch_and_kill(out: Path, job: Job) -> None:
     shutil.copy(log, log.with_name("killed.jsonl"))
 
 
-def one_process(world: Any, out: Path, job: Job) -> Path:
-    """The same job in this process."""
+def load_script() -> Any:
+    """several.py as a module."""
     spec = importlib.util.spec_from_file_location("several", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     several = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(several)
-    several.run(job, world, out)
+    return several
+
+
+def run_here(world: Any, out: Path, job: Job) -> Path:
+    """Do a job of several.py in this process."""
+    load_script().run(job, world, out)
     return out / job["name"]
+
+
+SHORT = {"zero2": "stage1", "zero3": "stage3"}
+"""The stage that each engine trains in the short form."""
+
+
+@pytest.fixture(scope="module")
+def engines(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A stage under each engine, which divides nothing here, but does to a model all else that it does."""
+    out = tmp_path_factory.mktemp("engines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zero, "SMALL", 500)  # else ZeRO-3 would leave a tiny model whole
+        patch.setenv("DS_ACCELERATOR", "cpu")
+        for engine, stage in SHORT.items():
+            run_here(world, out, {"name": f"none-{engine}", "stages": [stage]})
+            run_here(world, out, {"name": engine, "zero": int(engine[-1]), "stages": [stage]})
+    yield out
+    ranks.leave()
+
+
+@pytest.mark.parametrize("engine", SHORT)
+def test_an_engine_reaches_the_losses_of_none(engines: Path, engine: str) -> None:
+    stage = SHORT[engine]
+    assert losses(engines / engine / stage) == pytest.approx(
+        losses(engines / f"none-{engine}" / stage), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("engine", SHORT)
+def test_an_engine_leaves_the_model_whole(engines: Path, engine: str) -> None:
+    expected = state(engines / f"none-{engine}", SHORT[engine], 0)
+    tensors = state(engines / engine, SHORT[engine], 0)
+    assert set(tensors) == set(expected)
+    for name, value in expected.items():
+        assert torch.allclose(tensors[name].float(), value.float(), atol=1e-3), name
+
+
+def test_stopped_under_zero_3_it_goes_on_bit_for_bit(
+    world: Any, engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zero, "SMALL", 500)
+    job: Job = {"name": "whole", "zero": 3, "stages": ["stage2"], "dropout": True}
+    whole = run_here(world, tmp_path, job)
+    whole_batch = SampleBatches.batch
+
+    def until_4(self: SampleBatches, number: int) -> Any:
+        if number == 4:
+            raise KilledError
+        return whole_batch(self, number)
+
+    monkeypatch.setattr(SampleBatches, "batch", until_4)
+    with pytest.raises(KilledError):
+        run_here(world, tmp_path, job | {"name": "broken"})
+    zero.leave_deepspeed()  # as the end of the process does
+    monkeypatch.setattr(SampleBatches, "batch", whole_batch)
+    broken = run_here(world, tmp_path, job | {"name": "broken", "resume": True})
+    assert losses(broken / "stage2") == losses(whole / "stage2")
+    assert not changed(state(whole, "stage2", 0), state(broken, "stage2", 0))
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
 
 
 def losses(folder: Path) -> list[float]:
@@ -97,7 +170,7 @@ def changed(before: State, after: State) -> set[str]:
 
 @pytest.fixture(scope="module")
 def alone(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return one_process(world, tmp_path_factory.mktemp("alone"), {"name": "one"})
+    return run_here(world, tmp_path_factory.mktemp("alone"), {"name": "one"})
 
 
 UNBROKEN: Job = {"name": "unbroken", "zero": 3, "stages": ["stage3"], "dropout": True}
@@ -114,12 +187,14 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow  # launches of two processes, shared by all that read them
 @pytest.mark.parametrize("engine", ["zero2", "zero3"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_reach_the_losses_of_one(alone: Path, together: Path, engine: str, stage: str) -> None:
     assert losses(together / engine / stage) == pytest.approx(losses(alone / stage), abs=1e-4)
 
 
+@pytest.mark.slow  # launches of two processes, shared by all that read them
 @pytest.mark.parametrize("engine", ["zero2", "zero3"])
 def test_every_process_is_left_with_the_whole_model(alone: Path, together: Path, engine: str) -> None:
     for stage in STAGES:
@@ -129,6 +204,7 @@ def test_every_process_is_left_with_the_whole_model(alone: Path, together: Path,
             assert torch.allclose(first[name].float(), value.float(), atol=1e-3), name
 
 
+@pytest.mark.slow  # launches of two processes, shared by all that read them
 def test_under_zero_3_a_stage_changes_what_is_its_to_change(together: Path) -> None:
     one, two, three = (state(together / "zero3", stage, 0) for stage in STAGES)
     assert changed(one, two) == {name for name in one if name.startswith("projector.")}
@@ -150,6 +226,7 @@ def goes_on(out: Path, stage: str, broken: str, unbroken: str) -> None:
     assert not changed(state(out / unbroken, stage, 1), state(out / broken, stage, 1))
 
 
+@pytest.mark.slow  # launches of two processes, shared by all that read them
 def test_killed_under_zero_3_it_goes_on_bit_for_bit(together: Path) -> None:
     goes_on(together, "stage3", "broken", "unbroken")
 

@@ -39,44 +39,57 @@ for grad in (weight.grad, scale.grad) if ranks.world() > 1 else ():
 try:
     ranks.from_main(refuse)
 except RunError as error:
-    said = str(error)
-found = {"loss": loss.item(), "weight": weight.grad.tolist(), "scale": scale.grad.item()}
-found |= {"rank": ranks.rank(), "main": ranks.from_main(lambda: 10 + ranks.rank())}
-found |= {"is_main": ranks.is_main(), "said": said}
+    message = str(error)
+record = {"loss": loss.item(), "weight": weight.grad.tolist(), "scale": scale.grad.item()}
+record |= {"rank": ranks.rank(), "main": ranks.from_main(lambda: 10 + ranks.rank())}
+record |= {"is_main": ranks.is_main(), "message": message}
 ranks.wait()
 ranks.leave()
-open(f"{sys.argv[1]}/{found['rank']}.json", "w").write(json.dumps(found))
+open(f"{sys.argv[1]}/{record['rank']}.json", "w").write(json.dumps(record))
 """
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def outcome(folder: Path, *launcher: str) -> list[dict[str, object]]:
+def records_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def in_two_processes(folder: Path) -> list[dict[str, object]]:
     folder.mkdir()
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    done = subprocess.run(
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = subprocess.run(
         [sys.executable, *launcher, str(script), str(folder)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    assert process.returncode == 0, process.stderr
+    return records_of(folder)
 
 
-def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
-    (one,) = outcome(tmp_path / "one")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    two = outcome(tmp_path / "two", *launcher)
-    assert [found["rank"] for found in two] == [0, 1]
-    assert [found["is_main"] for found in two] == [True, False]
-    for found in two:
+def in_this_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    folder.mkdir()
+    monkeypatch.setattr(sys, "argv", ["script.py", str(folder)])
+    exec(compile(SCRIPT, "script.py", "exec"), {})
+    return records_of(folder)
+
+
+def test_two_processes_have_the_loss_and_gradients_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (expected,) = in_this_process(tmp_path / "one", monkeypatch)
+    pair = in_two_processes(tmp_path / "two")
+    assert [record["rank"] for record in pair] == [0, 1]
+    assert [record["is_main"] for record in pair] == [True, False]
+    for record in pair:
         for key in ("loss", "scale"):
-            assert found[key] == pytest.approx(one[key], rel=1e-6)
-        assert torch.allclose(torch.tensor(found["weight"]), torch.tensor(one["weight"]), atol=1e-6)
-        assert found["main"] == 10
-        assert found["said"] == "the folder: refused. ask again."
+            assert record[key] == pytest.approx(expected[key], rel=1e-6)
+        assert torch.allclose(torch.tensor(record["weight"]), torch.tensor(expected["weight"]), atol=1e-6)
+        assert record["main"] == 10
+        assert record["message"] == "the folder: refused. ask again."
 
 
 def test_alone_there_is_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
