@@ -71,7 +71,7 @@ def flush(path: Path) -> None:
 
 
 def write_value(path: Path, value: Any) -> None:
-    """Write beside the place and rename."""
+    """Write any JSON value to a temporary name beside `path`, then rename it. Raises `OSError`."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
@@ -94,5 +94,5 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RunError(
-            f"cannot be written ({error.strerror})", where=path, fix="Choose another --out"
+            f"the file cannot be written ({error.strerror})", where=path, fix="Choose another --out"
         ) from error

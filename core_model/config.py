@@ -277,7 +277,7 @@ class ModelConfig(_Record):
         return self
 
     def for_tokenizer(self, tokenizer: Any) -> Self:
-        """The same configuration with the special ids of a tokenizer and rows for all of its tokens.
+        """This configuration with the special ids of a tokenizer and rows for all of its tokens.
 
         `<image>` needs no row where it comes last; an embedding that has more rows, as published ones do,
         keeps them.

@@ -27,7 +27,7 @@ def default_device() -> str:
 
 
 def has_bf16(device: str) -> bool:
-    """Whether bf16 is computed in hardware: elsewhere it is emulated and slower than float32."""
+    """True where the device computes bf16 in hardware: elsewhere it is emulated and slower than float32."""
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -23,7 +23,7 @@ _UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, ValueError, IndexError
 def load_torch(
     file: Path, noun: str = "weights", error_class: type[GiantError] = CheckpointError, fix: str | None = None
 ) -> Any:
-    """What a torch file holds, on the CPU, mapped from the disk where its format allows.
+    """The content of a torch file, on the CPU, mapped from the disk where its format allows.
 
     Only tensors and plain values are read (`weights_only`): nothing in the file is ever executed. Raises
     `error_class`, which calls the content `noun`, where the file is damaged or holds anything else.

@@ -110,7 +110,7 @@ class TileIndex:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in ("vectors", "coords", "size")}
         except (OSError, SafetensorError) as error:
-            raise FeatureStoreError(f"this is no whole index ({error})", where=path, fix=_FIX) from error
+            raise FeatureStoreError(f"the file is no whole index ({error})", where=path, fix=_FIX) from error
         for name, value in {**(identity or {}), "format": FORMAT}.items():
             if metadata.get(name) != value:
                 problem = f"its {name} is {metadata.get(name)!r} where {value!r} is needed"

@@ -24,7 +24,7 @@ SolidBox = Annotated[Box, AfterValidator(_has_area)]
 
 
 class Observation(BaseModel):
-    """What one tool call showed."""
+    """The result of one tool call: words, and where it showed pixels their box, resolution and file."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -41,7 +41,7 @@ class Similar(Record):
 
 
 class Found(Record):
-    """What `giant similar` prints with --json."""
+    """The tiles that a search found, as `giant similar` prints them with --json."""
 
     version: Literal[1] = 1
     slide: str
@@ -54,7 +54,7 @@ class Found(Record):
 
 @dataclass(frozen=True)
 class Query:
-    """What to look for: the tiles most like `box`, or most like `text`."""
+    """A search: for the tiles most like those in `box`, or most like the phrase `text`."""
 
     box: Sequence[int] | None = None
     """x, y, w, h in level-0 px."""
@@ -187,7 +187,7 @@ def slide_of(path: Path) -> str:
         with safe_open(path, framework="numpy") as file:
             return str((file.metadata() or {}).get("slide", ""))
     except (OSError, SafetensorError) as error:
-        raise FeatureStoreError(f"this is no whole index ({error})", where=path) from error
+        raise FeatureStoreError(f"the file is no whole index ({error})", where=path) from error
 
 
 def _save_index(slide: Slide, tiles: TileFeatures, encoder: TileEncoder, store: FeatureStore) -> Path:
@@ -200,7 +200,7 @@ def _save_index(slide: Slide, tiles: TileFeatures, encoder: TileEncoder, store: 
 
 
 def _identity(encoder: TileEncoder) -> dict[str, str]:
-    """What vectors must agree on to be compared."""
+    """The facts of an index; only indexes with equal ones are compared."""
     return {"space": "tile", "fingerprint": encoder.fingerprint, "tile_um": f"{encoder.tile_um:g}"}
 
 
@@ -209,7 +209,9 @@ def _index_files(folder: Path, encoders: str) -> list[Path]:
     files = sorted(folder.glob(f"{encoders}/*{SUFFIX}"))
     if not files:
         raise FeatureStoreError(
-            "holds no index of this encoder" if encoders != "features_*" else "holds no index",
+            "the folder holds no index of this encoder"
+            if encoders != "features_*"
+            else "the folder holds no index",
             where=folder,
             fix=f"Make one: giant index SLIDE… --out {folder}",
         )

@@ -121,7 +121,7 @@ class Workbench:
         return index
 
     def _text_index_identity(self) -> dict[str, str] | None:
-        """What a stored text index must agree on; None where its model cannot be told from another."""
+        """The facts by which a stored text index is known; None where the model has no manifest."""
         manifest = Path(self.model.folder) / "manifest.json"
         if self._given is not None or not manifest.is_file():
             return None

@@ -19,7 +19,7 @@ def zoom(bench: Workbench, args: ZoomArgs) -> Observation:
 
 
 def show_region(bench: Workbench, tool: str, box: Box, wish: float) -> Observation:
-    """What `zoom` and `pan` share: read, keep the image, describe it truly. Raises `BoxError`."""
+    """Read a box, keep its image and describe it truly, for `zoom` and `pan`. Raises `BoxError`."""
     slide = bench.slide
     slide.check(box)
     mpp = shown_mpp(slide, box, wish, bench.frame.max_px)

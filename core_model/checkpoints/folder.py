@@ -67,14 +67,16 @@ def save_checkpoint(
                 )
             _finish(part, Path(base or part), base_hashes)
     except OSError as error:
-        raise CheckpointError(f"cannot be written ({error})", where=folder) from error
+        raise CheckpointError(f"the checkpoint cannot be written ({error})", where=folder) from error
     return config
 
 
 def check_place(folder: Path) -> None:
     """Raise `CheckpointError` where `folder` is neither a checkpoint nor free for one."""
     if folder.exists() and not (folder / MANIFEST).is_file() and (folder.is_file() or any(folder.iterdir())):
-        raise CheckpointError("is in the way and is no checkpoint", where=folder, fix="choose another folder")
+        raise CheckpointError(
+            "a file or folder that is no checkpoint is in the way", where=folder, fix="choose another folder"
+        )
 
 
 def _write(
@@ -85,6 +87,7 @@ def _write(
     for name, state in states.items():
         dtype = _stored_type(config, name)
         tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+        # Not huggingface_hub's save_torch_state_dict: it shards, and leaves out tensors that share memory.
         save_file(tensors, folder / f"{name}.safetensors")
     for name in ("tokenizer", "text_tokenizer"):
         if (tokenizer := getattr(parts, name)) is not None:
@@ -157,7 +160,7 @@ def load_checkpoint(
         need = (*need, *LLAVA)
     if missing := [name for name in dict.fromkeys(need) if name not in config.parts]:
         raise CheckpointError(
-            f"holds no {', '.join(missing)}",
+            f"the checkpoint holds no {', '.join(missing)}",
             where=folder,
             fix="it is a checkpoint of an earlier training stage",
         )
@@ -183,7 +186,7 @@ def _hashes(folder: Path) -> dict[str, str]:
         return dict(manifest["sha256"])
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"has no {MANIFEST}: it is no checkpoint, or not whole", where=folder
+            f"the folder has no {MANIFEST}: it is no checkpoint, or not whole", where=folder
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{MANIFEST} cannot be read ({error})", where=folder, fix=_AGAIN) from error

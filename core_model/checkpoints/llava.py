@@ -84,7 +84,9 @@ def with_tokenizer(config: ModelConfig, folder: str | Path) -> tuple[ModelConfig
     """The tokenizer in another folder, and the imported configuration that knows it."""
     tokenizer = read_tokenizer(folder, config.template)
     if tokenizer is None:
-        raise CheckpointError("holds no tokenizer", where=folder, fix="give a folder with tokenizer.json")
+        raise CheckpointError(
+            "the folder holds no tokenizer", where=folder, fix="give a folder with tokenizer.json"
+        )
     return _for_tokenizer(config, tokenizer, folder), tokenizer
 
 
@@ -105,7 +107,9 @@ def export_llava(
 
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise CheckpointError("is in the way", where=folder, fix="choose another folder")
+        raise CheckpointError(
+            "a file or a folder that is not empty is in the way", where=folder, fix="choose another folder"
+        )
     dtype = getattr(torch, config.dtype)
     ours = {key: value for part in split_llava(llava).values() for key, value in part.items()}
     state = {their_name(key): value.detach().to("cpu", dtype).contiguous() for key, value in ours.items()}
@@ -117,7 +121,7 @@ def export_llava(
             text = json.dumps(fields_of(config), indent=2) + "\n"
             (part / "config.json").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CheckpointError(f"cannot be written ({error})", where=folder) from error
+        raise CheckpointError(f"the checkpoint cannot be written ({error})", where=folder) from error
 
 
 def language_config(config: Any, folder: str | Path) -> LanguageModelConfig:
@@ -144,14 +148,18 @@ def _base(folder: Path, fields: Mapping[str, Any], base_argument: Path | None) -
     elif (folder / PROJECTOR_FILE).is_file() and not weights.holds_weights(folder):
         base_name = fields.get("_name_or_path")
     elif base_argument is not None:
-        raise CheckpointError("is a whole model and needs no base", where=folder, fix="leave the base out")
+        raise CheckpointError(
+            "the checkpoint is a whole model and needs no base", where=folder, fix="leave the base out"
+        )
     else:
         return None
     base = base_argument or (Path(base_name) if base_name else None)
     if base is None or not base.is_dir():
         missing = f"'{base}', which is no folder here" if base else "a base model that it does not name"
         raise CheckpointError(
-            f"needs {missing}", where=folder, fix="download the base model and give its folder (--base)"
+            f"the checkpoint needs {missing}",
+            where=folder,
+            fix="download the base model and give its folder (--base)",
         )
     return base
 
@@ -167,7 +175,7 @@ def _whole(folder: Path, base: Path | None) -> dict[str, Tensor]:
 
 
 def _config(fields: Mapping[str, Any], folder: Path) -> ModelConfig:
-    """What a config.json says in our words; what it does not say is WSI-LLaVA's, or as we wrote it."""
+    """The configuration that a config.json describes; what it leaves out is WSI-LLaVA's, or what we wrote."""
     language = language_of(fields, folder)
     feature_dim = feature_dim_of(fields, folder)
     qwen = language.class_name == "Qwen2ForCausalLM"

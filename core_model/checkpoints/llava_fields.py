@@ -119,7 +119,7 @@ def _check(
         if (value := fields.get(name)) not in values:
             raise _refused(f"{name} {value!r} is not supported", folder, f"it must be {values[-1]!r}")
     if missing := sorted(name for name in names if fields.get(name) is None):
-        raise _refused(f"has no {', '.join(missing)}", folder)
+        raise _refused(f"it has no {', '.join(missing)}", folder)
 
 
 def _theta(fields: Mapping[str, Any], folder: Path) -> float:

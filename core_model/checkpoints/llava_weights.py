@@ -52,7 +52,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if (folder / f"{name}.index.json").is_file():
             return _read_shards(folder, f"{name}.index.json")
     raise CheckpointError(
-        "holds no weights of a model",
+        "the folder holds no weights of a model",
         where=folder,
         fix=f"{' or '.join(FILES)} belongs there, or its shards",
     )
@@ -63,7 +63,7 @@ def _read_shards(folder: Path, index: str) -> dict[str, Tensor]:
 
     places = read_json(folder / index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise CheckpointError("is no index of shards", where=folder / index)
+        raise CheckpointError("the file is no index of shards", where=folder / index)
     state: dict[str, Tensor] = {}
     for name in sorted(set(places.values())):
         if name != Path(name).name or not (folder / name).is_file():
@@ -75,33 +75,15 @@ def _read_shards(folder: Path, index: str) -> dict[str, Tensor]:
 
 
 def holds_weights(folder: Path) -> bool:
-    """Whether a folder has weights of a whole model."""
+    """True where a folder has the weights of a whole model."""
     return any((folder / f"{name}{end}").is_file() for name in FILES for end in ("", ".index.json"))
 
 
-def write_weights(folder: Path, state: dict[str, Tensor], most: int) -> None:
-    """One file, or with an index several of at most `most` bytes (or of one tensor), as transformers does."""
-    from safetensors.torch import save_file
+def write_weights(folder: Path, state: dict[str, Tensor], shard_bytes: int) -> None:
+    """Write tensors to one file, or with an index to shards of at most `shard_bytes` (or of one tensor)."""
+    from huggingface_hub import save_torch_state_dict
 
-    shards: list[list[str]] = [[]]
-    shard_bytes = 0
-    for key, value in state.items():
-        if shards[-1] and shard_bytes + value.nbytes > most:
-            shards.append([])
-            shard_bytes = 0
-        shards[-1].append(key)
-        shard_bytes += value.nbytes
-    single = FILES[0]
-    stem, total = single.removesuffix(".safetensors"), len(shards)
-    shard_names = [f"{stem}-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)]
-    names = [single] if total == 1 else shard_names
-    for name, keys in zip(names, shards, strict=True):
-        save_file({key: state[key] for key in keys}, folder / name, metadata={"format": "pt"})
-    if total > 1:
-        places = {key: name for name, keys in zip(names, shards, strict=True) for key in keys}
-        index = {"metadata": {"total_size": sum(value.nbytes for value in state.values())}}
-        text = json.dumps({**index, "weight_map": places}, indent=2) + "\n"
-        (folder / f"{single}.index.json").write_text(text, encoding="utf-8")
+    save_torch_state_dict(state, folder, max_shard_size=shard_bytes)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -109,9 +91,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read ({error})", where=path) from error
+        raise CheckpointError(f"the file cannot be read ({error})", where=path) from error
     if not isinstance(content, dict):
-        raise CheckpointError("is no JSON object", where=path)
+        raise CheckpointError("the file holds no JSON object", where=path)
     return content
 
 
@@ -171,7 +153,7 @@ def add_adapter(state: dict[str, Tensor], folder: Path) -> None:
     scale, rank = adapter_scale(options, folder)
     file = next((folder / name for name in ADAPTER_FILES if (folder / name).is_file()), None)
     if file is None:
-        raise CheckpointError(f"holds no {' or '.join(ADAPTER_FILES)}", where=folder)
+        raise CheckpointError(f"the folder holds no {' or '.join(ADAPTER_FILES)}", where=folder)
     pairs = {key.removeprefix(PEFT_PREFIX): value for key, value in read_state(file).items()}
     pairs = without_vision(pairs, folder)
     layers = sorted(layer for layer in _layers(state) if _targeted(layer, options["target_modules"]))

@@ -41,7 +41,7 @@ _TIED = "lm_head.weight"
 
 @dataclass
 class Parts:
-    """Whatever of a model exists so far."""
+    """The networks, tokenizers and word list of a model, as far as they exist."""
 
     tile_encoder: nn.Module | None = None
     slide_encoder: LongNetViT | None = None

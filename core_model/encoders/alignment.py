@@ -80,7 +80,7 @@ class AlignmentHead(nn.Module):
 
 
 class Alignment(nn.Module):
-    """All that stage 1 trains beside the slide encoder."""
+    """Text tower, slide head and logit scale: the parts that stage 1 trains beside the slide encoder."""
 
     def __init__(self, config: AlignmentConfig, slide_dim: int) -> None:
         super().__init__()

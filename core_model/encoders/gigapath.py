@@ -154,7 +154,9 @@ def find_weights(path: str | Path | None = None) -> Path:
     if path is None:
         fix += f", in {VARIABLE}"
     raise GiantError(
-        f"holds no {' or '.join(FILES)}" if place.is_dir() else "is not there", where=place, fix=fix
+        f"the folder holds no {' or '.join(FILES)}" if place.is_dir() else "there is no such file or folder",
+        where=place,
+        fix=fix,
     )
 
 

@@ -171,7 +171,7 @@ class _SelfAttention(nn.Module):
         )
 
     def join(self, heads_out: Tensor) -> Tensor:
-        """What the heads found (…, D) as a change to the tokens (…, D)."""
+        """The output of all heads (…, D) as a change to the tokens (…, D)."""
         return self.out_proj(self.inner_attn_ln(heads_out))
 
 
@@ -274,7 +274,10 @@ def _attend_fused(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor,
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
-    """The same spelled out, for other devices. The score of an absent key is zero."""
+    """Attention as `_attend_fused` computes it, in plain steps for other devices.
+
+    The score of an absent key is zero.
+    """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (N, h, m, M)
     scores = scores.to(torch.promote_types(q.dtype, torch.float32))
     highest = scores.detach().amax(dim=-1, keepdim=True)  # (N, h, m, 1)

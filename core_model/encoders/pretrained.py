@@ -38,7 +38,7 @@ def load_pretrained(folder: Path, name: str, device: str | None, mpp: float) -> 
     kind = model_type(folder)
     if kind not in WITH_CLASS_TOKEN + TWO_TOWERS:
         raise CheckpointError(
-            f"is no vision transformer of transformers: its model_type is {kind!r}",
+            f"the folder holds no vision transformer of transformers: its model_type is {kind!r}",
             where=folder,
             fix=f"known are {', '.join(WITH_CLASS_TOKEN)} and, for text search, {', '.join(TWO_TOWERS)}",
         )
@@ -70,7 +70,7 @@ def _network(folder: Path) -> Any:
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"cannot be loaded by transformers ({reason})", where=folder) from error
+        raise CheckpointError(f"transformers cannot load the network ({reason})", where=folder) from error
     wrong = [str(key) for key in report["missing_keys"] if "pooler" not in str(key)]
     wrong += [str(key) for key in report["mismatched_keys"]]
     if wrong:
@@ -104,5 +104,5 @@ def _try(encoder: ViTTileEncoder, folder: Path) -> None:
         encoder.encode([Image.new("RGB", (encoder.tile_px, encoder.tile_px))])
     except (ValueError, RuntimeError, TypeError) as error:
         raise CheckpointError(
-            f"cannot read tiles of {encoder.pixels.side} px ({error})", where=folder
+            f"the network cannot read tiles of {encoder.pixels.side} px ({error})", where=folder
         ) from error

@@ -90,7 +90,7 @@ def load_slide_encoder(path: str | Path, config: SlideEncoderConfig | None = Non
     differences = (("lacks", lacks), ("has unexpected", extra), ("has", shapes))
     if problems := [f"{verb} {some_names(names)}" for verb, names in differences if names]:
         raise CheckpointError(
-            f"is no slide encoder of this configuration: {'; '.join(problems)}",
+            f"the file holds no slide encoder of this configuration: {'; '.join(problems)}",
             where=path,
             fix="check the file and the dimensions of the slide encoder",
         )

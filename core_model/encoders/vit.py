@@ -60,7 +60,7 @@ class TilePixels:
 
     @classmethod
     def of(cls, config: TileEncoderConfig) -> TilePixels:
-        """As the configuration of a tile encoder says."""
+        """The preparation that the configuration of a tile encoder describes."""
         return cls(config.tile_px, config.crop_px, config.mean, config.std)
 
     @property
@@ -103,7 +103,7 @@ class TilePixels:
 
 
 class TileEncoder(Protocol):
-    """What every tile encoder offers."""
+    """The interface of every tile encoder."""
 
     name: str
     fingerprint: str
@@ -209,7 +209,7 @@ def bind(
 
 
 def read_processor(folder: Path, image_px: int) -> TilePixels | None:
-    """What a transformers folder says of its images; None where it says nothing.
+    """The preparation that a transformers folder describes; None where it describes none.
 
     `image_px` is the side its network was built for, which counts where images are not resized. Raises
     `CheckpointError` for what a tile cannot be prepared by.

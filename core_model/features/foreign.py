@@ -46,14 +46,16 @@ def read_slide_features(
     """
     path = Path(path)
     if not path.is_file():
-        raise FeatureStoreError("tile features are not there", where=path)
+        raise FeatureStoreError("there is no such file of tile features", where=path)
     try:
         with h5py.File(path, "r") as file:
             return _read(file, path, mpp, size, values)
     except ValueError as error:  # what is wrong with the content, in our words
         raise FeatureStoreError(f"tile features cannot be used: {error}", where=path) from error
     except (OSError, KeyError, TypeError, RuntimeError) as error:
-        raise FeatureStoreError(f"is no whole H5 file of tile features ({error})", where=path) from error
+        raise FeatureStoreError(
+            f"the file is no whole H5 file of tile features ({error})", where=path
+        ) from error
 
 
 def _read(file: h5py.File, path: Path, mpp: float | None, size: int | None, values: bool) -> TileFeatures:

@@ -56,7 +56,7 @@ def read_slide_tokens(path: str | Path, n: int = 576, channels: int = 1024) -> T
 
 
 def _kind(content: Any) -> str:
-    """What a file holds, in few words: the names of a dictionary help to see whose file it is."""
+    """The content of a file in few words: the names of a dictionary help to see whose file it is."""
     if isinstance(content, dict):
         names = ", ".join(str(name) for name in list(content)[:5])
         return f"a dictionary ({names}{', …' if len(content) > 5 else ''})"

@@ -87,7 +87,7 @@ class FeatureStore:
                 if path.exists() and not is_ours(path):
                     path.replace(path.with_name(path.name + ".foreign"))
         except OSError as error:
-            raise FeatureStoreError(f"features cannot be written ({error})", where=path) from error
+            raise FeatureStoreError(f"the features cannot be written ({error})", where=path) from error
         return path
 
     @contextlib.contextmanager
@@ -178,7 +178,7 @@ def _read(file: h5py.File, slide: Slide, encoder: EncoderIdentity) -> TileFeatur
 
 
 def _identity(slide: Slide, encoder: EncoderIdentity) -> dict[str, Any]:
-    """What a file must agree on to be these features of this slide."""
+    """The attributes by which a file proves that it holds these features of this slide."""
     return {
         "giant_format": FORMAT,
         "giant_slide_id": slide.id,
@@ -193,14 +193,14 @@ def _identity(slide: Slide, encoder: EncoderIdentity) -> dict[str, Any]:
 
 
 def digest(features: np.ndarray, coords: np.ndarray) -> str:
-    """What a file of giant says of its own content: SHA-256 over features and places."""
+    """SHA-256 over features and places, which a file of giant records of its own content."""
     sha = hashlib.sha256(np.ascontiguousarray(features).data)
     sha.update(np.ascontiguousarray(coords).data)
     return sha.hexdigest()
 
 
 def is_ours(path: Path) -> bool:
-    """Whether giant wrote a file; a file too damaged to tell is of no use to anybody."""
+    """True where giant wrote the file, or where it is too damaged to tell and of no use to anybody."""
     try:
         with h5py.File(path, "r") as file:
             return "coords" in file and "giant_format" in file["coords"].attrs
@@ -209,7 +209,7 @@ def is_ours(path: Path) -> bool:
 
 
 def is_of_another(path: Path, slide: Slide) -> bool:
-    """Whether giant wrote a file for another slide; a changed slide is another one too."""
+    """True where giant wrote the file for another slide; a changed slide counts as another one."""
     try:
         with h5py.File(path, "r") as file:
             return bool(file["coords"].attrs.get("giant_slide_id", slide.id) != slide.id)

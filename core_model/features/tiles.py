@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EncoderIdentity(Protocol):
-    """What the store needs to know of a tile encoder."""
+    """The facts of a tile encoder that the feature store records."""
 
     name: str
     fingerprint: str

@@ -100,7 +100,7 @@ def write(
 
 
 def _rules(how: GenerationConfig) -> list[Any]:
-    """What is done to the logits before the largest is taken."""
+    """The processors that change the logits before the largest is taken."""
     from transformers import NoRepeatNGramLogitsProcessor
 
     repeats = [NoRepeatNGramLogitsProcessor(how.no_repeat_ngram)] if how.no_repeat_ngram else []

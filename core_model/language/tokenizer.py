@@ -42,7 +42,7 @@ def read_tokenizer(folder: str | Path, template: str) -> Any | None:
 
 
 def prepared(tokenizer: Any, template: str, where: object = None) -> Any:
-    """The same tokenizer with `<image>` as its last token, an end that closes an answer, and a padding token.
+    """Give a tokenizer `<image>` as its last token, an end that closes an answer, and a padding token.
 
     Padding is what LLaVA takes: `<unk>` where the tokenizer has none of its own. Raises `CheckpointError`
     for a tokenizer that is not fast, does not know the template's end, or does not write its `<s>`.

@@ -129,7 +129,7 @@ class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     @property
     def _rowless(self) -> bool:
-        """Whether the embedding has no row for `<image>`, as in published language models."""
+        """True where the embedding has no row for `<image>`, as in published language models."""
         language: Any = self.config.text_config
         return self._image >= int(language.vocab_size)
 
@@ -155,7 +155,7 @@ class WsiLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     def prepare_inputs_for_generation(
         self, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """As in transformers, but the slide is given in the first step only: after it, it is in the cache.
+        """The inputs of one generation step; the slide is given in the first only, later it is in the cache.
 
         `inputs_embeds` is named because transformers asks the signature whether generation may start there.
         """

@@ -62,7 +62,7 @@ class Embedder:
         self._recent: list[tuple[TileFeatures, Tensor]] = []
 
     def has(self, part: str) -> bool:
-        """Whether the model has a part: tile_encoder, slide_encoder, alignment or llava."""
+        """True where the model has the part: tile_encoder, slide_encoder, alignment or llava."""
         return part in self._parts
 
     def need(self, part: str) -> Any:
@@ -76,7 +76,7 @@ class Embedder:
 
     @property
     def tile_encoder(self) -> TileEncoder:
-        """What makes the tile features that this model reads."""
+        """The encoder of the tile features that this model reads."""
         encoder: TileEncoder = self.need("tile_encoder")
         return encoder
 

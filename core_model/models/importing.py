@@ -21,7 +21,7 @@ def read_released(llava: Path, base: Path | None, tokenizer: Path | None) -> tup
         config, own_tokenizer = with_tokenizer(config, tokenizer)
     if own_tokenizer is None:
         raise CheckpointError(
-            "holds no tokenizer", where=llava, fix="give a folder that does: --tokenizer DIR"
+            "the folder holds no tokenizer", where=llava, fix="give a folder that does: --tokenizer DIR"
         )
     return Parts(llava=network, tokenizer=own_tokenizer), config
 

@@ -33,7 +33,7 @@ UNKNOWN_RGB = (128, 128, 128)
 
 @dataclass(frozen=True)
 class Window:
-    """What to read: floating-point bounds in level px, and the size of the image wanted.
+    """A rectangle to read: floating-point bounds in level px, and the size of the image wanted.
 
     A level is cropped to whole pixels, so bounds may pass its edge by less than one of them; there its
     last pixel stands for what it lacks.
@@ -64,7 +64,7 @@ def read_window(source: PixelSource, window: Window) -> Image.Image:
 
 
 def survey_window(source: PixelSource, window: Window) -> tuple[Image.Image, np.ndarray]:
-    """As `read_window`, but what does not decode is marked in a bool mask (out_h, out_w) instead.
+    """RGB image of `window`, and a bool mask (out_h, out_w) of what does not decode.
 
     A pixel is marked when any of the area it covers is unknown.
     """

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Survey:
-    """What `Slide.survey` returns."""
+    """A picture of a box in which parts that do not decode are marked, as `Slide.survey` gives it."""
 
     image: Image.Image
     """RGB; its colour is meaningless where `unknown`."""
     unknown: np.ndarray
     """Bool (H, W): pixels whose area did not decode, whole or in part."""
     box: Box
-    """What was looked at."""
+    """The part of the slide that the picture shows."""
     mpp: float
 
     @property
@@ -147,7 +147,9 @@ class Slide:
             raise RegionUnreadable(f"box {tuple(box)} does not decode ({error})", where=self.name) from error
 
     def survey(self, box: Box | None = None, mpp: float = 8.0) -> Survey:
-        """As `read`, but for finding one's way: parts that do not decode are marked unknown, not fatal.
+        """A picture of `box` (None: the whole slide) in which parts that do not decode are marked unknown.
+
+        `read` raises in their place: this is for finding one's way.
 
         Raises `SlideError` where nothing decodes.
         """

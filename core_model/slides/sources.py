@@ -94,7 +94,7 @@ class OpenSlideSource:
         self._idle.put(first)
 
     def tile_size(self, level: int) -> tuple[int, int]:
-        """See `PixelSource`; 256 px where OpenSlide does not say."""
+        """Width and height of the file's tiles; 256 px where OpenSlide does not say."""
         names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
         width, height = (int(self.properties.get(name, 256)) for name in names)
         return max(width, 1), max(height, 1)
@@ -118,7 +118,7 @@ class OpenSlideSource:
     def read_level(
         self, level: int, x: int, y: int, w: int, h: int
     ) -> tuple[Image.Image, tuple[float, float]]:
-        """See `PixelSource`. Unscanned (transparent) parts get the slide's background colour."""
+        """RGB of a rectangle and its offset; unscanned parts get the slide's background colour."""
         factor = self._downsamples[level]
         level_w, level_h = self.level_dimensions[level]
         # OpenSlide takes the origin in whole level-0 pixels and interpolates to the fraction that
@@ -157,13 +157,13 @@ class PlainSource:
         self._path = path
 
     def tile_size(self, level: int) -> tuple[int, int]:
-        """See `PixelSource`: the image is in one piece."""
+        """Width and height of the image, which is in one piece."""
         return self.level_dimensions[level]
 
     def read_level(
         self, level: int, x: int, y: int, w: int, h: int
     ) -> tuple[Image.Image, tuple[float, float]]:
-        """See `PixelSource`; what was decoded at opening cannot fail here."""
+        """RGB of a rectangle without offset; the image was decoded at opening, so nothing can fail here."""
         with self._lock:
             if self._image is None:
                 raise SlideError("the slide is closed", where=self._path)

@@ -42,7 +42,7 @@ class GoldenCheck(BaseModel):
 
 
 class Verification(BaseModel):
-    """What `giant verify` prints with --json."""
+    """All comparisons of one `giant verify`, as it prints them with --json."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -143,9 +143,9 @@ def _outputs(path: Path) -> Outputs | str:
 def _compare(file: str, output: str, value: Tensor, reference: Tensor, tolerance: float) -> GoldenCheck:
     delta, message = None, ""
     if value.shape != reference.shape:
-        message = f"has shape {tuple(value.shape)}, expected {tuple(reference.shape)}"
+        message = f"it has shape {tuple(value.shape)}, expected {tuple(reference.shape)}"
     elif math.isnan(largest := float((value.double() - reference.double()).abs().max())):
-        message = "is not a number"
+        message = "it holds a value that is not a number"
     else:
         delta = largest
     status: Status = "ok" if delta is not None and delta <= tolerance else "beyond"

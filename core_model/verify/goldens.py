@@ -118,7 +118,7 @@ def _pairs(tensors: Tensors, outputs: Mapping[str, Tensor]) -> Outputs:
 
 
 def _answers(llava: Any, language: Any, inputs: Tensors, references: Tensors) -> dict[str, Tensor]:
-    """What the model says to the golden's inputs: only what is asked for is computed."""
+    """Outputs of our model for the golden's inputs; only those that `references` names are computed."""
     features, ids, labels = (_needed(inputs, f"in.{name}") for name in ("features", "input_ids", "labels"))
     n, outputs = features.shape[1], dict[str, Any]()
     places = {"input_ids": _expanded(ids, ids, n, language.image_id)}

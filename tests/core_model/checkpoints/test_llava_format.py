@@ -253,7 +253,7 @@ def test_no_folder_and_a_base_too_many(released: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="needs no base"):
         import_llava(released, tmp_path)
     (released / "config.json").write_text("[")
-    with pytest.raises(CheckpointError, match=r"config.json: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"config.json: the file cannot be read"):
         import_llava(released)
 
 

@@ -137,7 +137,7 @@ def test_a_network_without_class_token_is_refused(tmp_path: Path) -> None:
 def test_a_folder_whose_weights_are_missing_is_refused(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="cannot be loaded by transformers"):
+    with pytest.raises(CheckpointError, match="transformers cannot load the network"):
         load_tile_encoder(tmp_path)
 
 

@@ -147,7 +147,7 @@ def nan() -> np.ndarray:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda path: None, "are not there"),
+        (lambda path: None, "there is no such file of tile features"),
         (empty, "no whole H5 file"),
         (cut, "no whole H5 file.*truncated"),
         (lambda path: write(path, TRIDENT, features=nan()), "2 of 7 tiles have a feature that is not finite"),
