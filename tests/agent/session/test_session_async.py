@@ -31,7 +31,7 @@ def waiting(run_agent: Run, tmp_path: Path, before: int) -> tuple[threading.Even
     def wait(when: str, number: int) -> None:
         if (when, number) == ("before", before):
             reached.set()
-            assert go_on.wait(10)
+            assert go_on.wait(300)
 
     run_agent(options=fakes.OPTIONS, out=tmp_path / "whole", tools={"hook": wait})
     go_on.clear()
