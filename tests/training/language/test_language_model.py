@@ -51,8 +51,9 @@ def test_pretraining_learns_and_leaves_a_folder_that_loads(
     log = json.loads((tmp_path / "log.json").read_text())
     assert log["loss"][-1] < log["loss"][0] - 1
     assert log["questions"] == 1
-    assert log["accuracy"] in (0, 1)
-    assert log["perplexity"] > 1
+    assert {name: log[name] for name in ("perplexity", "accuracy", "questions")} == pytest.approx(
+        reading_scores(model, tokenizer, held_out, SETTINGS.max_length)
+    )
     loaded = LlamaForCausalLM.from_pretrained(tmp_path).eval()
     ids = torch.tensor([AutoTokenizer.from_pretrained(tmp_path)(texts[0])["input_ids"]])
     with torch.no_grad():
@@ -108,6 +109,18 @@ def test_reading_is_scored_by_the_likeliest_option(tokenizer: Any) -> None:
     scores = reading_scores(model, tokenizer, [ReadingDocument("Text.", turns)], 100)
     assert scores["questions"] == 3
     assert scores["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_perplexity_is_that_of_the_answers_tokens_alone(tokenizer: Any) -> None:
+    """A model to which all tokens are alike is as perplexed as its vocabulary is large."""
+
+    def uniform(input_ids: torch.Tensor) -> Any:
+        return SimpleNamespace(logits=torch.zeros(*input_ids.shape, len(tokenizer)))
+
+    model: Any = uniform
+    turns = (Turn("Grade?", "grade 2", ("grade 2", "grade 1")), Turn("Describe.", "Benign tissue."))
+    scores = reading_scores(model, tokenizer, [ReadingDocument("Text.", turns)], 100)
+    assert scores["perplexity"] == pytest.approx(len(tokenizer), rel=1e-4)
 
 
 def test_no_text_is_an_error(tokenizer: Any, tmp_path: Path) -> None:
