@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL import Image
 
 from core_model.features.tiles import TileFeatures
 from core_model.slides.slide import Slide, open_slide
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "core_model"))  # slide_files
 
 PINK, PURPLE = (215, 120, 170), (110, 70, 150)
 

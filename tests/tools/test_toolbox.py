@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from slide_files import damage, stained, write_svs
 
 from core_model.errors import SlideError
 from core_model.features.store import FeatureStore
@@ -346,4 +347,29 @@ def test_a_damaged_slide_says_what_it_cannot_show(shared: Path, model: Any, tmp_
 
 def test_a_slide_that_decodes_nowhere_is_an_error(shared: Path, model: Any) -> None:
     with open_slide(shared / "data/malformed/unreadable.svs") as slide, pytest.raises(SlideError):
+        Toolbox(slide, model).overview()
+
+
+def test_a_damaged_aperio_file_says_what_it_cannot_show(model: Any, tmp_path: Path) -> None:
+    path = damage(write_svs(tmp_path / "damaged.svs", stained(1500, 1300), mpp=0.5), [(1, 1), (3, 4)])
+    model.tile_encoder.tile_px, model.tile_encoder.tile_um = 224, 112.0
+    with open_slide(path) as slide:
+        toolbox = Toolbox(slide, model, folder=tmp_path / "run")
+        whole = toolbox.overview()
+        assert whole.ok
+        assert "cannot be read" in whole.text
+        assert len(whole.data["unreadable"]) == 2
+        bad = toolbox.zoom(Box(300, 300, 100, 100), 0.5)
+        assert (bad.ok, bad.image, bad.mpp) == (False, None, None)
+        assert "does not decode" in bad.text
+        assert toolbox.zoom(Box(500, 700, 100, 100), 0.5).ok, "other tiles are shown"
+        answer = toolbox.ask_region(slide.box, "colour?")
+        assert answer.ok
+        assert answer.data["unreadable_tiles"] == len(toolbox.features.failed) > 0
+        assert "could not be read" in answer.text
+
+
+def test_an_aperio_file_that_decodes_nowhere_is_an_error(model: Any, tmp_path: Path) -> None:
+    path = damage(write_svs(tmp_path / "damaged.svs", stained(480, 480)))
+    with open_slide(path) as slide, pytest.raises(SlideError):
         Toolbox(slide, model).overview()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from slide_files import damage, stained, write_svs
 
 from core_model.errors import FeatureStoreError, NoTissue, SlideError
 from core_model.features.extract import extract
@@ -303,6 +305,30 @@ def test_unreadable_tiles_are_listed_and_never_encoded(shared: Path) -> None:
 
 def test_a_slide_without_a_readable_tile_is_an_error(shared: Path) -> None:
     with open_slide(shared / "data/malformed/unreadable.svs") as slide, pytest.raises(SlideError):
+        extract(slide, ColourEncoder())
+
+
+def test_damaged_tiles_of_an_aperio_file_are_listed_and_the_rest_encoded(tmp_path: Path) -> None:
+    whole = write_svs(tmp_path / "whole.svs", stained(1500, 1300), mpp=0.5)
+    damaged = damage(Path(shutil.copy(whole, tmp_path / "damaged.svs")), [(1, 1), (3, 4)])
+    with open_slide(damaged) as slide, open_slide(whole) as reference:
+        encoder = ColourEncoder()
+        features, expected = extract(slide, encoder), extract(reference, ColourEncoder())
+    hurt = [Box(240, 240, 240, 240), Box(720, 960, 240, 240)]
+    failed = {box for box, reason in features.failed if "does not decode" in reason}
+    assert len(failed) == len(features.failed)
+    assert failed == {
+        box for i in range(len(expected)) if any((box := expected.box(i)).intersect(part) for part in hurt)
+    }
+    assert encoder.seen == len(features) == len(expected) - len(failed), "no tile is lost without a word"
+    kept = [i for i in range(len(expected)) if expected.box(i) not in failed]
+    assert np.array_equal(features.coords, expected.coords[kept])
+    assert np.array_equal(features.features, expected.features[kept])
+
+
+def test_an_aperio_file_without_a_readable_tile_is_an_error(tmp_path: Path) -> None:
+    path = damage(write_svs(tmp_path / "damaged.svs", stained(480, 480)))
+    with open_slide(path) as slide, pytest.raises(SlideError):
         extract(slide, ColourEncoder())
 
 

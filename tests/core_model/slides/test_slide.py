@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from slide_files import damage, stained, write_svs
 
 from core_model.errors import BoxError, MppError, RegionUnreadable, SlideError
 from core_model.slides.box import Box, magnification
-from core_model.slides.slide import open_slide
+from core_model.slides.slide import Survey, open_slide
 
 WriteSlide = Callable[..., Path]
 
@@ -298,3 +301,96 @@ def test_real_slides_without_a_believable_scale_ask_for_one(shared: Path) -> Non
     for name in ("TCGA-CR-7395-01A-01-TS1.svs", "boxes.tiff", "camelyon-overview-jpeg.dcm"):
         with pytest.raises(MppError, match="--mpp"):
             open_slide(shared / "data" / "slides" / name)
+
+
+# ---- an Aperio file, as scanners write them ----
+
+
+@pytest.fixture
+def svs(tmp_path: Path) -> Path:
+    """1300 x 1500 px of tissue at 0.499 µm/px in two levels."""
+    return write_svs(tmp_path / "scan.svs", stained(1500, 1300))
+
+
+def test_an_aperio_file_opens_with_its_scale_and_levels(svs: Path) -> None:
+    with open_slide(svs) as slide:
+        assert (slide.vendor, slide.mpp_source) == ("aperio", "property")
+        assert slide.mpp == pytest.approx(0.499)
+        assert slide.level_dimensions == ((1300, 1500), (325, 375)), "the thumbnail is no level"
+        assert slide.level_downsamples == (1.0, 4.0)
+        read = np.asarray(slide.read(Box(300, 500, 200, 100), 0.499)).astype(int)
+        image, mpp = slide.overview(500)
+    assert np.abs(read - stained(1500, 1300)[500:600, 300:500]).mean() < 3, "the pixels of that place"
+    assert (image.size, mpp) == ((433, 500), pytest.approx(0.499 * 3))
+
+
+def test_an_aperio_file_without_its_scale_asks_for_one(tmp_path: Path) -> None:
+    path = write_svs(tmp_path / "bare.svs", stained(480, 480), mpp=None, levels=1)
+    with pytest.raises(MppError, match="--mpp"):
+        open_slide(path)
+    with open_slide(path, mpp=0.25) as slide:
+        assert (slide.mpp, slide.mpp_source) == (0.25, "user")
+
+
+def test_damaged_tiles_are_unreadable_and_the_others_are_not(svs: Path, tmp_path: Path) -> None:
+    damaged = damage(Path(shutil.copy(svs, tmp_path / "damaged.svs")), [(1, 1), (3, 4)])
+    good, bad = Box(500, 700, 150, 150), Box(300, 300, 50, 50)
+    with open_slide(svs) as whole, open_slide(damaged) as slide:
+        expected = whole.read(good, 0.5).tobytes()
+
+        def outcome(box: Box) -> bytes | None:
+            try:
+                return slide.read(box, 0.5).tobytes()
+            except RegionUnreadable:
+                return None
+
+        with ThreadPoolExecutor(4) as pool:  # one thread's error is nobody else's
+            assert list(pool.map(outcome, [good, bad] * 8)) == [expected, None] * 8
+        survey, reference = slide.survey(mpp=0.998), whole.survey(mpp=0.998)
+    assert survey.unreadable == (Box(240, 240, 240, 240), Box(720, 960, 240, 240))
+    assert survey.unknown.mean() == pytest.approx(2 * 240**2 / (1300 * 1500))
+    assert reference.unreadable == ()
+    readable = ~survey.unknown
+    assert np.array_equal(np.asarray(survey.image)[readable], np.asarray(reference.image)[readable])
+    assert np.isin(np.asarray(survey.shown())[survey.unknown], (96, 160)).all(), "hatched in grey"
+
+
+def test_an_aperio_file_that_decodes_nowhere_says_so(svs: Path) -> None:
+    with open_slide(damage(svs)) as slide:
+        with pytest.raises(RegionUnreadable, match="does not decode"):
+            slide.read(slide.box, 0.5)
+        with pytest.raises(SlideError, match="no part of it decodes"):
+            slide.overview()
+
+
+def test_a_cut_aperio_file_is_one_readable_line(svs: Path) -> None:
+    svs.write_bytes(svs.read_bytes()[:3000])
+    with pytest.raises(SlideError) as caught:
+        open_slide(svs)
+    assert str(svs) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# ---- whole boxes for fractions of pixels ----
+
+
+@given(data=st.data(), w=st.integers(1, 12), h=st.integers(1, 12), scale=st.floats(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_unreadable_boxes_cover_all_that_is_unknown(
+    data: st.DataObject, w: int, h: int, scale: float
+) -> None:
+    cells = data.draw(st.lists(st.booleans(), min_size=w * h, max_size=w * h))
+    unknown = np.array(cells).reshape(h, w)
+    box = Box(7, 11, max(w, round(w * scale)), max(h, round(h * scale * 0.97)))
+    boxes = Survey(Image.new("RGB", (w, h)), unknown, box, 1.0).unreadable
+    sx, sy = box.w / w, box.h / h
+    for row, column in np.argwhere(unknown):
+        x0, y0, x1, y1 = column * sx, row * sy, (column + 1) * sx, (row + 1) * sy
+        assert any(
+            place.x - box.x <= x0 + 1e-6
+            and place.y - box.y <= y0 + 1e-6
+            and place.right - box.x >= x1 - 1e-6
+            and place.bottom - box.y >= y1 - 1e-6
+            for place in boxes
+        ), "every unknown pixel lies wholly in a box"
+    assert all(place.intersect(box) == place for place in boxes), "no box leaves what was looked at"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from core_model.errors import NoTissue, SlideError
@@ -236,3 +238,53 @@ def test_a_slide_smaller_than_a_tile_says_so(write_slide: WriteSlide) -> None:
     rgb = np.full((160, 160, 3), (215, 120, 170), dtype=np.uint8)
     with open_slide(write_slide(rgb)) as slide, pytest.raises(NoTissue, match="smaller than one tile"):
         tile_grid(slide, find_tissue(slide), 112)
+
+
+# ---- edges ----
+
+
+@pytest.mark.parametrize("colour", [(60, 30, 110), (90, 60, 140), (150, 40, 90)])
+def test_a_dark_edge_does_not_spill_onto_the_glass(colour: tuple[int, int, int]) -> None:
+    """The smoothing before colours are judged spreads dark tissue over its edge; the mask must not."""
+    rgb = np.full((200, 200, 3), 243, dtype=np.uint8)
+    rgb[50:150, 60:140] = colour
+    mask = tissue_mask(rgb)
+    assert mask[50:150, 60:140].all()
+    mask[50:150, 60:140] = False
+    assert not mask.any()
+
+
+@given(data=st.data(), w=st.integers(1, 10), h=st.integers(1, 10), scale=st.floats(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_boxes_of_pieces_cover_all_tissue(data: st.DataObject, w: int, h: int, scale: float) -> None:
+    cells = data.draw(st.lists(st.booleans(), min_size=w * h, max_size=w * h))
+    mask = np.array(cells).reshape(h, w)
+    slide_box = Box(0, 0, max(w, round(w * scale)), max(h, round(h * scale * 0.97)))
+    tissue = TissueMask(mask, np.zeros_like(mask), 8.0, slide_box, 8.0 / scale)
+    boxes, sx, sy = tissue.boxes(), slide_box.w / w, slide_box.h / h
+    for row, column in np.argwhere(mask):
+        x0, y0, x1, y1 = column * sx, row * sy, (column + 1) * sx, (row + 1) * sy
+        assert any(
+            box.x <= x0 + 1e-6 and box.y <= y0 + 1e-6 and box.right >= x1 - 1e-6 and box.bottom >= y1 - 1e-6
+            for box in boxes
+        )
+    assert all(box.intersect(slide_box) == box for box in boxes)
+
+
+def test_dust_is_no_tissue_and_a_small_piece_is() -> None:
+    rgb = np.full((120, 120, 3), 243, dtype=np.uint8)
+    rgb[20:22, 20:24] = (150, 60, 140)  # 8 pixels
+    rgb[80:84, 80:84] = (150, 60, 140)  # 16 pixels
+    mask = tissue_mask(rgb)
+    assert not mask[15:30, 15:30].any()
+    assert mask[80:84, 80:84].all()
+
+
+def test_small_holes_belong_to_the_tissue_and_large_ones_do_not() -> None:
+    rgb = np.full((200, 200, 3), 243, dtype=np.uint8)
+    rgb[40:160, 40:160] = (215, 120, 170)
+    rgb[60:68, 60:68] = 243  # 64 pixels: fat
+    rgb[100:116, 100:116] = 243  # 256 pixels: a lumen that is glass
+    mask = tissue_mask(rgb)
+    assert mask[60:68, 60:68].all()
+    assert not mask[102:114, 102:114].any()
