@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from eval.asking.results import Result
 
 NAME = "NAME"
-"""How the help calls the command that evaluates: it is the benchmark's name that calls it."""
+"""Name of the hidden command that evaluates: on the command line the benchmark's name stands in its place."""
 BENCHES = ("agent", "ask", "gigapath", "slide-encoder", "startup")
 
 
@@ -34,13 +34,13 @@ class Evaluation(TyperGroup):
     """`giant eval NAME …` evaluates; a few names are commands of their own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """What is no command's name is a benchmark's."""
+        """Take a first word that names no command for a benchmark."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = [NAME, *args]
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer does, but the usage line does not name the benchmark twice."""
+        """Find the command; its usage line does not name the benchmark twice."""
         name, command, rest = super().resolve_command(ctx, args)
         return "" if name == NAME else name, command, rest
 
@@ -114,7 +114,6 @@ def evaluate(
     """Measure how often the answers are right, beside what guessing would reach."""
     from agent.session.models import quieten_libraries
     from agent.session.options import AskOptions
-    from core_model.errors import RunError, UsageError
     from eval.asking.modes import parse_modes
     from eval.asking.runner import EvaluationPlan
     from eval.benchmarks.registry import read_benchmark
@@ -122,8 +121,7 @@ def evaluate(
 
     quieten_libraries(quiet)
     modes, benchmark = parse_modes(mode), read_benchmark(name, data)
-    if limit is not None and limit < 1:
-        raise UsageError(f"a limit of {limit} leaves no question to ask", fix="Give at least 1")
+    _check_limit(limit)
     shared = AskOptions(
         max_steps=max_steps, votes=votes, seed=seed, profile=profile,
         patches=patches, patch_px=patch_px, patch_mpp=patch_mpp, base_url=base_url,
@@ -146,11 +144,7 @@ def evaluate(
     open_count, summary = run_evaluation(plan, benchmark, source, resume, tell, _say)
     _show(summary, out)
     if open_count:
-        raise RunError(
-            f"the spending limit of ${max_cost:g} is reached, and {open_count:,} answers are left",
-            where=out,
-            fix="Repeat with --resume and a larger --max-cost",
-        )
+        raise _limit_reached(open_count, max_cost, out)
 
 
 def score(
@@ -257,6 +251,20 @@ def bench(
         run_ask(slide, side, model, work)
     else:
         raise UsageError(f"there is no bench '{name}'", fix=f"Choose one of {', '.join(BENCHES)}")
+
+
+def _check_limit(limit: int | None) -> None:
+    from core_model.errors import UsageError
+
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit of {limit} leaves no question to ask", fix="Give at least 1")
+
+
+def _limit_reached(open_count: int, max_cost: float | None, out: Path) -> Exception:
+    from core_model.errors import RunError
+
+    what = f"the spending limit of ${max_cost:g} is reached, and {open_count:,} answers are left"
+    return RunError(what, where=out, fix="Repeat with --resume and a larger --max-cost")
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:

@@ -53,7 +53,7 @@ def run_evaluation(
 
 
 def describe_conditions(plan: EvaluationPlan) -> dict[str, Any]:
-    """What the figures must be read with: who was asked, how, on what machine, by which versions."""
+    """The conditions of the figures: which model was asked, how, on what machine, by which versions."""
     import platform
     from importlib.metadata import version
 

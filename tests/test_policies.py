@@ -60,6 +60,7 @@ ROOMS: dict[str, imports.Layers] = {
         ("scores",),
         ("asking",),
         ("benchmarks", "metrics", "bench"),
+        ("tables",),
     ),
     "training": (
         ("", "cli"),

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Models:
-    """Who is asked, open."""
+    """The open models that answer."""
 
     model: Any
     """A local model, or a `ChatClient`."""
@@ -73,7 +73,7 @@ class QuestionRun:
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """What came of a question, before its words are read."""
+    """The outcome of a question before its words are read."""
 
     choice: str | None
     answer: str
@@ -82,7 +82,7 @@ class RawAnswer:
     reason: str
     agreement: float | None = None
     fields: dict[str, Any] = field(default_factory=dict)
-    """What it took, as a result names it."""
+    """Seconds, steps and other costs under the names that a result gives them."""
 
 
 def answer_question(run: QuestionRun, slide: Slide | None) -> Result | None:
@@ -221,7 +221,7 @@ def _ask_blind(run: QuestionRun) -> RawAnswer:
 
 
 def _read_answer(raw: RawAnswer, question: Question, folder: Path) -> tuple[str | None, str | None, bool]:
-    """What was said, the words in which, where these had to be read, and whether nothing could be read."""
+    """(answer, the reply where it had to be read, whether no answer could be read from it)."""
     if not raw.abstained:
         return (raw.choice if choices(question) else raw.answer), None, False
     if DECLINED in raw.reason.lower():
@@ -265,7 +265,7 @@ def _failed(run: QuestionRun, error: str) -> Result:
 
 
 def _costs(run: QuestionRun) -> dict[str, Any]:
-    """What the calls of a chat model cost; nothing is added to what a local model used."""
+    """The cost of a chat model's calls as fields of a result; none for a local model."""
     if not run.models.chats:
         return {}
     spending = spending_of(run.folder)

@@ -1,4 +1,4 @@
-"""What no look at any slide would reach: the same answer to every question of a task."""
+"""The baseline that looks at no slide: the same answer to every question of a task."""
 
 from __future__ import annotations
 

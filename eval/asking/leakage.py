@@ -24,7 +24,7 @@ _PHANTOM = re.compile(r"phantom_(\d+)_\d+")
 
 
 class TrainingRecord(NamedTuple):
-    """What a checkpoint says of its training slides."""
+    """The training slides that a checkpoint names."""
 
     name: str
     slides: frozenset[str] | None
@@ -66,7 +66,7 @@ def leakage(model: Any, slide_model: Any, slides: Iterable[str]) -> dict[str, An
 
 
 def training_slides(model: Any) -> TrainingRecord:
-    """What a local model, given by name, folder or loaded, says of its training slides."""
+    """The training slides of a local model, which is given by name, by folder or loaded."""
     from core_model.checkpoints.folder import read_config
     from core_model.models.tile_encoders import MINI
 
@@ -87,7 +87,7 @@ def training_slides(model: Any) -> TrainingRecord:
 
 
 def slide_identity(slide: str) -> str:
-    """What is the same for one slide under other suffixes, and with or without the UUID of a download."""
+    """A name for a slide that no suffix and no UUID of a download changes."""
     stem = stem_of(slide)
     return barcode(stem) or stem.casefold()
 

@@ -1,4 +1,4 @@
-"""How a question can be put: every mode has the same question, the same reading of the answer, one purse.
+"""The modes in which a question can be put. All share the question, the reading of its answer, and one purse.
 
 A question without options but with a scale of labels (an ISUP grade from 0 to 5) has its labels as options,
 in every mode; the answer then is a label. A question without either is open.
@@ -89,12 +89,12 @@ def check_askable(
 
 
 def choices(question: Question) -> list[str] | None:
-    """What a question lets choose from: its options, else its scale of labels."""
+    """The answers that a question lets choose from: its options, else its scale of labels."""
     return list(question.options or question.labels or ()) or None
 
 
 def model_identity(model: Any) -> str:
-    """What tells one model from another without loading it: a checkpoint's manifest, a chat model's name."""
+    """A text that tells one model from another without loading it, from its manifest or its name."""
     import hashlib
 
     from agent.session.request import names_chat_model
@@ -107,7 +107,7 @@ def model_identity(model: Any) -> str:
 
 
 def conditions(modes: Sequence[str], model: Any, slide_model: Any, shared: AskOptions) -> dict[str, Any]:
-    """What the answers depend on: the best constant answer on nothing; a server's address may change."""
+    """The conditions that answers depend on; empty for mode constant alone. A server's address is none."""
     if set(modes) <= {CONSTANT}:
         return {}
     from agent.session.request import names_chat_model

@@ -1,4 +1,4 @@
-"""What was answered, read from a model's words: forgiving about form, strict about meaning.
+"""Read an answer from a model's words: forgiving about form, strict about meaning.
 
 Models are asked for `{"answer": N}` and reply with text around it, letters, option texts, several numbers, or
 no answer at all. A reply that names one option is that option; one that names none or more than one is None,

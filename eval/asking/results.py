@@ -15,7 +15,7 @@ RESULTS = "results.jsonl"
 
 
 class Result(BaseModel):
-    """What became of one question in one mode; it holds all that scoring needs."""
+    """The result of one question in one mode; it holds all that scoring needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,7 +69,7 @@ class Result(BaseModel):
 
 
 def label(result: Result) -> str | None:
-    """What was said as a label; an open answer counts where it is the label but for case and full stop."""
+    """The answer as a label; an open answer counts where it is the label but for case and full stop."""
     if result.said is None or result.options is not None:
         return result.said
     answer = result.said.strip().rstrip(".")

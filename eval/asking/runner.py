@@ -82,7 +82,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Asker:
-    """What a worker needs beside its tasks."""
+    """The settings that a worker needs beside its tasks."""
 
     out: Path
     model: Any
@@ -97,7 +97,7 @@ class Asker:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How far an evaluation came."""
+    """The results of an evaluation, and what of it is left."""
 
     results: list[Result]
     """All, those of an earlier part of the run included, in the benchmark's order."""
@@ -159,7 +159,7 @@ def open_tasks(
     paths: Mapping[str, Path],
     missing: Sequence[Missing] = (),
 ) -> list[Task]:
-    """What is left to ask, slide by slide in the benchmark's order."""
+    """The tasks that are left, slide by slide in the benchmark's order."""
     why = {item.slide: item.why for item in missing}
     by_slide: dict[str, list[tuple[Question, str]]] = {}
     for question in plan.questions:
@@ -185,7 +185,7 @@ def ask_slide(asker: Asker, task: Task) -> list[Result]:
 
 
 def run_folder(out: Path, question: Question | Result, mode: str) -> Path:
-    """Where a question's run is."""
+    """The run folder of a question in a mode."""
     return out / RUNS / mode / _safe(question.benchmark) / _safe(question.id)
 
 

@@ -1,4 +1,4 @@
-"""Where a benchmark's slides lie on disk: as named, under another suffix, in a sub-folder, or as DICOM.
+"""Find a benchmark's slides on disk: as named, under another suffix, in a sub-folder, or as DICOM.
 
 Benchmarks name a slide `TCGA-02-0266-01Z-00-DX1.svs`; downloaded it is `TCGA-02-0266-01Z-00-DX1.<uuid>.svs`,
 converted `….tiff`, and as DICOM a folder of `.dcm` files.
@@ -83,7 +83,7 @@ class SlideFolder:
             self._barcodes.setdefault(key, []).append(path)
 
     def _one(self, candidates: list[Path], name: str) -> Path:
-        """Of several in one folder the one whose suffix comes first; in several folders nobody can tell."""
+        """Choose among files of one folder by their suffix. Raises `GiantError` where they lie in several."""
         if len({path.parent for path in candidates}) == 1 and len({_whole(path) for path in candidates}) == 1:
             return min(candidates, key=lambda path: SUFFIXES.index(path.suffix.lower()))
         places = ", ".join(path.relative_to(self.folder).as_posix() for path in candidates[:3])

@@ -26,7 +26,7 @@ PURSE = "spending.json"
 
 @dataclass(frozen=True)
 class Purse:
-    """What is left of a limit in USD, in a file that processes share."""
+    """The rest of a spending limit in USD, in a file that processes share."""
 
     path: Path
     workers: int
@@ -45,7 +45,7 @@ class Purse:
         return purse
 
     def take(self, key: str) -> float | None:
-        """What a question may cost in all, with what it has cost already; None where nothing is left.
+        """Grant a question the USD that it may cost in all; None where nothing is left.
 
         Workers that may still come get equal shares of what is left.
         """
@@ -91,7 +91,7 @@ class Purse:
 
 
 def spending_of(folder: Path) -> ChatCosts:
-    """What the calls of a question cost so far, those of its votes included."""
+    """The cost of a question's calls so far, those of its votes included."""
     places = [folder, *sorted((folder / VOTES).glob("*"))]
     parts = [Ledger().spent(Journal(place)) for place in places]
     costs = [part.usd for part in parts if part.calls]
@@ -106,5 +106,5 @@ def spending_of(folder: Path) -> ChatCosts:
 
 
 def counted_usd(spending: ChatCosts) -> float:
-    """What the limit counts of it."""
+    """The USD that count against the limit."""
     return (spending.usd or 0.0) + spending.lost_usd

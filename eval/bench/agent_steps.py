@@ -1,4 +1,4 @@
-"""What the agent itself costs per step of a chat run: time, and memory that grows.
+"""The agent's own cost per step of a chat run: time, and memory that grows.
 
 The model answers at once from a script and the tools show one image that is there already, so what is left
 is the graph with its checkpoints, the journal, the trace, and the conversation built anew for each call, with
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,9 +17,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from core_model.errors import GiantError
 from core_model.slides.box import Box
-from eval.bench.measure import MIB, fresh, hardware, memory_held
+from eval.bench.measure import MIB, answer_parent, hardware, in_own_process, memory_held
+from eval.tables import figures_table
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -36,7 +35,7 @@ NAME = "openai:script"
 
 @dataclass(frozen=True)
 class Steps:
-    """What the steps of one run took."""
+    """Time and memory of the steps of one run."""
 
     profile: str
     steps: int
@@ -56,7 +55,7 @@ def main(as_json: bool) -> None:
     """Measure both profiles, each in a process of its own, and print them."""
     from agent.cli.terminal import stdout
 
-    runs = [Steps(**json.loads(fresh("eval.bench.agent_steps", profile))) for profile in ("survey", "giant")]
+    runs = [Steps(**in_own_process("eval.bench.agent_steps", profile)) for profile in ("survey", "giant")]
     if as_json:
         record = {"hardware": hardware(), "limit_ms": LIMIT_MS, "limit_mb": LIMIT_MB}
         print(json.dumps(record | {"runs": [asdict(run) for run in runs]}))
@@ -103,15 +102,11 @@ def measure_steps(profile: str, folder: Path, steps: int = STEPS) -> Steps:
 
 def steps_table(runs: Sequence[Steps]) -> Table:
     """Both profiles, for a terminal."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("profile")
-    for title in ("steps", "median ms", "worst ms", "first ten", "last ten", "grown MB", "folder MB"):
-        table.add_column(title, justify="right")
+    figures = ("steps", "median ms", "worst ms", "first ten", "last ten", "grown MB", "folder MB")
+    table = figures_table(["profile"], figures)
     for run in runs:
-        figures = (run.median_ms, run.worst_ms, run.first_ms, run.last_ms, run.grown_mb, run.folder_mb)
-        table.add_row(run.profile, str(run.steps), *(f"{figure:.1f}" for figure in figures))
+        values = (run.median_ms, run.worst_ms, run.first_ms, run.last_ms, run.grown_mb, run.folder_mb)
+        table.add_row(run.profile, str(run.steps), *(f"{value:.1f}" for value in values))
     return table
 
 
@@ -226,13 +221,10 @@ def _write_image(path: Path) -> None:
     Image.fromarray(noise).resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC).save(path, quality=90)
 
 
-def _child(profile: str) -> None:
+def _measure_in_new_folder(profile: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="giant-bench-") as folder:
-        print(json.dumps(asdict(measure_steps(profile, Path(folder)))))
+        return asdict(measure_steps(profile, Path(folder)))
 
 
 if __name__ == "__main__":
-    try:
-        _child(*sys.argv[1:])
-    except GiantError as error:
-        sys.exit(str(error))
+    answer_parent(_measure_in_new_folder)

@@ -6,17 +6,15 @@ of asking alone.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_model.errors import GiantError
-from eval.bench.measure import MIB, Part, ResourceMeter, fresh, hardware
+from eval.bench.measure import MIB, Part, ResourceMeter, answer_parent, hardware, in_own_process
+from eval.tables import figures_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,11 +37,10 @@ def main(slide: Path, side: int, model: str, work: Path) -> None:
 
     target = work / f"{slide.stem}-{side}.tiff"
     stderr().print(f"Writing {target}" if not target.exists() else f"Using {target}")
-    fresh("eval.bench.ask", "write", str(slide), str(target), str(side), where=target)
+    in_own_process("eval.bench.ask", "write", str(slide), str(target), str(side), where=target)
     stderr().print("Asking")
-    parts = [
-        Part(**part) for part in json.loads(fresh("eval.bench.ask", "ask", str(target), model, where=target))
-    ]
+    records = in_own_process("eval.bench.ask", "ask", str(target), model, where=target)
+    parts = [Part(**part) for part in records]
     stdout().print(f"{hardware()}; {target.name}, {target.stat().st_size / 1e6:.0f} MB")
     stdout().print(parts_table(parts))
     most = max(part.peak for part in parts)
@@ -79,11 +76,7 @@ def measure_ask(slide_path: str, model_name: str, work: Path) -> list[Part]:
 
 def parts_table(parts: list[Part]) -> Table:
     """Parts with time and memory, for a terminal."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title, justify in (("part", "left"), ("s", "right"), ("held MB", "right"), ("peak MB", "right")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table = figures_table(["part"], ["s", "held MB", "peak MB"])
     table.add_column("")
     for p in parts:
         figures = (f"{p.seconds:.2f}", f"{p.held / MIB:+.0f}", f"{p.peak / MIB:.0f}")
@@ -128,22 +121,20 @@ def _ask(meter: ResourceMeter, slide: Any, model: Any, work: Path) -> None:
         meter.parts[-1] = replace(meter.parts[-1], name=name)
 
 
-def _child(job: str, *args: str) -> None:
+def _do(job: str, *args: str) -> list[dict[str, Any]]:
+    """Write the large slide, or measure what asking it takes."""
     if job == "write":
         from eval.bench.pyramid import write_large
 
         source, target, side = args
         write_large(Path(source), Path(target), int(side))
-        return
+        return []
     work = Path(tempfile.mkdtemp(prefix="giant-bench-"))
     try:
-        print(json.dumps([asdict(part) for part in measure_ask(args[0], args[1], work)]))
+        return [asdict(part) for part in measure_ask(args[0], args[1], work)]
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    try:
-        _child(*sys.argv[1:])
-    except GiantError as error:
-        sys.exit(str(error))
+    answer_parent(_do)

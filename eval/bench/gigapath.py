@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from core_model.config import TileEncoderConfig
 from core_model.errors import UsageError
+from eval.tables import figures_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +28,7 @@ ON_GPU, ON_CPU = (32, 64, 128, 256), (1, 4)
 
 @dataclass(frozen=True)
 class Speed:
-    """What one batch size reached."""
+    """The speed that one batch size reached."""
 
     batch: int
     seconds: float
@@ -116,18 +117,14 @@ def random_encoder(config: TileEncoderConfig, device: str) -> ViTTileEncoder:
 
 
 def small_tile_config() -> TileEncoderConfig:
-    """The same kind of network at a size that a CPU encodes in no time."""
+    """A tile encoder of this kind at a size that a CPU runs in no time."""
     small = {"embed_dim": 128, "depth": 4, "heads": 2, "ffn_dim": 344}
     return TileEncoderConfig.gigapath().model_copy(update=small)
 
 
 def speeds_table(speeds: Sequence[Speed], dense: float) -> Table:
     """Batch sizes with their figures; `dense` is the FLOP/s of the matrix product."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("tiles at once", "ms", "tiles/s", "TFLOP/s", "of matmul", "peak GB"):
-        table.add_column(title, justify="right")
+    table = figures_table([], ["tiles at once", "ms", "tiles/s", "TFLOP/s", "of matmul", "peak GB"])
     for s in speeds:
         figures = (f"{1000 * s.seconds:.1f}", f"{s.tiles_per_second:.1f}", f"{s.rate / 1e12:.2f}")
         table.add_row(str(s.batch), *figures, f"{s.rate / dense:.1%}", f"{s.peak_gb:.2f}")

@@ -6,6 +6,7 @@ start is known, and parts inherit the peak of those before them.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -13,10 +14,11 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core_model.errors import GiantError
 
@@ -26,7 +28,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Part:
-    """What one part of the work took."""
+    """Time and memory of one part of the work."""
 
     name: str
     seconds: float
@@ -38,7 +40,7 @@ class Part:
 
 
 class ResourceMeter:
-    """Collects parts: `with meter.part("open") as say: …; say("5 levels")`."""
+    """Collects parts: `with meter.part("open") as note: …; note.append("5 levels")`."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -55,16 +57,27 @@ class ResourceMeter:
         self.parts.append(Part(name, seconds, memory_held() - before, memory_peak(), "; ".join(note)))
 
 
-def fresh(module: str, *args: str, where: object = None) -> str:
-    """Run a module in a process of its own; its standard output.
+def in_own_process(module: str, *args: str, where: object = None) -> Any:
+    """Run a module in a process of its own, and give what it passed to `answer_parent`.
 
     Raises `GiantError` with the last line of its standard error; `where` names what was measured.
     """
     process = subprocess.run([sys.executable, "-m", module, *args], capture_output=True, text=True)
     if process.returncode:
         last = process.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise GiantError(f"the measured process failed: {last[0]}", where=where)
-    return process.stdout
+        raise GiantError(f"the measuring process failed: {last[0]}", where=where)
+    return json.loads(process.stdout)
+
+
+def answer_parent(work: Callable[..., Any]) -> None:
+    """In a process of `in_own_process`: call `work` with its arguments and print what it gives as JSON.
+
+    A `GiantError` ends the process with its message.
+    """
+    try:
+        print(json.dumps(work(*sys.argv[1:])))
+    except GiantError as error:
+        sys.exit(str(error))
 
 
 def reset_memory_peak() -> None:

@@ -1,7 +1,7 @@
 """Time and peak memory of the slide encoder as slides grow, with random weights of the published size.
 
-Every size runs in a process of its own, so that its peak memory is its own. The clock starts when network
-and tiles are in memory and a few tiles have been encoded.
+Letters: N tiles, D channels. Every size runs in a process of its own, so that its peak memory is its own. The
+clock starts when network and tiles are in memory and a few tiles have been encoded.
 
 Beside the time stands the arithmetic that the network asks for. It grows faster than the tiles: the two
 longest attention segments are longer than any of these slides, and the third than most.
@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from core_model.config import SlideEncoderConfig
-from core_model.errors import GiantError, UsageError
-from eval.bench.measure import fresh, hardware, memory_peak
+from core_model.errors import UsageError
+from eval.bench.measure import answer_parent, hardware, in_own_process, memory_peak
+from eval.tables import figures_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +33,7 @@ WARM_UP = 256
 
 @dataclass(frozen=True)
 class SizeRun:
-    """What one size took."""
+    """Time and memory of one size."""
 
     tiles: int
     seconds: float
@@ -55,8 +55,9 @@ def main(sizes: Sequence[int], small: bool, bf16: bool, device: str | None, as_j
     for tiles in sizes:
         stderr().print(f"Encoding {tiles:,} tiles")
         arguments = {"tiles": tiles, "small": small, "bf16": bf16, "device": device}
-        output = fresh("eval.bench.slide_encoder", json.dumps(arguments), where=f"{tiles:,} tiles")
-        runs.append(SizeRun(**json.loads(output)))
+        where = f"{tiles:,} tiles"
+        record = in_own_process("eval.bench.slide_encoder", json.dumps(arguments), where=where)
+        runs.append(SizeRun(**record))
     if as_json:
         record = {"hardware": hardware(), "small": small, "bf16": bf16, "runs": [asdict(run) for run in runs]}
         print(json.dumps(record | {"tenfold": tenfold(runs)}, indent=1))
@@ -134,12 +135,12 @@ def encoder_flops(config: SlideEncoderConfig, tiles: int) -> float:
 
 
 def small_slide_config() -> SlideEncoderConfig:
-    """The same kind of network at a size that a CPU runs in no time."""
+    """A slide encoder of this kind at a size that a CPU runs in no time."""
     return SlideEncoderConfig(in_chans=16, embed_dim=32, depth=2, heads=4, ffn_dim=64)
 
 
 def tenfold(runs: Sequence[SizeRun]) -> list[dict[str, Any]]:
-    """How time and arithmetic grow from each size to ten times that size, where both were run."""
+    """Growth of time and arithmetic from each size to ten times that size, where both were run."""
     return [
         {
             "from": a.tiles,
@@ -156,22 +157,8 @@ def tenfold(runs: Sequence[SizeRun]) -> list[dict[str, Any]]:
 
 def sizes_table(runs: Sequence[SizeRun]) -> Table:
     """Sizes with their figures, and how time grows per tile from one size to the next."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    titles = (
-        "tiles",
-        "s",
-        "CPU s",
-        "tiles/s",
-        "peak GB",
-        "TFLOP",
-        "TFLOP/s",
-        "time per tile",
-        "work per tile",
-    )
-    for title in titles:
-        table.add_column(title, justify="right")
+    titles = ["tiles", "s", "CPU s", "tiles/s", "peak GB", "TFLOP", "TFLOP/s"]
+    table = figures_table([], [*titles, "time per tile", "work per tile"])
     for before, run in zip([None, *runs], runs, strict=False):
         figures = [f"{run.tiles:,}", f"{run.seconds:.2f}", f"{run.cpu_seconds:.2f}"]
         figures += [f"{run.tiles / run.seconds:.0f}", f"{run.peak / 1e9:.2f}", f"{run.flops / 1e12:.3g}"]
@@ -184,8 +171,9 @@ def sizes_table(runs: Sequence[SizeRun]) -> Table:
     return table
 
 
+def _measure_as_told(arguments: str) -> dict[str, Any]:
+    return asdict(measure_size(**json.loads(arguments)))
+
+
 if __name__ == "__main__":
-    try:
-        print(json.dumps(asdict(measure_size(**json.loads(sys.argv[1])))))
-    except GiantError as error:
-        sys.exit(str(error))
+    answer_parent(_measure_as_told)

@@ -1,4 +1,4 @@
-"""How long `giant --help` takes, as a multiple of importing typer and rich, in one run on one machine."""
+"""Time of `giant --help`, as a multiple of importing typer and rich, in one run on one machine."""
 
 from __future__ import annotations
 

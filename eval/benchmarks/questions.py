@@ -11,7 +11,7 @@ Metric = Literal["accuracy", "balanced_accuracy", "text"]
 
 
 class Question(BaseModel):
-    """What is asked of which slide, and what the answer should be."""
+    """A question about a slide, with its right answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +42,7 @@ class Question(BaseModel):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from every other question of the benchmark."""
+        """Task and id, which no other question of the benchmark has together."""
         return self.benchmark, self.id
 
     @property
@@ -59,7 +59,7 @@ class Unusable(NamedTuple):
 
 
 class Benchmark(NamedTuple):
-    """What a benchmark's file holds."""
+    """The questions of a benchmark's file, and the rows that are none."""
 
     questions: list[Question]
     unusable: list[Unusable]

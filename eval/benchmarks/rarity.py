@@ -32,7 +32,7 @@ TCGA_DIAGNOSES = "tcga"
 
 
 def rarity(question: Question) -> Literal["rare", "common"] | None:
-    """How common the tumour is, by the right diagnosis or the tumour's code; None where neither is known."""
+    """Rare or common, by the right diagnosis or the tumour's code; None where neither is known."""
     if question.benchmark == TCGA_DIAGNOSES:
         return "rare" if question.answer.casefold() in RARE_NAMES else "common"
     code = question.organ

@@ -1,7 +1,7 @@
-"""Accuracy, balanced accuracy, their spread, and what no look at the slide would reach.
+"""Accuracy, balanced accuracy and kappa, their spread, and what no look at the slide would reach.
 
-N questions; `truth` is a list of labels, `said` one of labels or None, which is wrong: an abstention or a
-failure is no right answer.
+Letters: N questions, R replicates, C classes. `truth` is a list of labels, `said` one of labels or None,
+which is wrong: an abstention or a failure is no right answer.
 """
 
 from __future__ import annotations

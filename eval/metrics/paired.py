@@ -1,6 +1,7 @@
 """Are two ways of answering the same questions really different? Exact McNemar, paired bootstrap, Holm.
 
-N questions; `a` and `b` are (N,) bool: whether each was answered rightly, one way and the other.
+Letters: N questions, R replicates. `a` and `b` are (N,) bool: whether each was answered rightly, one way and
+the other.
 """
 
 from __future__ import annotations

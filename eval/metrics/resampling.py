@@ -1,7 +1,7 @@
 """Bootstrap over questions, fast: a replicate is how often each question was drawn.
 
-N questions, R replicates, C classes. Draws depend on the seed and N alone, so two ways of answering the same
-questions are resampled alike.
+Letters: N questions, R replicates, C classes. Draws depend on the seed and N alone, so two ways of answering
+the same questions are resampled alike.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Finding: texts by slides and slides by texts, and slides by slides.
+"""Retrieval: texts found by slides and slides by texts, and slides found by slides.
 
-N items, D channels, Q queries. Rows are scaled to length 1 here; similarity is the cosine. `…_hits` give one
-value a query, so that a mean and its spread are taken over the same numbers.
+Letters: N items, D channels, Q queries, C classes, P phrasings, R random draws. Rows are scaled to length 1
+here; similarity is the cosine. `…_hits` give one value a query, so that a mean and its spread are taken over
+the same numbers.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def slide_retrieval(
 def random_retrieval(
     classes: Sequence[str], patients: Sequence[str], ks: Sequence[int] = NEAREST, seed: int = 0
 ) -> dict[str, float]:
-    """What `slide_retrieval` is expected to be where slides come in random order.
+    """Expected values of `slide_retrieval` where slides come in random order.
 
     `acc_K` exactly; `mmv_5` from draws of 5, equals shared.
     """
@@ -119,7 +120,7 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _by_chance(
     label_index: int, remaining: tuple[int, ...], ks: Sequence[int], seed: int
 ) -> dict[str, float]:
-    """What drawing slides at random reaches, where `remaining` says how many each class has."""
+    """Expected values for one slide; `remaining` says how many slides of each class others have."""
     n, matches = sum(remaining), remaining[label_index]
     figures = {f"acc_{k}": 1 - math.comb(n - matches, min(k, n)) / math.comb(n, min(k, n)) for k in ks}
     if n == 0:

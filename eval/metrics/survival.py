@@ -1,7 +1,7 @@
 """Survival from features: Cox's proportional hazards with a ridge, and Harrell's concordance.
 
-N patients, D channels. `time` (N,) is that of death or of the last visit, `event` (N,) bool whether it is
-death.
+Letters: N patients, D channels, R replicates. `time` (N,) is that of death or of the last visit, `event` (N,)
+bool whether it is death.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Words held against words: BLEU-1 to 4, ROUGE-L, METEOR, each by the library that is usual for it.
+"""Text metrics of answers against references: BLEU-1 to 4, ROUGE-L, METEOR, each by its usual library.
 
 N pairs of a reference and what was said instead. All values are shares in [0, 1]. An answer that was not
 given is the empty text and scores 0, so leaving out what is hard does not help.

@@ -104,7 +104,7 @@ class ChatJudge:
         return self._asked("scores", prompt, SCORES_TOOL, lambda args: _scores(args, len(claims)))
 
     def spent(self) -> list[ChatCosts]:
-        """What was paid so far, part by part."""
+        """The spending so far, part by part of the folder."""
         return [self.client.spent(journal) for journal in self._journals()]
 
     def _journals(self) -> Iterator[Journal]:

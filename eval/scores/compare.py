@@ -1,4 +1,4 @@
-"""Two result folders against each other: what changed, and whether that is more than chance."""
+"""Compare two folders with results, or the modes of one: what differs, and whether by more than chance."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from core_model.errors import RunError
 from eval.asking.results import RESULTS, Result, label, read_results
 from eval.metrics.classification import accuracy, balanced_accuracy, class_codes
 from eval.metrics.paired import compare_paired, holm
+from eval.tables import figures_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 def changes(before: Path, after: Path) -> dict[str, Any]:
-    """What changed between two folders with results, per task and mode that both have.
+    """Compare two folders with results, task by task and mode by mode where both have them.
 
     Questions that only one of them was asked are counted and not compared. Raises `RunError` where a folder
     has no results or the two share no question, or disagree on a right answer.
@@ -52,11 +53,8 @@ def changes(before: Path, after: Path) -> dict[str, Any]:
 
 def changes_table(comparison: dict[str, Any]) -> Table:
     """The changes for a terminal."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("task", "mode", "n", "before %", "after %", "difference", "95 %", "p", "verdict"):
-        table.add_column(title, justify="left" if title in ("task", "mode", "verdict") else "right")
+    table = figures_table(["task", "mode"], ["n", "before %", "after %", "difference", "95 %", "p"])
+    table.add_column("verdict")
     for row in comparison["rows"]:
         table.add_row(
             row["task"],

@@ -140,7 +140,7 @@ _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 def _words(text: str) -> set[str]:
-    """What counts of a text: its subjects in the singular, its numbers, and whether it denies."""
+    """The words of a text that count: its subjects in the singular, its numbers, and whether it denies."""
     text = text.lower()
     signs = set(_UNSPACED.findall(text))
     words = content_words(_UNSPACED.sub(" ", text))

@@ -1,4 +1,4 @@
-"""What a person reads of an evaluation: `summary.md` and `index.html`, from results and summary alone."""
+"""The pages of an evaluation: `summary.md` and `index.html`, made from results and summary alone."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def run_link(folder: Path, result: Result) -> str | None:
 
 
 def result_class(result: Result) -> str:
-    """How a result is coloured: right, wrong, or none."""
+    """The CSS class that colours a result: right, wrong or none; empty for an open question."""
     if result.metric == "text":
         return ""
     answer = label(result)

@@ -170,7 +170,7 @@ def expected_calibration_error(sure: np.ndarray, hits: np.ndarray) -> float:
 
 
 def steps(results: Sequence[Result]) -> Figure | None:
-    """How many steps were taken, for each mode in which that varies."""
+    """A histogram of the steps taken, for each mode in which their number varies."""
     modes = [m for m in modes_of(results) if len({r.steps for r in results if r.mode == m}) > 1]
     members = [r for r in results if r.mode in modes]
     if not members:

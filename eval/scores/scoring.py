@@ -60,18 +60,18 @@ def score_folder(
 
 
 def _missing(*packages: str) -> str:
-    """What to do about packages that are not installed; empty where all are."""
+    """Name the packages that are not installed and say how to get them; empty where all are."""
     absent = [name for name in packages if find_spec(name) is None]
     return f"{', '.join(absent)} not installed; pip install 'giant-pathology[eval]'" if absent else ""
 
 
 def write_about(folder: Path, record: dict[str, Any]) -> None:
-    """Note what is evaluated."""
+    """Write the notes on what is evaluated."""
     write_text(folder / ABOUT, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What is known beside the results; nothing where it was not noted. Raises `RunError`."""
+    """Read the notes on what was evaluated; empty where there are none. Raises `RunError`."""
     path = folder / ABOUT
     if not path.exists():
         return {}

@@ -11,6 +11,7 @@ from eval.asking.results import Result
 from eval.metrics.classification import best_constant
 from eval.scores.compare import comparisons
 from eval.scores.figures import figures, modes_of, parts
+from eval.tables import figures_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,7 +48,7 @@ def summarise(results: Sequence[Result], conditions: dict[str, Any]) -> dict[str
 
 
 def _constant_of_all(tasks: dict[str, Any], groups: Mapping[str, Mapping[str, Sequence[Result]]]) -> None:
-    """Of all tasks together the best constant answer is one for each task, as in mode constant."""
+    """Set the best constant answer of all tasks together: one for each task, as in mode constant."""
     for mode, members in groups[ALL].items():
         by_task = [modes[mode] for task, modes in groups.items() if task != ALL and mode in modes]
         right = 0.0
@@ -77,13 +78,8 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
 
 def summary_table(summary: dict[str, Any]) -> Table:
     """The summary for a terminal; shares in per cent."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("task", overflow="fold")
-    table.add_column("mode")
-    for title in ("n", "% ± sd", "95 %", "const", "random", "abst", "unread", "fail", "s", "USD"):
-        table.add_column(title, justify="right", no_wrap=True)
+    titles = ("n", "% ± sd", "95 %", "const", "random", "abst", "unread", "fail", "s", "USD")
+    table = figures_table(["task", "mode"], titles, wrap=False)
     for task, modes in summary["tasks"].items():
         for mode, f in modes.items():
             note = " (balanced)" if f["metric"] == "balanced_accuracy" else ""
@@ -102,7 +98,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
-    """What the figures must be read with, a line each: for terminal, page and Markdown."""
+    """Remarks that belong to the figures, a line each: for terminal, page and Markdown."""
     lines = []
     if (summary.get("leakage") or {}).get("text"):
         lines.append(summary["leakage"]["text"])

@@ -51,7 +51,7 @@ class Judgement(BaseModel):
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What it must agree with to be that of an answer."""
+        """The answer that this judges: task, question, mode and digest."""
         return self.benchmark, self.id, self.mode, self.about
 
 
@@ -115,7 +115,7 @@ def open_judge(
 
 
 def words(result: Result) -> str:
-    """What was said in answer to an open question; the empty text for an abstention or a failure."""
+    """The answer to an open question in words; empty for an abstention or a failure."""
     return "" if result.said is None or result.abstained or result.error is not None else result.said
 
 

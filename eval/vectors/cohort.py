@@ -1,4 +1,8 @@
-"""A cohort's slides as vectors of a model, measured and written to `vectors.json`."""
+"""Turn a cohort's slides into vectors of a model, measure them, and write `vectors.json`.
+
+The other half of the file reads what a cohort says of its slides: split, reports, patients, phrasings,
+survival.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from eval.asking.leakage import leakage, patient_of
 from eval.asking.slides import SlideFolder, stem_of
 from eval.benchmarks.tables import csv_rows, json_rows
 from eval.metrics.survival import survival_cindex
+from eval.tables import figures_table
 from eval.vectors.measure import Prompts, Vectors, measure_vectors
 from tools.index import unit
 
@@ -34,7 +39,7 @@ Tell = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class VectorPlan:
-    """What is to be measured."""
+    """Which slides of which cohort are measured, and what is known of them."""
 
     data: Path
     """A cohort folder."""
@@ -260,14 +265,8 @@ def survival_of(vectors: Vectors, deaths: Mapping[str, tuple[float, bool]], seed
 
 
 def vectors_table(record: Mapping[str, Any]) -> Table:
-    """What was measured, for a terminal: every figure in per cent beside chance."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("what", "figure"):
-        table.add_column(title, overflow="fold")
-    for title in ("n", "% ± sd", "95 %", "chance"):
-        table.add_column(title, justify="right", no_wrap=True)
+    """A table of the figures for a terminal, each in per cent beside chance."""
+    table = figures_table(["what", "figure"], ["n", "% ± sd", "95 %", "chance"], wrap=False)
     for subject, name, n, f in _rows(record):
         if f is None:
             table.add_row(subject, name, str(n), "too few", "", "")

@@ -1,6 +1,7 @@
 """What a model's vectors are worth without its language: retrieval, zero-shot classification, linear probes.
 
-S slides with one vector each (S, E), in the space of the texts; T of them have a report (T, E). A cohort's
+Letters: S slides with one vector each (S, E), in the space of the texts; T of them have a report (T, E); P
+phrasings of a class; N slides of a task, R replicates. A cohort's
 questions give the classes of slides: their options are the class names, the right answers the labels.
 
 Beside every figure stands what chance reaches, and its bootstrap over patients: slides of one patient are
@@ -109,7 +110,7 @@ def classes_of(
 def phrasings(
     name: str, questions: Sequence[Question], prompts: Mapping[str, Sequence[str]] | None = None
 ) -> list[str]:
-    """What a class may be called: as given, else its name in templates and as the answer to its questions.
+    """The texts that stand for a class: those given, else its name in templates and as an answer.
 
     All slides are held against the same phrasings, whatever was asked of each. Raises `GiantError` where
     phrasings are given and this class has none.
@@ -129,7 +130,7 @@ def phrasings(
 def probe(
     vectors: np.ndarray, truth: Sequence[str], patients: Sequence[str], seed: int = 0
 ) -> list[str] | None:
-    """What a logistic regression says of slides whose patients it was not fitted on, in five folds.
+    """Classes predicted by a logistic regression, each for patients that it was not fitted on, in five folds.
 
     Channels are standardised and the regularisation is chosen within the patients it is fitted on. None where
     a class has fewer patients than there are folds.
