@@ -1,12 +1,14 @@
-"""Small slides in the formats of real scanners, whole and damaged, written on the spot."""
+"""Small slides in the formats of real scanners, whole and damaged, and an encoder of their tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 TILE = 240
 """Side of the tiles of an SVS file as Aperio's scanners write them, px."""
@@ -59,3 +61,24 @@ def damage(path: Path, tiles: Iterable[tuple[int, int]] | None = None) -> Path:
             file.seek(offset)
             file.write(bytes(size))
     return path
+
+
+@dataclass
+class ColourEncoder:
+    """Mean and spread of each channel: an encoder whose output one can compute by hand."""
+
+    name: str = "colour"
+    fingerprint: str = "abc"
+    dim: int = 6
+    tile_px: int = 224
+    mpp: float = 0.5
+    seen: int = 0
+
+    @property
+    def tile_um(self) -> float:
+        return self.tile_px * self.mpp
+
+    def encode(self, images: list[Image.Image]) -> np.ndarray:
+        self.seen += len(images)
+        pixels = [np.asarray(image, dtype=np.float32).reshape(-1, 3) for image in images]
+        return np.stack([np.concatenate([p.mean(axis=0), p.std(axis=0)]) for p in pixels])

@@ -8,14 +8,14 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from slide_files import damage, stained, write_svs
+from slide_files import ColourEncoder, damage, stained, write_svs
 
 from core_model.errors import FeatureStoreError, NoTissue, SlideError
 from core_model.features.extract import extract
@@ -25,27 +25,6 @@ from core_model.slides.box import Box
 from core_model.slides.slide import Slide, open_slide
 
 WriteSlide = Callable[..., Path]
-
-
-@dataclass
-class ColourEncoder:
-    """Mean and spread of each channel: an encoder whose output one can compute by hand."""
-
-    name: str = "colour"
-    fingerprint: str = "abc"
-    dim: int = 6
-    tile_px: int = 224
-    mpp: float = 0.5
-    seen: int = 0
-
-    @property
-    def tile_um(self) -> float:
-        return self.tile_px * self.mpp
-
-    def encode(self, images: list[Image.Image]) -> np.ndarray:
-        self.seen += len(images)
-        pixels = [np.asarray(image, dtype=np.float32).reshape(-1, 3) for image in images]
-        return np.stack([np.concatenate([p.mean(axis=0), p.std(axis=0)]) for p in pixels])
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from slide_files import ColourEncoder
 
 from core_model.errors import FeatureStoreError
 from core_model.features.foreign import read_slide_features
@@ -79,24 +78,6 @@ def test_clams_files_without_attributes_need_the_side_of_a_tile_too(path: Path) 
     assert (found.size, found.tile_um) == (512, 128.0)
 
 
-@dataclass
-class Constant:
-    """A tile encoder that sees nothing."""
-
-    name: str = "org/constant"
-    fingerprint: str = "abc"
-    dim: int = 3
-    tile_px: int = 224
-    mpp: float = 0.5
-
-    @property
-    def tile_um(self) -> float:
-        return self.tile_px * self.mpp
-
-    def encode(self, images: list[Image.Image]) -> np.ndarray:
-        return np.ones((len(images), self.dim), np.float32)
-
-
 @pytest.fixture
 def giants_file(tmp_path: Path) -> Path:
     """Features that giant computed of a slide at an odd scale, where a tile is 223.7 px."""
@@ -113,14 +94,14 @@ def giants_file(tmp_path: Path) -> Path:
     )
     store = FeatureStore(tmp_path / "store")
     with open_slide(tmp_path / "slide.tiff") as slide:
-        extract(slide, Constant(), store)
-        return store.path(slide, "org/constant")
+        extract(slide, ColourEncoder("org/colour"), store)
+        return store.path(slide, "org/colour")
 
 
 def test_giants_own_files_say_more_and_are_believed(giants_file: Path) -> None:
     found = read_slide_features(giants_file)
     assert found.slide_mpp == pytest.approx(0.5007, abs=1e-9)  # not 10 / 19.97, as the magnification says
-    assert (found.tile_um, found.size, found.encoder) == (112.0, 224, "org/constant")
+    assert (found.tile_um, found.size, found.encoder) == (112.0, 224, "org/colour")
     with h5py.File(giants_file, "r+") as file:
         file["features"][0, 0] += 1
     with pytest.raises(FeatureStoreError, match="digest"):

@@ -17,13 +17,26 @@ from slide_files import damage, stained, write_svs
 
 from core_model.errors import BoxError, MppError, RegionUnreadable, SlideError
 from core_model.slides.box import Box, magnification
-from core_model.slides.slide import Survey, open_slide
+from core_model.slides.slide import Slide, Survey, open_slide
 
 WriteSlide = Callable[..., Path]
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def read_by_threads(slide: Slide, boxes: list[Box]) -> list[bytes | None]:
+    """Pixels of each box, None where it does not decode: one thread's error is nobody else's."""
+
+    def read(box: Box) -> bytes | None:
+        try:
+            return slide.read(box, 0.5).tobytes()
+        except RegionUnreadable:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(read, boxes))
 
 
 def test_a_box_knows_its_edges_and_overlaps() -> None:
@@ -252,14 +265,7 @@ def test_reading_goes_on_after_an_error(shared: Path) -> None:
                 slide.read(bad, 0.5)
             assert slide.read(good, 0.5).tobytes() == wanted
 
-        def outcome(box: Box) -> bytes | None:
-            try:
-                return slide.read(box, 0.5).tobytes()
-            except RegionUnreadable:
-                return None
-
-        with ThreadPoolExecutor(4) as pool:  # one thread's error is nobody else's
-            assert list(pool.map(outcome, [good, bad] * 8)) == [wanted, None] * 8
+        assert read_by_threads(slide, [good, bad] * 8) == [wanted, None] * 8
 
 
 def test_a_survey_marks_what_does_not_decode_and_keeps_the_rest(shared: Path) -> None:
@@ -338,14 +344,7 @@ def test_damaged_tiles_are_unreadable_and_the_others_are_not(svs: Path, tmp_path
     with open_slide(svs) as whole, open_slide(damaged) as slide:
         expected = whole.read(good, 0.5).tobytes()
 
-        def outcome(box: Box) -> bytes | None:
-            try:
-                return slide.read(box, 0.5).tobytes()
-            except RegionUnreadable:
-                return None
-
-        with ThreadPoolExecutor(4) as pool:  # one thread's error is nobody else's
-            assert list(pool.map(outcome, [good, bad] * 8)) == [expected, None] * 8
+        assert read_by_threads(slide, [good, bad] * 8) == [expected, None] * 8
         survey, reference = slide.survey(mpp=0.998), whole.survey(mpp=0.998)
     assert survey.unreadable == (Box(240, 240, 240, 240), Box(720, 960, 240, 240))
     assert survey.unknown.mean() == pytest.approx(2 * 240**2 / (1300 * 1500))
