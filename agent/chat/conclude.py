@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.chat.turns import ChatTurn
     from agent.run.records import Evidence
 
-ABSTAINED = "No answer is given (abstained)."
+ABSTAINED = "No answer:"
 LIMIT = "the spending limit of ${limit:g} is reached"
 DECLINED, UNUSABLE = "the model declined to answer", "the model gave no usable answer"
 MOST_DECLINED = 2

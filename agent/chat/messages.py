@@ -32,7 +32,7 @@ from agent.chat.regions import (
 )
 from agent.chat.turns import Call, ChatTurn, TurnSteps, steps_by_turn
 from agent.evidence.coverage import coverage
-from agent.text import box_told
+from agent.text import box_in_words
 from core_model.slides.box import Box, magnification
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Conversation:
             reminder = prompts.BOXES[self.profile.boxes] if foreign else ""
             return f"Step {step.index}, {step.action.tool}: {observation.text} {reminder}".rstrip()
         if not self.survey and observation.box is not None:
-            return f"Step {step.index}: box {box_told(observation.box)}."
+            return f"Step {step.index}: box {box_in_words(observation.box)}."
         by = " (a person chose it)" if step.action.by == "person" else ""
         words = [f"Step {step.index}, {step.action.tool}{by}: {observation.text}", self._places(step)]
         if observation.image is not None and step.index not in self.in_view:

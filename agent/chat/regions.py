@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.text import box_told, first_sentences
+from agent.text import box_in_words, first_sentences
 from core_model.errors import RunError
 from core_model.slides.box import magnification
 from tools.render import MAX_PX
@@ -43,7 +43,7 @@ def steps_in_context(steps: Sequence[Step], profile: ModelProfile, survey: bool)
 def region_line(step: Step) -> str:
     """A region with its true box, resolution and magnification."""
     box, mpp = step.observation.box, step.observation.mpp
-    place = "" if box is None else f" box {box_told(box)} in level-0 px,"
+    place = "" if box is None else f" box {box_in_words(box)} in level-0 px,"
     scale = "" if mpp is None else f" {mpp:.3g} µm/px ({magnification(mpp):.3g}x)"
     return f"Step {step.index}, {step.action.tool}:{place}{scale}"
 
@@ -65,7 +65,7 @@ def tissue_text(steps: Sequence[Step]) -> str:
     pieces = data.get("pieces")
     if not pieces:
         return "see the overview."
-    boxes = "; ".join(box_told(piece) for piece in pieces[:REGIONS])
+    boxes = "; ".join(box_in_words(piece) for piece in pieces[:REGIONS])
     more = f"; and {len(pieces) - REGIONS} smaller" if len(pieces) > REGIONS else ""
     return f"{data.get('tissue_mm2', 0):.2f} mm² in {len(pieces)} pieces, boxes in level-0 px: {boxes}{more}."
 

@@ -14,10 +14,19 @@ from agent.llm.prices import Price, price_for
 from agent.llm.profiles import ModelProfile, profile_for
 from agent.llm.providers import Line, line_to
 from agent.llm.redact import Redactor
-from agent.llm.reply import Said, ToolCall, said
-from agent.llm.request import Request
-from agent.llm.retries import ATTEMPTS, LONGEST_ASKED, failure, fault_of, wait_before
-from agent.llm.spending import CHAT, Ledger, OverBudget, Paid, Spent, Tries, check, text_tokens
+from agent.llm.reply import MessageContent, ToolCall, content_of
+from agent.llm.request import ChatRequest
+from agent.llm.retries import ATTEMPTS, LONGEST_ASKED, fault_of, provider_error, wait_before
+from agent.llm.spending import (
+    CHAT,
+    CallCost,
+    ChatCosts,
+    FailedAttempts,
+    Ledger,
+    OverBudget,
+    check_budget,
+    text_tokens,
+)
 from core_model.errors import ProviderError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +34,7 @@ if TYPE_CHECKING:
 
     from agent.run.journal import Journal
 
-__all__ = ["ChatClient", "OverBudget", "Reply", "Spent", "ToolCall", "open_chat", "recorded_chat"]
+__all__ = ["ChatClient", "OverBudget", "Reply", "ToolCall", "open_chat", "recorded_chat"]
 
 TIMEOUT = 300.0
 """Seconds for one attempt."""
@@ -33,7 +42,7 @@ REFUSED = "overbudget"
 """Kind of the journal's entries for calls that were not made, so that a replay does not make them either."""
 
 
-class Reply(Said):
+class Reply(MessageContent):
     """What a chat model said in one turn, and what it took."""
 
     tokens_in: int
@@ -77,34 +86,36 @@ class ChatClient:
         `last` says that no other call needs to follow, so that nothing is held back for one. Raises
         `OverBudget` before a call that might exceed the limit, and `ProviderError` where none gets through.
         """
-        request = Request(self.name, self.profile, messages, tools, force)
+        request = ChatRequest(self.name, self.profile, messages, tools, force)
         key = f"{turn}-{request.digest[:12]}"
-        refused = journal.get(REFUSED, key)
-        if refused is not None:
-            raise OverBudget(refused["text"])
-        kept = journal.once(CHAT, key, lambda: self._made(journal, run_id, key, request, last))
-        return Reply.model_validate(kept["reply"])
+        refusal = journal.get(REFUSED, key)
+        if refusal is not None:
+            raise OverBudget(refusal["text"])
+        entry = journal.once(CHAT, key, lambda: self._call(journal, run_id, key, request, last))
+        return Reply.model_validate(entry["reply"])
 
-    def spent(self, journal: Journal) -> Spent:
+    def spent(self, journal: Journal) -> ChatCosts:
         """The sum over the journal's calls."""
         return self.ledger.spent(journal)
 
-    def _made(self, journal: Journal, run_id: str, key: str, request: Request, last: bool) -> dict[str, Any]:
+    def _call(
+        self, journal: Journal, run_id: str, key: str, request: ChatRequest, last: bool
+    ) -> dict[str, Any]:
         """Make the call, and say what the journal keeps of it."""
-        started, tries = time.perf_counter(), Tries()
+        start, tries = time.perf_counter(), FailedAttempts()
         ident = f"giant-{run_id}-{key}"
         try:
-            message, what = self._heard(journal, ident, request, last, tries)
+            message, content = self._send_until_reply(journal, ident, request, last, tries)
         except (OverBudget, ProviderError) as end:
             tries.keep(journal, key)
             if isinstance(end, OverBudget):
                 journal.put(REFUSED, key, {"text": end.text, "profile": asdict(self.profile)})
             raise
-        paid = self._paid(message, what, request, tries.lost)
+        cost = self._cost(message, content, request, tries.lost)
         reply = {
-            **what.model_dump(),
-            **paid.model_dump(include={"tokens_in", "tokens_out", "usd"}),
-            "seconds": round(time.perf_counter() - started, 3),
+            **content.model_dump(),
+            **cost.model_dump(include={"tokens_in", "tokens_out", "usd"}),
+            "seconds": round(time.perf_counter() - start, 3),
             "attempts": len(tries.faults) + 1,
         }
         entry: dict[str, Any] = self.redactor.value(
@@ -112,46 +123,48 @@ class ChatClient:
                 "request": request.described,
                 "idempotency_key": ident,
                 "profile": asdict(self.profile),
-                "attempts": tries.written(),
+                "attempts": tries.record(),
                 "reply": reply,
-                "paid": paid.model_dump(),
+                "paid": cost.model_dump(),
             }
         )
         return entry
 
-    def _heard(
-        self, journal: Journal, ident: str, request: Request, last: bool, tries: Tries
-    ) -> tuple[AIMessage, Said]:
+    def _send_until_reply(
+        self, journal: Journal, ident: str, request: ChatRequest, last: bool, tries: FailedAttempts
+    ) -> tuple[AIMessage, MessageContent]:
         """Send until a reply comes. Raises `OverBudget` and `ProviderError`."""
         assert self.line is not None, "a replay sends nothing"
         dice, before = random.Random(ident), self.spent(journal)
-        estimated = self.ledger.estimated(journal, request.tokens_in)
-        tries.dearest = self.price.usd(estimated, self.profile.max_tokens) if self.price is not None else 0.0
+        tokens_in = self.ledger.estimated(journal, request.tokens_in)
+        tries.dearest = self.price.usd(tokens_in, self.profile.max_tokens) if self.price is not None else 0.0
         while True:
             if self.max_cost is not None:
-                check(before, tries.lost, tries.dearest, self.max_cost, last=last)
+                check_budget(before, tries.lost, tries.dearest, self.max_cost, last=last)
             try:
                 message = self.line.send(request.messages, request.tools, request.force, ident)
-                return message, said(message)
+                return message, content_of(message)
             except Exception as error:  # whatever a server may cause: its words are kept out of ours
                 fault = fault_of(error)
             tries.faults.append(fault)
             if not fault.again or len(tries.faults) == ATTEMPTS or (fault.wait or 0.0) > LONGEST_ASKED:
-                raise failure(self.name, fault, len(tries.faults), self.redactor)
+                raise provider_error(self.name, fault, len(tries.faults), self.redactor)
             tries.waits.append(wait_before(len(tries.faults) + 1, fault, dice))
             self.sleep(tries.waits[-1])
 
-    def _paid(self, message: AIMessage, what: Said, request: Request, lost: float) -> Paid:
+    def _cost(
+        self, message: AIMessage, content: MessageContent, request: ChatRequest, lost_usd: float
+    ) -> CallCost:
         """What a reply cost: by the server's count, or where it gives none, by our estimate."""
         usage: dict[str, Any] = dict(message.usage_metadata or {})
         tokens_in = _count(usage.get("input_tokens")) or request.tokens_in
-        tokens_out = _count(usage.get("output_tokens")) or text_tokens(what.model_dump_json())
-        cached = _count((usage.get("input_token_details") or {}).get("cache_read"))
-        return Paid(
+        tokens_out = _count(usage.get("output_tokens")) or text_tokens(content.model_dump_json())
+        cached_in = _count((usage.get("input_token_details") or {}).get("cache_read"))
+        return CallCost(
             tokens_in=tokens_in,
             tokens_out=tokens_out,
-            usd=self.price.usd(tokens_in, tokens_out, cached) if self.price is not None else None,
-            lost_usd=lost,
+            usd=self.price.usd(tokens_in, tokens_out, cached_in) if self.price is not None else None,
+            lost_usd=lost_usd,
             estimated_in=request.tokens_in,
         )
 
@@ -168,7 +181,7 @@ def open_chat(
     """The chat model `provider:model`, ready to be asked. Nothing is sent.
 
     `base_url` names another server than the provider's own, `max_cost` limits what one run may cost in USD,
-    `prices` is a file like that of `agent.chat.prices`, `timeout` is that of one attempt in seconds. Raises
+    `prices` is a file like that of `agent.llm.prices`, `timeout` is that of one attempt in seconds. Raises
     `UsageError` for a wrong name, address, file or limit, `GiantError` where a package or a key is missing.
     """
     line = line_to(name, base_url, profile_for(name), timeout)

@@ -51,10 +51,10 @@ class Wire(httpx.Client):
         finally:
             response.close()
         body = b"".join(parts)
-        kept = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in _OF_THE_BODY]
+        headers = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in _OF_THE_BODY]
         return httpx.Response(
             response.status_code,
-            headers=kept,
+            headers=headers,
             content=tidied(body) if response.is_success else body,
             request=request,
         )
@@ -69,14 +69,15 @@ def tidied(body: bytes) -> bytes:
         reply = json.loads(body)
         calls = [call for choice in reply["choices"] for call in choice["message"].get("tool_calls") or ()]
         for number, call in enumerate(calls):
-            _tidy(call, number, {one.get("id") for one in calls[:number]})
+            _tidy(call, number, {earlier.get("id") for earlier in calls[:number]})
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return body  # no completion, which LangChain says better
     return json.dumps(reply).encode() if calls else body
 
 
-def _tidy(call: dict[str, Any], number: int, taken: set[Any]) -> None:
-    if not isinstance(call.get("id"), str) or not call["id"] or call["id"] in taken:
+def _tidy(call: dict[str, Any], number: int, other_ids: set[Any]) -> None:
+    """Put one call in OpenAI's form: an id of its own, a name, arguments as the text of a JSON object."""
+    if not isinstance(call.get("id"), str) or not call["id"] or call["id"] in other_ids:
         call["id"] = f"call-{number + 1}"
     function = call["function"] = dict(call.get("function") or {})
     if not isinstance(function.get("name"), str):

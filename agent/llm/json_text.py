@@ -80,9 +80,9 @@ def _mended(text: str) -> dict[str, Any] | None:
 
 
 def _says_the_same(text: str, value: dict[str, Any]) -> bool:
-    written = _words(_ESCAPE.sub(" ", text))
-    understood = [word for leaf in _leaves(value) for word in _words(leaf)]
-    return len(written) == len(understood) and all(map(_equal, written, understood))
+    text_words = _words(_ESCAPE.sub(" ", text))
+    value_words = [word for leaf in _leaves(value) for word in _words(leaf)]
+    return len(text_words) == len(value_words) and all(map(_equal, text_words, value_words))
 
 
 def _words(text: str) -> list[str]:
@@ -102,14 +102,14 @@ def _leaves(value: Any) -> Iterator[str]:
         yield value if isinstance(value, str) else json.dumps(value)
 
 
-def _equal(written: str, understood: str) -> bool:
+def _equal(text_word: str, value_word: str) -> bool:
     """Whether two words are one, also where they write one number or constant in two ways."""
-    if written == understood:
+    if text_word == value_word:
         return True
     constants = {"None": "null", "True": "true", "False": "false"}
-    if constants.get(written) == understood:
+    if constants.get(text_word) == value_word:
         return True
     try:
-        return float(written) == float(understood)
+        return float(text_word) == float(value_word)
     except ValueError:
         return False

@@ -83,12 +83,12 @@ class Price(TokenRates):
 
 def _dearest(rates: Sequence[TokenRates]) -> TokenRates:
     """The highest of each rate; input from a cache costs the full price where one of them names no other."""
-    cached = [rate.cached for rate in rates if rate.cached is not None]
+    cached_rates = [rate.cached for rate in rates if rate.cached is not None]
     return TokenRates.model_validate(
         {
             "in": max(rate.input for rate in rates),
             "out": max(rate.output for rate in rates),
-            "cached": max(cached) if len(cached) == len(rates) else None,
+            "cached": max(cached_rates) if len(cached_rates) == len(rates) else None,
         }
     )
 
@@ -179,11 +179,11 @@ def _rates_above(limit: int, prices: Sequence[ModelPrice], writes: bool) -> dict
     """The dearest rates of requests with more tokens of input; `writes` counts what filling a cache costs."""
     inputs = [rate for price in prices for rate in (price.input_mtok, price.input_image_mtok)]
     inputs += [price.cache_write_mtok for price in prices if writes]
-    cached = [price.cache_read_mtok for price in prices]
+    cache_reads = [price.cache_read_mtok for price in prices]
     return {
         "in": _dearest_above(limit, inputs),
         "out": _dearest_above(limit, [price.output_mtok for price in prices]),
-        "cached": None if None in cached else _dearest_above(limit, cached),
+        "cached": None if None in cache_reads else _dearest_above(limit, cache_reads),
     }
 
 

@@ -1,4 +1,4 @@
-"""What is particular about a chat model: how it names places, where it sees images, what it can take.
+"""Describes each chat model: how it names places, where it sees images, how much it takes.
 
 A profile goes by the model's name, whoever serves it. A user may set single fields in a JSON file named by
 the environment variable GIANT_PROFILES: {"openai:my-model": {"boxes": "relative"}}.
@@ -89,43 +89,46 @@ def profile_for(name: str) -> ModelProfile:
     # A served model may be named by a path or a repository: its last part counts, and the family may stand
     # anywhere in that part ("my-qwen3-vl-8b"), but as a word of its own.
     last = model.rstrip("/").rsplit("/", 1)[-1]
-    found = (known for pattern, known in _FAMILIES if re.search(rf"(?<![a-z0-9])(?:{pattern})", last))
-    return _changed(name, next(found, UNKNOWN))
+    profiles = (profile for pattern, profile in _FAMILIES if re.search(rf"(?<![a-z0-9])(?:{pattern})", last))
+    return _with_user_changes(name, next(profiles, UNKNOWN))
 
 
-def _changed(name: str, profile: ModelProfile) -> ModelProfile:
+def _with_user_changes(name: str, profile: ModelProfile) -> ModelProfile:
     path = os.environ.get(VARIABLE)
-    changes = _read(Path(path)).get(name) if path else None
+    changes = _read_table(Path(path)).get(name) if path else None
     if changes is None:
         return profile
-    known = {field.name for field in fields(ModelProfile)}
-    if not isinstance(changes, dict) or not changes.keys() <= known:
-        wrong = next(iter(changes.keys() - known)) if isinstance(changes, dict) else changes
+    names = {field.name for field in fields(ModelProfile)}
+    if not isinstance(changes, dict) or not changes.keys() <= names:
+        wrong = next(iter(changes.keys() - names)) if isinstance(changes, dict) else changes
         raise UsageError(
-            f"{name} has {wrong!r}, which is no field of a profile",
+            f"the profile of {name} sets {wrong!r}, which is no field of a profile",
             where=f"{VARIABLE}={path}",
-            fix=f"The fields are {', '.join(sorted(known))}",
+            fix=f"The fields are {', '.join(sorted(names))}",
         )
     try:
         whole = json.dumps(asdict(profile) | changes)
         return TypeAdapter(ModelProfile).validate_json(whole, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
         raise UsageError(
-            f"{name}.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+            f"the profile of {name} is wrong at {place}: {first['msg']}",
             where=f"{VARIABLE}={path}",
         ) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_table(path: Path) -> dict[str, Any]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"cannot be read ({error})",
+            f"the file of profiles cannot be read ({error})",
             where=f"{VARIABLE}={path}",
             fix='It is JSON: {"openai:my-model": {"boxes": "relative"}}',
         ) from error
     if not isinstance(table, dict):
-        raise UsageError("is no JSON object of model names", where=f"{VARIABLE}={path}")
+        raise UsageError(
+            "the file of profiles holds no JSON object of model names", where=f"{VARIABLE}={path}"
+        )
     return table

@@ -73,12 +73,12 @@ _RESPONSES = re.compile(r"gpt-(?:5\.[6-9]|[6-9]|\d\d)|gpt-.*(?:-pro|codex)")
 """OpenAI's models that refuse tools in Chat Completions, and take them in its Responses only."""
 
 
-def split(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """Provider and model of `provider:model`. Raises `UsageError` for a provider that is not supported."""
     provider, _, model = name.partition(":")
     if provider not in PROVIDERS or not model.strip():
         raise UsageError(
-            f"{name!r} is no chat model",
+            f"{name!r} is not the name of a chat model",
             fix="Name it as openai:MODEL, anthropic:MODEL or google:MODEL; any other server that speaks "
             "OpenAI's protocol is openai:MODEL with --base-url",
         )
@@ -90,13 +90,15 @@ def server_of(name: str, base_url: str | None) -> str | None:
 
     Raises `UsageError` for an address that is none, or that holds a key.
     """
-    provider = PROVIDERS[split(name)[0]]
-    url = base_url or next((os.environ[known] for known in provider.servers if os.environ.get(known)), None)
+    provider = PROVIDERS[split_name(name)[0]]
+    url = base_url or next(
+        (os.environ[variable] for variable in provider.servers if os.environ.get(variable)), None
+    )
     if url is None or url.rstrip("/") == provider.home:
         return None
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError("--base-url is no http address", fix="It looks like http://127.0.0.1:8000/v1")
+        raise UsageError("--base-url is not an http address", fix="It looks like http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query:
         raise UsageError(
             "--base-url holds more than an address", fix=f"Put a key in the environment ({provider.keys[0]})"
@@ -126,12 +128,12 @@ class Line:
         headers = {"Idempotency-Key": idempotency_key}
         google = self.provider == "google"
         options: Any = {"http_options": {"headers": headers}} if google else {"extra_headers": headers}
-        asked = self._bound(tools, force) if tools else self.model
+        model = self._with_tools(tools, force) if tools else self.model
         with tracing_context(enabled=False):  # images and questions go to the model, and to nobody else
-            reply: AIMessage = asked.invoke(list(messages), config={"callbacks": []}, **options)
+            reply: AIMessage = model.invoke(list(messages), config={"callbacks": []}, **options)
         return reply
 
-    def _bound(self, tools: Sequence[dict[str, Any]], force: str | None) -> Any:
+    def _with_tools(self, tools: Sequence[dict[str, Any]], force: str | None) -> Any:
         if force is not None and not self.profile.tool_choice:
             tools = [tool for tool in tools if _name(tool) == force] or tools
         options: dict[str, Any] = {}
@@ -148,7 +150,7 @@ def line_to(name: str, base_url: str | None, profile: ModelProfile, timeout: flo
     Raises `UsageError` for a wrong name or address, `GiantError` where a package or key is missing or the
     model is known to take no images.
     """
-    provider_name, model_name = split(name)
+    provider_name, model_name = split_name(name)
     provider = PROVIDERS[provider_name]
     server = server_of(name, base_url)
     for package in ("langchain", provider.package):
@@ -178,7 +180,7 @@ def line_to(name: str, base_url: str | None, profile: ModelProfile, timeout: flo
     logging.getLogger("httpcore").setLevel(logging.INFO)
     model = init_chat_model(model_name, model_provider=provider.langchain, **options)
     if server is None:
-        profile = _known(name, model, profile)
+        profile = _with_listed_limits(name, model, profile)
     return Line(model, provider.extra, server is not None, profile)
 
 
@@ -197,15 +199,15 @@ def _key(name: str, provider: Provider, server: str | None) -> str:
     raise GiantError(f"{name} needs a key", fix=f"Set the environment variable {' or '.join(provider.keys)}")
 
 
-def _known(name: str, model: BaseChatModel, profile: ModelProfile) -> ModelProfile:
+def _with_listed_limits(name: str, model: BaseChatModel, profile: ModelProfile) -> ModelProfile:
     """The profile with what LangChain's own list says of the model."""
-    listed = model.profile or {}
-    for what, wanted in (("image_inputs", "takes no images"), ("tool_calling", "calls no tools")):
-        if listed.get(what) is False:
-            raise GiantError(f"{name} {wanted}", fix="Choose a model that does")
-    if listed.get("tool_choice") is False:
+    entry = model.profile or {}
+    for ability, lack in (("image_inputs", "takes no images"), ("tool_calling", "calls no tools")):
+        if entry.get(ability) is False:
+            raise GiantError(f"{name} {lack}", fix="Choose a model that does")
+    if entry.get("tool_choice") is False:
         profile = replace(profile, tool_choice=False)
-    longest = listed.get("max_input_tokens")
+    longest = entry.get("max_input_tokens")
     if longest and profile.max_input_tokens is None:
         profile = replace(profile, max_input_tokens=longest)
     return profile

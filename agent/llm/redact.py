@@ -1,4 +1,4 @@
-"""Takes keys out of whatever is written down or shown.
+"""Takes secret keys out of whatever is written down or shown.
 
 A server may echo a key in an error or even in a reply. Nothing that came from one is kept or printed before
 every secret of the environment, and everything that has the form of a key, is taken out.
@@ -27,13 +27,13 @@ class Redactor:
         variables = (os.environ if environment is None else environment).items()
         secrets = {v.strip() for name, v in variables if _NAMES.search(name) and len(v.strip()) >= _LEAST}
         # The longest first, so that a key that holds another leaves nothing behind.
-        parts = [re.escape(secret) for secret in sorted(secrets, key=lambda one: (-len(one), one))]
-        self._known = re.compile("|".join(parts)) if parts else None
+        parts = [re.escape(secret) for secret in sorted(secrets, key=lambda secret: (-len(secret), secret))]
+        self._secrets = re.compile("|".join(parts)) if parts else None
 
     def text(self, text: str) -> str:
         """The text without secrets."""
-        if self._known is not None:
-            text = self._known.sub(INSTEAD, text)
+        if self._secrets is not None:
+            text = self._secrets.sub(INSTEAD, text)
         return _FORMS.sub(INSTEAD, text)
 
     def value(self, value: Any) -> Any:
@@ -41,9 +41,9 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.text(str(key)): self.value(one) for key, one in value.items()}
+            return {self.text(str(key)): self.value(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.value(one) for one in value]
+            return [self.value(item) for item in value]
         return value
 
     def words(self, text: str, most: int = 200) -> str:

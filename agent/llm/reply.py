@@ -1,4 +1,4 @@
-"""What a chat model's message amounts to: words, calls, refusals. Anything it may say is taken as data."""
+"""Takes a chat model's message apart: words, calls, refusals. Anything it may say is taken as data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FILTERED = {
     "image_safety",
 }
 _MALFORMED = "malformed_function_call"
-_KEPT = {"model_provider", "output_version", "finish_reason", "stop_reason"}
+_KEPT_METADATA = {"model_provider", "output_version", "finish_reason", "stop_reason"}
 """Remarks of the provider that LangChain needs to send a message back. Headers are not among them."""
 
 
@@ -40,7 +40,7 @@ class ToolCall(Record):
     args: dict[str, Any]
 
 
-class Said(Record):
+class MessageContent(Record):
     """What a message says."""
 
     text: str
@@ -51,20 +51,20 @@ class Said(Record):
     message: dict[str, Any]
 
 
-def said(message: AIMessage) -> Said:
+def content_of(message: AIMessage) -> MessageContent:
     """The message taken apart, and written down so that it can be sent back."""
-    calls, garbled = _calls(message)
+    calls, bad_calls = _calls(message)
     text = str(message.text)
     remark = _remark(message)
     if remark == _MALFORMED:
-        garbled.append("a call that its own provider could not read")
-    return Said(
-        text=clean(text[:MOST_TEXT]),
+        bad_calls.append("a call that its own provider could not read")
+    return MessageContent(
+        text=clean_text(text[:MOST_TEXT]),
         calls=calls,
-        garbled=garbled,
+        garbled=bad_calls,
         refusal=_refusal(message, remark),
         cut=remark in _CUT or len(text) > MOST_TEXT,
-        message=clean_value(_kept(message, text, calls, garbled)),
+        message=clean_value(_message_to_keep(message, text, calls, bad_calls)),
     )
 
 
@@ -77,7 +77,7 @@ def object_of(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and _plain(value) and len(text) <= MOST_TEXT else None
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """The text without halves of characters, which no file could hold."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
@@ -85,10 +85,10 @@ def clean(text: str) -> str:
 def clean_value(value: Any) -> Any:
     """A JSON value with every text clean."""
     if isinstance(value, str):
-        return clean(value)
+        return clean_text(value)
     if isinstance(value, dict):
-        return {clean(str(key)): clean_value(one) for key, one in value.items()}
-    return [clean_value(one) for one in value] if isinstance(value, list | tuple) else value
+        return {clean_text(str(key)): clean_value(item) for key, item in value.items()}
+    return [clean_value(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any, depth: int = 0) -> bool:
@@ -97,54 +97,62 @@ def _plain(value: Any, depth: int = 0) -> bool:
         return False
     if isinstance(value, dict | list):
         inner = value.values() if isinstance(value, dict) else value
-        return all(_plain(one, depth + 1) for one in inner)
+        return all(_plain(item, depth + 1) for item in inner)
     return not isinstance(value, float) or math.isfinite(value)
 
 
 def _calls(message: AIMessage) -> tuple[list[ToolCall], list[str]]:
     calls: list[ToolCall] = []
-    garbled = [f"{call.get('name')} {call.get('args')}" for call in message.invalid_tool_calls]
+    bad_calls = [f"{call.get('name')} {call.get('args')}" for call in message.invalid_tool_calls]
     for number, call in enumerate(message.tool_calls, 1):
         if call["name"] and _plain(call["args"]):
             ident = call["id"] or f"call-{number}"
-            calls.append(ToolCall(id=clean(ident), name=clean(call["name"]), args=clean_value(call["args"])))
+            calls.append(
+                ToolCall(id=clean_text(ident), name=clean_text(call["name"]), args=clean_value(call["args"]))
+            )
         else:
-            garbled.append(f"{call['name']} {call['args']!r}")
-    return calls, [clean(one[:MOST_GARBLED]) for one in garbled]
+            bad_calls.append(f"{call['name']} {call['args']!r}")
+    return calls, [clean_text(call[:MOST_GARBLED]) for call in bad_calls]
 
 
 def _remark(message: AIMessage) -> str:
-    about = message.response_metadata
-    incomplete = (about.get("incomplete_details") or {}).get("reason")
-    return str(about.get("finish_reason") or about.get("stop_reason") or incomplete or "").casefold()
+    metadata = message.response_metadata
+    incomplete = (metadata.get("incomplete_details") or {}).get("reason")
+    return str(metadata.get("finish_reason") or metadata.get("stop_reason") or incomplete or "").casefold()
 
 
 def _refusal(message: AIMessage, remark: str) -> str | None:
     words = message.additional_kwargs.get("refusal")
     if isinstance(words, str) and words.strip():
-        return clean(words[:MOST_GARBLED])
+        return clean_text(words[:MOST_GARBLED])
     if remark in _FILTERED:
         return f"the provider ended the reply ({remark})"
-    blocked = (message.response_metadata.get("prompt_feedback") or {}).get("block_reason")
-    return f"the provider blocked the request ({getattr(blocked, 'value', blocked)})" if blocked else None
+    reason = (message.response_metadata.get("prompt_feedback") or {}).get("block_reason")
+    return f"the provider blocked the request ({getattr(reason, 'value', reason)})" if reason else None
 
 
-def _kept(message: AIMessage, text: str, calls: list[ToolCall], garbled: list[str]) -> dict[str, Any]:
+def _message_to_keep(
+    message: AIMessage, text: str, calls: list[ToolCall], bad_calls: list[str]
+) -> dict[str, Any]:
     """The message as it will be sent back: without garbled calls, which nobody can answer, and remarks."""
     from langchain_core.messages import AIMessage, message_to_dict
 
-    about = {name: value for name, value in message.response_metadata.items() if name in _KEPT}
+    metadata = {name: value for name, value in message.response_metadata.items() if name in _KEPT_METADATA}
     extras = {
         k: v for k, v in message.additional_kwargs.items() if v is not None and k not in ("refusal", "parsed")
     }
     content: Any = message.content
-    if about.get("model_provider") == "openai" or len(text) > MOST_TEXT:
+    if metadata.get("model_provider") == "openai" or len(text) > MOST_TEXT:
         content = text[:MOST_TEXT]
-    if garbled and not calls and not text.strip():
-        content = f"(a call that could not be read: {garbled[0]})"
-    made = [{"type": "tool_call", "id": call.id, "name": call.name, "args": call.args} for call in calls]
-    kept = AIMessage(content=content, tool_calls=made, additional_kwargs=extras, response_metadata=about)
-    written = message_to_dict(kept)
-    written["data"] = {name: value for name, value in written["data"].items() if value not in (None, [], {})}
-    json.dumps(written)  # what cannot be written down is found here, not when the run is over
-    return written
+    if bad_calls and not calls and not text.strip():
+        content = f"(a call that could not be read: {bad_calls[0]})"
+    tool_calls = [
+        {"type": "tool_call", "id": call.id, "name": call.name, "args": call.args} for call in calls
+    ]
+    to_keep = AIMessage(
+        content=content, tool_calls=tool_calls, additional_kwargs=extras, response_metadata=metadata
+    )
+    record = message_to_dict(to_keep)
+    record["data"] = {name: value for name, value in record["data"].items() if value not in (None, [], {})}
+    json.dumps(record)  # what cannot be written down is found here, not when the run is over
+    return record

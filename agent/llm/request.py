@@ -1,4 +1,4 @@
-"""A request as the journal keeps it: everything that was said, with a hash in place of each image."""
+"""One request to a chat model as the journal keeps it: all its words, with a hash for each image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIELDS = ("content", "tool_calls", "tool_call_id", "name", "status", "additiona
 
 
 @dataclass(frozen=True)
-class Request:
+class ChatRequest:
     """One call that is to be made."""
 
     model: str
@@ -34,67 +34,67 @@ class Request:
     force: str | None
 
     @cached_property
-    def _read(self) -> tuple[dict[str, Any], str, int]:
+    def _record(self) -> tuple[dict[str, Any], str, int]:
         pixels: list[int] = []
-        described = {
+        request = {
             "model": self.model,
             "max_tokens": self.profile.max_tokens,
             "messages": [_message(message, pixels) for message in self.messages],
             "tools": list(self.tools),
             "force": self.force,
         }
-        text = json.dumps(described, sort_keys=True)
+        text = json.dumps(request, sort_keys=True)
         tokens = text_tokens(text) + sum(image_tokens(area, self.profile) for area in pixels)
-        return described, hashlib.sha256(text.encode()).hexdigest(), tokens
+        return request, hashlib.sha256(text.encode()).hexdigest(), tokens
 
     @property
     def described(self) -> dict[str, Any]:
         """The request as JSON, without pixels."""
-        return self._read[0]
+        return self._record[0]
 
     @property
     def digest(self) -> str:
         """SHA-256 of what is asked: the same request has the same in every process."""
-        return self._read[1]
+        return self._record[1]
 
     @property
     def tokens_in(self) -> int:
         """Upper estimate of its tokens."""
-        return self._read[2]
+        return self._record[2]
 
 
 def _message(message: BaseMessage, pixels: list[int]) -> dict[str, Any]:
-    said = {name: value for name in _FIELDS if (value := getattr(message, name, None))}
-    return {"type": message.type} | _without_images(said, pixels)
+    fields = {name: value for name in _FIELDS if (value := getattr(message, name, None))}
+    return {"type": message.type} | _without_images(fields, pixels)
 
 
 def _without_images(value: Any, pixels: list[int]) -> Any:
     """The value with {"image_sha256", "bytes"} for each image; their areas are added to `pixels`."""
     if isinstance(value, list | tuple):
-        return [_without_images(one, pixels) for one in value]
+        return [_without_images(item, pixels) for item in value]
     if not isinstance(value, dict):
         return value
-    encoded = _image(value)
-    if encoded is None:
-        return {str(key): _without_images(one, pixels) for key, one in value.items()}
-    digest, size, area = _facts(encoded)
+    data = _image_data(value)
+    if data is None:
+        return {str(key): _without_images(item, pixels) for key, item in value.items()}
+    digest, size, area = _facts(data)
     pixels.append(area)
     return {"image_sha256": digest, "bytes": size}
 
 
 @lru_cache(maxsize=32)  # a conversation sends the same few images again with every turn
-def _facts(encoded: str) -> tuple[str, int, int]:
+def _facts(data: str) -> tuple[str, int, int]:
     """SHA-256, bytes and pixels of an image in base64; 0 pixels where it is none."""
-    image = base64.b64decode(encoded)
+    content = base64.b64decode(data)
     try:
-        with Image.open(io.BytesIO(image)) as opened:
-            area = opened.width * opened.height
+        with Image.open(io.BytesIO(content)) as image:
+            area = image.width * image.height
     except (OSError, ValueError):
         area = 0
-    return hashlib.sha256(image).hexdigest(), len(image), area
+    return hashlib.sha256(content).hexdigest(), len(content), area
 
 
-def _image(block: dict[str, Any]) -> str | None:
+def _image_data(block: dict[str, Any]) -> str | None:
     """The base64 of a content block that is an image, in any of the forms LangChain knows."""
     if block.get("type") == "image_url":
         inner = block.get("image_url")

@@ -1,4 +1,4 @@
-"""What went wrong with a call, and how long to wait before it is made again.
+"""Finds out what went wrong with a call, and how long to wait before it is made again.
 
 Provider packages raise errors of their own, some wrapped by LangChain. They are told apart here by what they
 carry (a status, a response with headers), so that no provider package needs to be imported for it.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from agent.llm.providers import PROVIDERS, split
+from agent.llm.providers import PROVIDERS, split_name
 from agent.llm.redact import Redactor
 from core_model.errors import ProviderError
 
@@ -73,16 +73,21 @@ class Fault:
 def fault_of(error: BaseException) -> Fault:
     """The fault behind an error that a chat model raised."""
     chain, name = list(_chain(error)), type(error).__name__
-    for one in chain:
-        status = _status(one)
+    for cause in chain:
+        status = _status(cause)
         if status is not None and status != 200:
-            headers, body = _headers(one), _body(one)
+            headers, body = _headers(cause), _body(cause)
             return Fault(
-                "status", name, status, _message(one, body), _asked(headers, body), _exhausted(one, body)
+                "status",
+                name,
+                status,
+                _message(cause, body),
+                _wanted_wait(headers, body),
+                _exhausted(cause, body),
             )
-    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
     unsent = bool(names & {"ConnectError", "ConnectTimeout", "ConnectionRefusedError"})
-    if any("timeout" in known.casefold() for known in names):
+    if any("timeout" in class_name.casefold() for class_name in names):
         return Fault("timeout", name, unsent=unsent)
     if names & _CONNECTION:
         return Fault("connection", name, unsent=unsent)
@@ -96,12 +101,12 @@ def wait_before(attempt: int, fault: Fault, dice: random.Random) -> float:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
+    visited_ids: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in visited_ids:
+        visited_ids.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _status(error: BaseException) -> int | None:
@@ -135,16 +140,16 @@ def _exhausted(error: BaseException, body: dict[str, Any]) -> bool:
     return "insufficient_quota" in (body.get("code"), body.get("type"), getattr(error, "code", None))
 
 
-def _asked(headers: Mapping[str, str], body: dict[str, Any]) -> float | None:
+def _wanted_wait(headers: Mapping[str, str], body: dict[str, Any]) -> float | None:
     """Seconds that the server asks to wait: a header in seconds or as a date, or Google's detail."""
-    asked = [_seconds(headers.get("retry-after-ms", ""), 0.001), _seconds(headers.get("retry-after", ""))]
-    if asked == [None, None] and "retry-after" in headers:
-        asked.append(_until(headers["retry-after"]))
+    waits = [_seconds(headers.get("retry-after-ms", ""), 0.001), _seconds(headers.get("retry-after", ""))]
+    if waits == [None, None] and "retry-after" in headers:
+        waits.append(_until(headers["retry-after"]))
     for detail in body.get("details") or ():
         if isinstance(detail, dict):
-            asked.append(_seconds(str(detail.get("retryDelay", "")).removesuffix("s")))
-    known = [one for one in asked if one is not None]
-    return max(known) if known else None
+            waits.append(_seconds(str(detail.get("retryDelay", "")).removesuffix("s")))
+    seconds = [wait for wait in waits if wait is not None]
+    return max(seconds) if seconds else None
 
 
 def _seconds(text: str, unit: float = 1.0) -> float | None:
@@ -159,13 +164,13 @@ def _until(date: str) -> float | None:
     return max(0.0, moment.timestamp() - _NOW())
 
 
-def failure(name: str, fault: Fault, attempts: int, redactor: Redactor) -> ProviderError:
+def provider_error(name: str, fault: Fault, attempts: int, redactor: Redactor) -> ProviderError:
     """The error after `attempts` faults. Nothing of the server's words that could be a key is in it."""
-    what, fix = _said(name, fault, attempts, redactor)
-    return ProviderError(what, where=name, fix=fix)
+    message, fix = _message_and_fix(name, fault, attempts, redactor)
+    return ProviderError(message, where=name, fix=fix)
 
 
-def _said(name: str, fault: Fault, attempts: int, redactor: Redactor) -> tuple[str, str]:
+def _message_and_fix(name: str, fault: Fault, attempts: int, redactor: Redactor) -> tuple[str, str]:
     status = fault.status
     if fault.wait is not None and fault.wait > LONGEST_ASKED:
         until = datetime.now(UTC) + timedelta(seconds=fault.wait)
@@ -173,12 +178,12 @@ def _said(name: str, fault: Fault, attempts: int, redactor: Redactor) -> tuple[s
     if fault.exhausted:
         return "the account has nothing left to pay with", _RESUME
     if status in (401, 403):
-        keys = " or ".join(PROVIDERS[split(name)[0]].keys)
+        keys = " or ".join(PROVIDERS[split_name(name)[0]].keys)
         return f"its server refused the key ({status})", f"Check the environment variable {keys}"
     if status == 404:
         return "its server knows no such model or address (404)", "Check --model and --base-url"
     if not fault.again:
         words = redactor.words(fault.words) or "it does not say why"
         return f"its server refused the request ({status}): {words}", "Check --model and --base-url"
-    last = f"status {status}" if status else _LAST.get(fault.kind, "an answer that is no completion")
-    return f"no reply after {attempts} attempts, the last with {last}", _RESUME
+    last = f"status {status}" if status else _LAST.get(fault.kind, "an answer that is not a completion")
+    return f"no reply came after {attempts} attempts; the last ended with {last}", _RESUME

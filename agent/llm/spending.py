@@ -28,7 +28,7 @@ class OverBudget(Exception):
         super().__init__(text)
 
 
-class Spent(Record):
+class ChatCosts(Record):
     """What a run has paid so far."""
 
     calls: int
@@ -41,7 +41,7 @@ class Spent(Record):
     them."""
 
 
-class Paid(Record):
+class CallCost(Record):
     """What one answered call used. The prompt's estimate is kept to learn how far off it was."""
 
     tokens_in: int
@@ -55,22 +55,22 @@ class Ledger:
     """Sums a journal's calls. An entry never changes once written, so each is read once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Paid] = {}
+        self._costs: dict[tuple[str, str], CallCost] = {}
 
-    def paid(self, journal: Journal) -> Iterator[Paid]:
+    def paid(self, journal: Journal) -> Iterator[CallCost]:
         """What each answered call used, in the order of their names."""
         for key in journal.keys(CHAT):
             place = (str(journal.folder), key)
-            if place not in self._known:
-                self._known[place] = Paid.model_validate(journal.get(CHAT, key)["paid"])  # type: ignore[index]
-            yield self._known[place]
+            if place not in self._costs:
+                self._costs[place] = CallCost.model_validate(journal.get(CHAT, key)["paid"])  # type: ignore[index]
+            yield self._costs[place]
 
-    def spent(self, journal: Journal) -> Spent:
+    def spent(self, journal: Journal) -> ChatCosts:
         """The sum over the journal's calls."""
         calls = list(self.paid(journal))
         dollars = [call.usd for call in calls if call.usd is not None]
         given_up = sum(float(fault["lost_usd"]) for fault in journal.values(FAULTS))
-        return Spent(
+        return ChatCosts(
             calls=len(calls),
             tokens_in=sum(call.tokens_in for call in calls),
             tokens_out=sum(call.tokens_out for call in calls),
@@ -87,7 +87,7 @@ class Ledger:
 
 
 @dataclass
-class Tries:
+class FailedAttempts:
     """The attempts of one call that brought no reply."""
 
     dearest: float = 0.0
@@ -101,7 +101,7 @@ class Tries:
         """The most that they may have cost."""
         return self.dearest * sum(fault.charged for fault in self.faults)
 
-    def written(self) -> list[dict[str, Any]]:
+    def record(self) -> list[dict[str, Any]]:
         """What the journal keeps of them: no word of the server's."""
         return [
             {"kind": fault.kind, "status": fault.status, "error": fault.error, "waited": round(wait, 3)}
@@ -112,19 +112,20 @@ class Tries:
         """Keep what was tried in vain, together with what was before."""
         if self.faults:
             before = journal.get(FAULTS, key) or {"attempts": [], "lost_usd": 0.0}
-            attempts = [*before["attempts"], *self.written()]
+            attempts = [*before["attempts"], *self.record()]
             journal.put(FAULTS, key, {"attempts": attempts, "lost_usd": before["lost_usd"] + self.lost})
 
 
-def check(spent: Spent, lost: float, call_usd: float, max_cost: float, *, last: bool) -> None:
+def check_budget(costs: ChatCosts, lost_usd: float, call_usd: float, max_cost: float, *, last: bool) -> None:
     """Raise `OverBudget` if a call that may cost `call_usd` does not fit, with another like it to answer.
 
-    `lost` is what earlier attempts of the same call may have cost; `last` says that nothing needs to follow.
+    `lost_usd` is what earlier attempts of the same call may have cost; `last` says that no other call needs
+    to follow.
     """
-    gone = (spent.usd or 0.0) + spent.lost_usd + lost
-    if gone + call_usd * (1 if last else 2) > max_cost:
+    paid_usd = (costs.usd or 0.0) + costs.lost_usd + lost_usd
+    if paid_usd + call_usd * (1 if last else 2) > max_cost:
         raise OverBudget(
-            f"up to ${gone:.4f} of the limit of ${max_cost:.4f} is spent, "
+            f"up to ${paid_usd:.4f} of the limit of ${max_cost:.4f} is spent, "
             f"and the next call may cost ${call_usd:.4f}"
         )
 

@@ -45,12 +45,10 @@ def script(request: dict[str, Any], number: int) -> Served:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    import core_model
-
     monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(core_model, "load_model", lambda *_, **__: PaintModel(), raising=False)
+    monkeypatch.setattr("core_model.models.wsi_llava.load_model", lambda *_, **__: PaintModel())
     paint(tmp_path / "a.png")
 
     def run(url: str, *more: object) -> Any:
@@ -92,12 +90,10 @@ def test_the_key_is_written_nowhere(cli: Callable[..., Any], tmp_path: Path) -> 
 def test_the_published_way_needs_no_slide_model(
     cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import core_model
-
     def not_needed(*_: Any, **__: Any) -> Any:
         raise AssertionError("a slide model was loaded")
 
-    monkeypatch.setattr(core_model, "load_model", not_needed)
+    monkeypatch.setattr("core_model.models.wsi_llava.load_model", not_needed)
     with ChatServer(script) as server:
         only_json(cli(server.url, "--out", "run", "--profile", "giant", "--json"))
         tools = {tool["function"]["name"] for tool in server.requests[0].body["tools"]}
@@ -248,7 +244,7 @@ def test_a_spending_limit_is_that_of_all_votes(ask: Ask) -> None:
     ran = ask(way, profile="giant", votes=9, max_cost=limit)
     number = len(ran.answer.votes)
     assert 3 <= number < 9
-    assert f"The spending limit left {number} of 9 votes." in (ran.answer.reason or "")
+    assert f"The spending limit was reached after {number} of 9 votes." in (ran.answer.reason or "")
     assert (ran.answer.choice, ran.answer.agreement) == ("pink tissue", 1.0)
     assert (ran.answer.cost.usd or 0.0) <= limit
     lefts = [read_run(ran.folder / vote.run).settings.max_cost for vote in ran.answer.votes]

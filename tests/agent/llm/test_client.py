@@ -109,7 +109,7 @@ def test_a_fault_is_tried_again_with_the_same_key(desk: Any, fault: Served) -> N
 def test_a_fault_that_stays_ends_the_run(desk: Any) -> None:
     at = desk(served.error(503, "try later"))
     with pytest.raises(
-        ProviderError, match="openai:tiny: no reply after 6 attempts, the last with status 503"
+        ProviderError, match="openai:tiny: no reply came after 6 attempts; the last ended with status 503"
     ):
         at.ask()
     assert len(at.server.requests) == 6

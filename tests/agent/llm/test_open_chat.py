@@ -79,8 +79,8 @@ def test_the_same_request_has_the_same_name_in_every_process() -> None:
         "import sys; sys.path.insert(0, 'tests/agent/support')\n"
         "import chat_desk as t\n"
         "from agent.llm.profiles import UNKNOWN\n"
-        "from agent.llm.request import Request\n"
-        "print(Request('openai:tiny', UNKNOWN, t.conversation(), t.TOOLS, None).digest)"
+        "from agent.llm.request import ChatRequest\n"
+        "print(ChatRequest('openai:tiny', UNKNOWN, t.conversation(), t.TOOLS, None).digest)"
     )
     digests = {
         subprocess.run(
@@ -99,8 +99,8 @@ def test_the_same_request_has_the_same_name_in_every_process() -> None:
     ("name", "base_url", "says"),
     [
         ("mistral:large", None, "openai:MODEL with --base-url"),
-        ("openai:", None, "is no chat model"),
-        ("openai:tiny", "localhost:8000", "no http address"),
+        ("openai:", None, "is not the name of a chat model"),
+        ("openai:tiny", "localhost:8000", "not an http address"),
         ("openai:tiny", "http://user:secret@localhost/v1", "OPENAI_API_KEY"),
         ("openai:tiny", "http://localhost/v1?key=secret", "OPENAI_API_KEY"),
     ],

@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from agent.llm.client import ChatClient, OverBudget, open_chat
 from agent.llm.prices import OVERRIDES, Price, listed_prices, price_for
 from agent.llm.profiles import ModelProfile
-from agent.llm.request import Request
+from agent.llm.request import ChatRequest
 from agent.run.journal import Journal
 from core_model.errors import ProviderError, UsageError
 
@@ -220,7 +220,7 @@ class FakeLine:
     def send(self, messages: Any, tools: Any, force: str | None, idempotency_key: str) -> AIMessage:
         share_in, share_out, lost = self.replies[len(self.before) % len(self.replies)]
         self.before.append(self.cost)
-        tokens_in = int(share_in * Request("openai:x", self.profile, messages, tools, force).tokens_in)
+        tokens_in = int(share_in * ChatRequest("openai:x", self.profile, messages, tools, force).tokens_in)
         tokens_out = int(share_out * self.profile.max_tokens)
         self.cost += self.price.usd(tokens_in, tokens_out)
         if lost:

@@ -80,10 +80,10 @@ def test_a_user_changes_single_fields(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"openai:mine": {"boxes": "thousandths"}}', "openai:mine.boxes"),
-        ('{"openai:mine": {"max_tokens": 0}}', "openai:mine.max_tokens"),
-        ('{"openai:mine": {"max_tokens": "many"}}', "openai:mine.max_tokens"),
-        ('{"openai:mine": {"tool_choice": 1}}', "openai:mine.tool_choice"),
+        ('{"openai:mine": {"boxes": "thousandths"}}', "openai:mine is wrong at boxes"),
+        ('{"openai:mine": {"max_tokens": 0}}', "openai:mine is wrong at max_tokens"),
+        ('{"openai:mine": {"max_tokens": "many"}}', "openai:mine is wrong at max_tokens"),
+        ('{"openai:mine": {"tool_choice": 1}}', "openai:mine is wrong at tool_choice"),
         ('{"openai:mine": {"box": "relative"}}', "'box', which is no field"),
         ('{"openai:mine": "relative"}', "'relative', which is no field"),
         ('["openai:mine"]', "no JSON object"),
