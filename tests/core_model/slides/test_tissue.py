@@ -210,7 +210,9 @@ def test_the_grid_covers_tissue_in_reading_order(
     assert not grid.unsure.any()
 
 
-@pytest.mark.parametrize(("mpp", "size"), [(0.25, 448), (0.5, 224), (0.2527, 443), (1.0, 112), (4.0, 28)])
+@pytest.mark.parametrize(
+    ("mpp", "size"), [(0.25, 448), (0.5, 224), (0.2527, 443), (0.2531, 443), (1.0, 112), (4.0, 28)]
+)
 def test_tiles_keep_their_physical_size(
     write_slide: WriteSlide, he_image: Callable[..., np.ndarray], mpp: float, size: int
 ) -> None:
@@ -288,3 +290,26 @@ def test_small_holes_belong_to_the_tissue_and_large_ones_do_not() -> None:
     mask = tissue_mask(rgb)
     assert mask[60:68, 60:68].all()
     assert not mask[102:114, 102:114].any()
+
+
+def quarter_mask(*tissue: tuple[int, int]) -> TissueMask:
+    """A slide of 64 x 64 px at 0.5 µm/px on a raster of 4 x 4: tissue at these rows and columns."""
+    mask = np.zeros((4, 4), dtype=bool)
+    for place in tissue:
+        mask[place] = True
+    return TissueMask(mask, np.zeros_like(mask), 8.0, Box(0, 0, 64, 64), 0.5)
+
+
+def test_exactly_the_least_share_of_tissue_is_enough(write_slide: WriteSlide) -> None:
+    with open_slide(write_slide(np.full((64, 64, 3), 200, dtype=np.uint8), mpp=0.5)) as slide:
+        grid = tile_grid(slide, quarter_mask((0, 0)), tile_um=16.0, min_tissue=0.25)
+        assert grid.coords.tolist() == [[0, 0]]
+        with pytest.raises(NoTissue):
+            tile_grid(slide, quarter_mask((0, 0)), tile_um=16.0, min_tissue=0.26)
+
+
+def test_a_look_smaller_than_the_raster_covers_a_pixel_of_it() -> None:
+    tissue = quarter_mask((1, 1), (1, 2))
+    assert tissue.covered([Box(17, 17, 2, 2)]) == 0.5
+    assert tissue.covered([Box(17, 17, 2, 2), Box(40, 20, 1, 1)]) == 1.0
+    assert tissue.covered([Box(1, 1, 2, 2)]) == 0.0
