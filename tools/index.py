@@ -2,6 +2,8 @@
 
 What is stored is the plain vectors in safetensors, and the index is rebuilt from them: FAISS's own files
 can crash or worse when somebody else wrote them.
+
+Letters: N tiles, D channels of a vector.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class TileIndex:
         k = min(k, len(candidates))
         if k == 0:
             return []
-        query = unit(np.asarray(vector, dtype=np.float32).reshape(1, -1))
+        query = unit(np.asarray(vector, dtype=np.float32).reshape(1, -1))  # (1, D)
         if query.shape[1] != self.vectors.shape[1]:
             raise ValueError(f"a query of {query.shape[1]} numbers in a space of {self.vectors.shape[1]}")
         among = faiss.IDSelectorBatch(candidates.astype(np.int64))

@@ -2,6 +2,8 @@
 
 An index file is `<slide>.tile.safetensors` next to the slide's `.h5` in the feature store. It says which
 weights made it and of what size its tiles are, so that vectors of two encoders are never compared.
+
+Letters: N tiles, D channels of a tile feature, E channels of a phrase.
 """
 
 from __future__ import annotations
@@ -166,7 +168,7 @@ def _like(slide: Slide, tiles: TileFeatures, box: Box) -> tuple[np.ndarray, np.n
         raise BoxError(
             f"no encoded tissue lies in box {tuple(box)}", where=slide.name, fix="Choose a box on tissue"
         )
-    return tiles.features[inside].mean(axis=0), touching
+    return tiles.features[inside].mean(axis=0), touching  # (D,), (N,)
 
 
 def _others(files: Sequence[Path], slide: Slide, encoder: TileEncoder) -> Iterator[tuple[str, TileIndex]]:

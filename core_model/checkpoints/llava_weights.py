@@ -166,7 +166,7 @@ def add_adapter(state: dict[str, Tensor], folder: Path) -> None:
             raise CheckpointError(
                 f"the adapter of {layer} has shapes {shapes} for a weight {tuple(weight.shape)}", where=folder
             )
-        new_weight = weight.float() + scale * (b.float() @ a.float())
+        new_weight = weight.float() + scale * (b.float() @ a.float())  # (O, I)
         state[f"{layer}.weight"] = converted(f"{layer}.weight", new_weight, weight.dtype, folder)
     if (folder / OTHERS_FILE).is_file():
         replace_weights(state, folder / OTHERS_FILE)

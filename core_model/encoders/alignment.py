@@ -92,4 +92,4 @@ class Alignment(nn.Module):
     def forward(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Similarity logits (B slides, B texts), scaled by the learnt inverse temperature (at most 100)."""
         scale = self.logit_scale.clamp(max=math.log(100)).exp()
-        return scale * self.head(tokens) @ self.text(input_ids, attention_mask).T
+        return scale * self.head(tokens) @ self.text(input_ids, attention_mask).T  # (B, B)

@@ -1,6 +1,7 @@
 """The layers of LongNet (Ding et al. 2023, arXiv 2307.02486) as Prov-GigaPath's slide encoder has them.
 
-Letters: B slides, L tokens, H heads, D channels of a token.
+Letters: B slides, L tokens, H heads, D channels of a token (of a head, inside attention), S segments of a
+piece, h heads of a piece, m tokens kept of a segment, M keys of a segment, N = B·S segments of all slides.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class _Combined(torch.autograd.Function):
                 queries, into, before = (x[:, s, m] for x in rows)
                 out, lse = attention(queries, keys[:, s], values[:, s], piece.absent)
                 after = torch.logaddexp(before, lse)
-                into.mul_((before - after).exp_().unsqueeze(-1))
+                into.mul_((before - after).exp_().unsqueeze(-1))  # (B, S, m, h, D) by (B, S, m, h, 1)
                 into.addcmul_(out.to(wide), (lse - after).exp_().unsqueeze(-1))
                 before.copy_(after)
         ctx.save_for_backward(q, k, v, total_lse)
@@ -120,7 +121,7 @@ class _Layer(nn.Module):
         q, k, v = self._by_parts(self._before, x)  # (B, L, H, D/H)
         attention_out = dilated_attention(q, k, v, self.config.segments, self.config.dilated_ratio)
         del q, k, v  # before the next large array is made
-        (x,) = self._by_parts(self._after, x, attention_out.flatten(-2))
+        (x,) = self._by_parts(self._after, x, attention_out.flatten(-2))  # heads joined: (B, L, D)
         return x
 
     def _before(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -144,7 +145,7 @@ class _Layer(nn.Module):
             wholes = wholes or [part.new_empty(len(rows[0]), *part.shape[1:]) for part in parts]
             for whole, part in zip(wholes, parts, strict=True):
                 whole[start : start + at_once] = part
-        return tuple(whole.unflatten(0, inputs[0].shape[:2]) for whole in wholes)
+        return tuple(whole.unflatten(0, inputs[0].shape[:2]) for whole in wholes)  # (B·L, ·) → (B, L, ·)
 
     def _drop(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -259,6 +260,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Ten
     kernel = _attend_fused if _fused(q) else _attend
     q, k, v = (x.flatten(0, 1).transpose(1, 2) for x in (q, k, v))  # (B·S, h, m, D)
     out, lse = kernel(q, k, v, absent)
+    # (B, S, m, h, D), (B, S, m, h)
     return out.transpose(1, 2).unflatten(0, (B, S)), lse.transpose(1, 2).unflatten(0, (B, S))
 
 
@@ -285,4 +287,5 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tenso
         highest = highest.clamp_min(0.0)
     shares = scores.sub_(highest).exp_()  # in place: this is the largest array of the network
     total = shares.sum(dim=-1, keepdim=True) + absent * (-highest).exp()  # (N, h, m, 1)
+    # (N, h, m, D), (N, h, m)
     return (shares.to(v.dtype) @ v) / total.to(v.dtype), (highest + total.detach().log()).squeeze(-1)

@@ -67,7 +67,7 @@ def position_rows(coords: Tensor, config: SlideEncoderConfig) -> Tensor:
 
 def pool_tokens(tokens: Tensor, n: int) -> Tensor:
     """Adaptive average over the sequence: (B, N, D) without CLS → (B, n, D)."""
-    return F.adaptive_avg_pool1d(tokens.transpose(1, 2), n).transpose(1, 2)
+    return F.adaptive_avg_pool1d(tokens.transpose(1, 2), n).transpose(1, 2)  # over (B, D, N)
 
 
 def load_slide_encoder(path: str | Path, config: SlideEncoderConfig | None = None) -> LongNetViT:
@@ -148,7 +148,7 @@ class LongNetViT(nn.Module):
 
     def global_pool(self, tiles: Tensor, coords: Tensor) -> Tensor:
         """The norm of the mean tile token (B, D)."""
-        return self.norm(self(tiles, coords)[:, 1:].mean(dim=1))
+        return self.norm(self(tiles, coords)[:, 1:].mean(dim=1))  # (B, N, D) → (B, D)
 
     def class_token(self, tiles: Tensor, coords: Tensor) -> Tensor:
         """The norm of the class token (B, D)."""

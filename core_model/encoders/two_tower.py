@@ -34,7 +34,7 @@ class TwoTowerEncoder(ViTTileEncoder):
     def embed_text(self, texts: list[str]) -> np.ndarray:
         """Unit vectors (T, E) float32; words beyond the text tower's reach are cut off."""
         rows = [self._texts(texts[i : i + TEXTS_AT_ONCE]) for i in range(0, len(texts), TEXTS_AT_ONCE)]
-        return np.concatenate([np.zeros((0, self.dim), dtype=np.float32), *rows])
+        return np.concatenate([np.zeros((0, self.dim), dtype=np.float32), *rows])  # (T, E)
 
     def _texts(self, texts: list[str]) -> np.ndarray:
         import torch

@@ -6,6 +6,8 @@ transformer or dual encoder, or its id on the Hugging Face hub work as well.
 On CPUs with bf16 instructions the network runs in bf16 (three times as fast on the machine it was made
 on) and hands out float32. Vectors of the same image from batches of different size may then differ in the
 last bits of bf16; within one batch size they are the same, whatever else the batch holds.
+
+Letters: N tiles, P side of the image that the network sees, px.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ class TilePixels:
     def batch(self, images: Sequence[Image.Image]) -> np.ndarray:
         """N images, at least one → normalised (N, 3, P, P) float32."""
         pixels = np.stack([np.asarray(self.picture(image)) for image in images])  # (N, P, P, 3) uint8
-        return np.stack([self._values[c][pixels[..., c]] for c in range(3)], axis=1)
+        return np.stack([self._values[c][pixels[..., c]] for c in range(3)], axis=1)  # (N, 3, P, P)
 
     @cached_property
     def _values(self) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 Threads read ahead while the encoder computes. A tile that does not decode is listed with its reason and
 never reaches the encoder.
+
+Letters: N tiles, D channels of a tile feature.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ def encode_slide(
     report(len(grid), len(grid))
     _require_some(slide, encoded_tiles, failures)
     return TileFeatures(
-        features=np.concatenate(rows),
+        features=np.concatenate(rows),  # (N, D)
         coords=grid.coords[encoded_tiles],
         size=grid.size,
         tile_um=grid.tile_um,

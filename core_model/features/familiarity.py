@@ -1,6 +1,7 @@
 """How much a slide resembles the training data: its tiles' features against centroids of training tiles.
 
-`words.py` does the same for a question, by its words.
+`words.py` tells how familiar a question is, by its words.
+Letters: N tiles, D channels of a tile feature, K centroids, n tiles at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Familiarity:
-    """Where the training tiles lie in feature space (D channels, K centroids)."""
+    """Where the training tiles lie in feature space, and how far from there other tiles are."""
 
     mean: np.ndarray
     """(D,) mean of the training tiles' features."""
@@ -38,7 +39,7 @@ def fit_familiarity(features: np.ndarray, k: int = 256, seed: int = 0, rounds: i
     """
     rng = np.random.default_rng(seed)
     features = np.asarray(features, dtype=np.float32)
-    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
+    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6  # (D,), (D,)
     points = (features - mean) / scale
     centroids = points[rng.choice(len(points), size=min(k, len(points)), replace=False)].copy()
     for _ in range(rounds):
@@ -54,7 +55,7 @@ def fit_familiarity(features: np.ndarray, k: int = 256, seed: int = 0, rounds: i
 def _nearest(points: np.ndarray, centroids: np.ndarray, at_once: int = 4096) -> tuple[np.ndarray, np.ndarray]:
     """Index of the nearest centroid (N,) and the squared distance to it (N,)."""
     owner, distances = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
-    norms = (centroids**2).sum(axis=1)
+    norms = (centroids**2).sum(axis=1)  # (K,)
     for start in range(0, len(points), at_once):
         part = points[start : start + at_once]
         table = (part**2).sum(axis=1)[:, None] - 2 * part @ centroids.T + norms  # (n, K)

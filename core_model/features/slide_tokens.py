@@ -1,6 +1,7 @@
 """Slide tokens as WSI-LLaVA's authors release them: one `.pt` file of 576 x 1024 numbers for each slide.
 
 They are what the slide encoder would give, already pooled, normalised and padded to the projector's width.
+Letters: n slide tokens, C channels of a slide token.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ On disk: `features_<encoder>/<slide>.h5` in TRIDENT's layout (`features`, `coord
 `coords`), which its users' tools read, plus attributes of our own that prove what the numbers belong to.
 A file is written beside its place and renamed, read back only if it is whole and ours, and otherwise
 done again.
+
+Letters: N tiles, D channels of a tile feature.
 """
 
 from __future__ import annotations
@@ -130,7 +132,7 @@ def _write(
     coords = np.ascontiguousarray(tiles.coords, dtype=np.int64)
     file.create_dataset("features", data=features)
     dataset = file.create_dataset("coords", data=coords)
-    boxes = np.array([box for box, _ in tiles.failed], dtype=np.int64).reshape(-1, 4)
+    boxes = np.array([box for box, _ in tiles.failed], dtype=np.int64).reshape(-1, 4)  # (failed tiles, 4)
     file.create_dataset("failed", data=boxes)
     reasons = [reason for _, reason in tiles.failed]
     file.create_dataset("failed_reason", data=reasons, dtype=h5py.string_dtype(), shape=(len(reasons),))

@@ -41,7 +41,7 @@ def option_log_likelihoods(llava: Any, slide_tokens: Tensor, options: Sequence[E
         _score(llava, slide_tokens[start : start + step], prefix, tails, targets)
         for start in range(0, len(slide_tokens), step)
     ]
-    return torch.cat(rows).cpu().numpy()
+    return torch.cat(rows).cpu().numpy()  # (R, A)
 
 
 def _score(llava: Any, slide_tokens: Tensor, prefix: Tensor, tails: Tensor, targets: Tensor) -> Tensor:
@@ -54,8 +54,9 @@ def _score(llava: Any, slide_tokens: Tensor, prefix: Tensor, tails: Tensor, targ
     rest = llava(input_ids=tails.repeat(R, 1), past_key_values=cache, use_cache=True).logits  # (R·A, T, V)
     logits = torch.cat([head.logits.repeat_interleave(A, dim=0), rest[:, :-1]], dim=1)  # (R·A, T, V)
     labels = targets.repeat(R, 1)  # (R·A, T)
+    # (R·A, T)
     log_probs = logits.double().log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    return (log_probs * (labels != IGNORE)).sum(dim=1).reshape(R, A)
+    return (log_probs * (labels != IGNORE)).sum(dim=1).reshape(R, A)  # (R·A, T) → (R, A)
 
 
 def _common_prefix(options: Sequence[Encoded]) -> int:
@@ -95,7 +96,7 @@ def write(
     )
     new = out.sequences[0]  # (T,)
     logits = torch.cat(out.logits).double()  # (T, V)
-    log_probs = logits.log_softmax(-1).gather(-1, new.unsqueeze(-1))
+    log_probs = logits.log_softmax(-1).gather(-1, new.unsqueeze(-1))  # (T, 1)
     return new.tolist(), float(log_probs.mean().exp())
 
 

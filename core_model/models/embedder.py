@@ -101,7 +101,7 @@ class Embedder:
     @torch.inference_mode()
     def embed_slide(self, features: TileFeatures) -> np.ndarray:
         """One unit vector (E,) for the slide or region, in the space of `embed_text`."""
-        return self.need("alignment").head(self._pooled(features)[None])[0].cpu().numpy()
+        return self.need("alignment").head(self._pooled(features)[None])[0].cpu().numpy()  # (E,)
 
     def _pooled(self, features: TileFeatures) -> Tensor:
         """Slide tokens before padding (n, D). An agent asks many questions of one slide: those are kept."""
@@ -122,7 +122,7 @@ class Embedder:
         batches = zip(tiles.split(TILES_AT_ONCE), coords.split(TILES_AT_ONCE), strict=True)
         head, encoder = self.need("alignment").head, self.need("slide_encoder")
         rows = [head(encoder.slide_tokens(*batch, 1, pooling=self.config.pooling)) for batch in batches]
-        return torch.cat(rows).cpu().numpy()
+        return torch.cat(rows).cpu().numpy()  # (N, E)
 
     def _inputs(self, features: TileFeatures) -> tuple[Tensor, Tensor]:
         """Tile features (1, N, C) and their places in px at encoder mpp (1, N, 2)."""
@@ -138,6 +138,7 @@ class Embedder:
             )
         places = encoder_coords(features.coords, features.slide_mpp, self.config.slide_encoder.encoder_mpp)
         tiles = torch.from_numpy(np.ascontiguousarray(features.features, dtype=np.float32))
+        # (1, N, C), (1, N, 2)
         return tiles[None].to(self.device), torch.from_numpy(places)[None].to(self.device)
 
     # ---- text ----
@@ -156,4 +157,4 @@ class Embedder:
                 return_tensors="pt",
             ).to(self.device)
             rows.append(tower(batch["input_ids"], batch["attention_mask"]).cpu().numpy())
-        return np.concatenate(rows)
+        return np.concatenate(rows)  # (T, E)

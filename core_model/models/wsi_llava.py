@@ -125,7 +125,7 @@ class WsiLlava(Embedder):
         self._count(len(many) * sum(len(ids) for ids, _ in conversations), 0)
         scores = scores / self.config.calibration.temperature
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        return weights / weights.sum(axis=1, keepdims=True)  # (R, O)
 
     def _encoded(self, question: str, options: Sequence[str]) -> list[scoring.Encoded]:
         """The conversation that each option would make, whole."""

@@ -4,6 +4,8 @@ A pixel of the result averages the area it covers. Whole factors are averaged ex
 that memory stays bounded however large the rectangle; what fraction remains (between 1 and 2) is resampled
 once, from floating-point bounds, so the image as a whole does not shift; single edges may move by a quarter
 of a pixel.
+
+Letters: h rows and w columns of the result, fx and fy level px that one pixel of it spans.
 """
 
 from __future__ import annotations
@@ -134,7 +136,7 @@ class _Reader:
         image = Image.fromarray(pixels[: block.h, : block.w])
         self.canvas.paste(image.reduce((self.fx, self.fy)), (column, row))
         h, w = bad.shape[0] // self.fy, bad.shape[1] // self.fx
-        any_bad = bad.reshape(h, self.fy, w, self.fx).any(axis=(1, 3))
+        any_bad = bad.reshape(h, self.fy, w, self.fx).any(axis=(1, 3))  # (h, w)
         self.unknown[row : row + h, column : column + w] = any_bad
 
     def _cells(self, block: Piece) -> Iterator[Piece]:

@@ -3,7 +3,10 @@
 Works on optical density, the logarithm of how much light each channel lost against the glass (Beer–
 Lambert): haematoxylin and eosin absorb most in green; what absorbs most in red is green or blue ink,
 what absorbs green and blue alike and nearly all of it is red ink, and what absorbs all alike is black
-ink, shadow or the slide's border. DAB absorbs most in blue and stays tissue.
+ink, shadow or the slide's border. DAB absorbs most in blue and stays tissue. Tiles are then laid on a grid
+over the tissue (`tile_grid`).
+
+Letters: H rows and W columns of the mask, N tiles or boxes.
 """
 
 from __future__ import annotations
@@ -187,12 +190,12 @@ def find_tissue(slide: Slide, mpp: float = 8.0) -> TissueMask:
 def _glass_colour(rgb: np.ndarray) -> np.ndarray:
     """Median colour (3,) of the brightest colourless pixels; near white where an image has no glass."""
     step = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
-    pixels = rgb[::step, ::step].reshape(-1, 3).astype(np.int16)
+    pixels = rgb[::step, ::step].reshape(-1, 3).astype(np.int16)  # (pixels, 3)
     low, high = pixels.min(axis=1), pixels.max(axis=1)
     bright = pixels[(low > 200) & (high - low < 30)]
     if len(bright) < 0.002 * len(pixels) or len(bright) == 0:
         return np.full(3, 245.0, dtype=np.float32)
-    level = bright.sum(axis=1)
+    level = bright.sum(axis=1)  # (bright pixels,)
     return np.median(bright[level >= np.quantile(level, 0.7)], axis=0).astype(np.float32)
 
 
@@ -200,7 +203,7 @@ def _classify(rgb: np.ndarray, glass: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Three bool masks (H, W) of a strip: stained, perhaps ink, certainly ink."""
     density = _density(ndimage.gaussian_filter(rgb.astype(np.float32), sigma=(0.7, 0.7, 0)), glass)
     red, green, blue = density[..., 0], density[..., 1], density[..., 2]
-    chroma, mean = np.ptp(density, axis=2), density.mean(axis=2)
+    chroma, mean = np.ptp(density, axis=2), density.mean(axis=2)  # (H, W), (H, W)
     stain = (chroma > MIN_CHROMA) & (chroma > MIN_RELATIVE_CHROMA * mean)
     stain &= np.ptp(_density(rgb, glass), axis=2) > MIN_CHROMA / 2  # smoothing spreads dark edges
     stain &= red - green < 0.03 + 0.2 * green  # what absorbs red above green is no stain of tissue

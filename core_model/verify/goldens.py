@@ -9,6 +9,8 @@
 Each reader rebuilds the network from the file and yields, for every output that the file holds, its name,
 what we compute and what is expected. Dimensions come from the file. Raises `CheckpointError` where a file
 does not hold what its format needs, or holds an output that is not known.
+
+Letters: B items, T or N tokens of an image or slide, L words, n slide tokens, D channels.
 """
 
 from __future__ import annotations
@@ -149,12 +151,12 @@ def _expanded(ids: Tensor, values: Tensor, n: int, fill: int) -> Tensor:
 
     rows = []
     for row, value in zip(ids, values, strict=True):
-        places = (row == PLACEHOLDER).nonzero().flatten().tolist()
+        places = (row == PLACEHOLDER).nonzero().flatten().tolist()  # where in the row (L,)
         if len(places) != 1:
             raise CheckpointError(f"in.input_ids hold {len(places)} places for a slide where one is needed")
         middle = value.new_full((n,), fill)
-        rows.append(torch.cat([value[: places[0]], middle, value[places[0] + 1 :]]))
-    return torch.stack(rows)
+        rows.append(torch.cat([value[: places[0]], middle, value[places[0] + 1 :]]))  # (L + n - 1,)
+    return torch.stack(rows)  # (B, L + n - 1)
 
 
 def _slide_config(meta: Mapping[str, str]) -> Any:
