@@ -49,6 +49,48 @@ def first_sentences(text: str, most: int = 2) -> str:
     return ". ".join(parts[:most]).rstrip(".") + "."
 
 
-def box_told(box: Sequence[int]) -> str:
-    """A box in words."""
+def first_upper(text: str) -> str:
+    """A text that begins with a capital letter and is otherwise unchanged."""
+    return text[:1].upper() + text[1:]
+
+
+def join_words(words: Sequence[str]) -> str:
+    """A list in words: "2", "2 and 5", "2, 5 and 6"."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def steps_in_words(indices: Sequence[int]) -> str:
+    """Step numbers in words: "step 2", "steps 2, 5 and 6"."""
+    return f"step{'s' * (len(indices) != 1)} {join_words([str(index) for index in indices])}"
+
+
+def box_in_words(box: Sequence[int]) -> str:
+    """A box as (x, y, width, height)."""
     return "(" + ", ".join(map(str, box)) + ")"
+
+
+def answer_sentence(answer: str, confidence: float) -> str:
+    """The first sentence of an answer: "Squamous cell carcinoma, grade 2, confidence 0.95."
+
+    An answer of several sentences keeps them, and the confidence gets one of its own.
+    """
+    words = first_upper(answer.rstrip(". "))
+    separator = ". Confidence" if ". " in words else ", confidence"
+    return f"{words}{separator} {confidence:.2f}."
+
+
+def no_answer(reason: str) -> str:
+    """The first sentence of an abstention; `reason` is a clause or a sentence."""
+    return f"No answer: {reason.rstrip('. ')}."
+
+
+def share_in_words(count: int, total: int) -> str:
+    """How many of a number of things: "All 30", "18 of 30"."""
+    return f"All {total}" if count == total > 1 else f"{count} of {total}"
+
+
+def answer_words(text: str, confidence: float) -> str:
+    """The first sentence of an answer without the confidence that `answer_sentence` put into it."""
+    first = first_sentences(text, 1)
+    ending = f", confidence {confidence:.2f}."
+    return f"{first.removesuffix(ending)}." if first.endswith(ending) else first

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agent.text import human_share, join_words
 from core_model.errors import RunError
 from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
 
 if TYPE_CHECKING:
     from agent.run.records import Step
-    from core_model.slides.tissue import TissueMask
 
 LEVELS = (0.5, 2.0, 8.0)
 """Resolutions reported, µm/px: cells, architecture, overview."""
@@ -25,21 +25,30 @@ SAME = 1.01
 
 def coverage(tissue: TissueMask, steps: Sequence[Step]) -> dict[str, float]:
     """Share of tissue area shown at each of `LEVELS` or finer; what only the model read was not shown."""
-    seen = [
+    looks = [
         (step.observation.box, step.observation.mpp)
         for step in steps
         if step.observation.image is not None and step.observation.box and step.observation.mpp
     ]
     return {
-        str(level): round(tissue.covered(box for box, mpp in seen if mpp <= level * SAME), 4)
+        str(level): round(tissue.covered(box for box, mpp in looks if mpp <= level * SAME), 4)
         for level in LEVELS
     }
 
 
 def coverage_in_words(shares: Mapping[str, float]) -> str:
-    """The coverage as a sentence with percentages."""
-    told = [f"{share:.0%} at {mpp} µm/px".replace("%", " %") for mpp, share in shares.items()]
-    return f"Of the tissue was shown, at least this finely: {', '.join(told)}."
+    """The coverage as a sentence with percentages, coarsest resolution first.
+
+    Of resolutions with the same share only the finest is named, and the coarsest where nothing was shown.
+    """
+    if not shares:
+        return "How much of the tissue was shown is not known."
+    mpp_by_share: dict[float, float] = {}
+    for mpp, share in sorted(shares.items(), key=lambda item: -float(item[0])):
+        mpp_by_share[share] = max(float(mpp), mpp_by_share.get(share, 0.0)) if share == 0 else float(mpp)
+    parts = [f"{human_share(share)} at {mpp:g} µm/px or finer" for share, mpp in mpp_by_share.items()]
+    parts[0] = parts[0].replace(" at ", " was shown at ", 1)
+    return f"Of the tissue, {join_words(parts)}."
 
 
 def packed(mask: TissueMask) -> dict[str, Any]:
@@ -54,14 +63,14 @@ def packed(mask: TissueMask) -> dict[str, Any]:
     }
 
 
-def unpacked(kept: dict[str, Any]) -> TissueMask:
-    """The mask that `packed` was given. Raises `RunError` where it is none."""
+def unpacked(payload: dict[str, Any]) -> TissueMask:
+    """The tissue mask from what `packed` made of it. Raises `RunError` where the payload is malformed."""
     try:
-        height, width = kept["shape"]
-        tissue, unknown = (_mask(kept[name], height, width) for name in ("tissue", "unknown"))
-        return TissueMask(tissue, unknown, kept["mpp"], Box(*kept["slide_box"]), kept["slide_mpp"])
+        height, width = payload["shape"]
+        tissue, unknown = (_mask(payload[name], height, width) for name in ("tissue", "unknown"))
+        return TissueMask(tissue, unknown, payload["mpp"], Box(*payload["slide_box"]), payload["slide_mpp"])
     except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise RunError(f"its journal holds no readable tissue mask ({error})") from error
+        raise RunError(f"the journal holds no readable tissue mask ({error})") from error
 
 
 def _bits(mask: np.ndarray) -> str:

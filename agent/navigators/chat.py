@@ -72,14 +72,14 @@ class ChatNavigator:
 
     def _survey(self, state: AgentState, context: AgentContext) -> Decided:
         """Look at different places at low power, without asking the model. The plan is kept as a turn."""
-        profile, made = profile_of(context), len(state["steps"])
-        most = min(MOST, (state["max_steps"] - made) // 2, profile.max_images - 1)
+        profile, count = profile_of(context), len(state["steps"])
+        most = min(MOST, (state["max_steps"] - count) // 2, profile.max_images - 1)
         looks = survey(context, max(0, most), frame_px(profile, survey=True))
-        turn = ChatTurn(name=f"{0:03d}-survey", before=made, planned=True).model_dump(mode="json")
+        turn = ChatTurn(name=f"{0:03d}-survey", before=count, planned=True).model_dump(mode="json")
         if not looks:
-            decided = self._ask({**state, "turns": [turn]}, context)
-            turns = [turn, *decided.updates.get("turns", [])]
-            return Decided(decided.next, {**decided.updates, "turns": turns})
+            decision = self._ask({**state, "turns": [turn]}, context)
+            turns = [turn, *decision.updates.get("turns", [])]
+            return Decided(decision.next, {**decision.updates, "turns": turns})
         return self._first(looks, {"turns": [turn]}, state, context)
 
     def _ask(self, state: AgentState, context: AgentContext) -> Decided:
@@ -87,14 +87,14 @@ class ChatNavigator:
         talk = Talk(state, context, self.survey)
         profile = talk.profile
         boxes = profile.boxes if self.survey else "level0"
-        offered = tool_definitions(self.survey, boxes, talk.options, frame_px(profile, self.survey))
+        tools = tool_definitions(self.survey, boxes, talk.options, frame_px(profile, self.survey))
         while True:
             if talk.barren >= PATIENCE:
                 return Decided(Stop(f"{PATIENCE} turns in a row brought nothing new"), talk.updates)
             if len(talk.declined) >= MOST_DECLINED:
                 return Decided(Stop("the model declined"), talk.updates)
             try:
-                turn = talk.say("decide", self._ending(talk), offered)
+                turn = talk.say("decide", self._ending(talk), tools)
             except OverBudget:
                 return Decided(Stop(limit_reached(talk)), talk.updates)
             if turn.final is not None:
@@ -106,10 +106,10 @@ class ChatNavigator:
     def _ending(self, talk: Talk) -> str:
         """What to do now: after the survey to take it in as a whole, later to go on."""
         words = [] if talk.profile.parallel_calls else [prompts.ONE_CALL]
-        asked = any(not turn.planned for turn in talk.turns)
-        surveyed = len(talk.steps) - 1
-        if self.survey and not asked and surveyed:
-            return " ".join([prompts.SURVEY.format(count=surveyed), *words])
+        is_first_call = all(turn.planned for turn in talk.turns)
+        count = len(talk.steps) - 1
+        if self.survey and is_first_call and count:
+            return " ".join([prompts.SURVEY.format(count=count), *words])
         return " ".join([prompts.GO_ON, *words])
 
     def _first(
@@ -117,8 +117,8 @@ class ChatNavigator:
     ) -> Decided:
         """Make the first of the looks now, or refuse it, and keep the others for the steps to come."""
         first, rest = looks[0], [action.model_dump(mode="json") for action in looks[1:]]
-        known = {**updates, "queue": rest}
-        refused = refusal(first, state, context, steps_of(state), self.survey)
-        if refused is not None:
-            known["observed"] = {"observation": refused.model_dump(mode="json"), "seconds": 0.0}
-        return Decided(first, known)
+        changes = {**updates, "queue": rest}
+        observation = refusal(first, state, context, steps_of(state), self.survey)
+        if observation is not None:
+            changes["observed"] = {"observation": observation.model_dump(mode="json"), "seconds": 0.0}
+        return Decided(first, changes)

@@ -25,17 +25,19 @@ from agent.chat.regions import image_block, profile_of, region_line, tool_words
 from agent.chat.schemas import answer_tool
 from agent.chat.talk import ask_chat_model
 from agent.evidence.check import cite
+from agent.evidence.coverage import coverage, coverage_in_words
 from agent.graph.state import Decided, Draft, Stop, Weighed, steps_of
 from agent.llm.client import OverBudget
+from agent.navigators.compose import SINGLE_PASS
 from agent.run.records import Action, Answer, Step
-from agent.text import same_words
+from agent.text import answer_sentence, first_upper, same_words, share_in_words
 
 if TYPE_CHECKING:
     from agent.graph.state import AgentContext, AgentState
     from agent.run.records import Settings
     from tools.records import Observation
 
-SINGLE, NO_PATCH = "a single pass was asked for", "no patch gave an answer"
+NO_PATCH = "no patch gave an answer"
 LEAST_TISSUE = 0.5
 """Share of a patch that is tissue; where the slide has no such place, the best there is."""
 TRIES = 50
@@ -61,10 +63,14 @@ DEFAULTS: dict[str, Patches | None] = {
 
 def patches_of(settings: Settings) -> Patches | None:
     """The patches of a run: those asked for, else the mode's own."""
-    own = DEFAULTS.get(settings.mode)
-    if own is None:
+    default = DEFAULTS.get(settings.mode)
+    if default is None:
         return None
-    return Patches(settings.patches or own.number, settings.patch_px or own.px, settings.patch_mpp or own.mpp)
+    return Patches(
+        settings.patches or default.number,
+        settings.patch_px or default.px,
+        settings.patch_mpp or default.mpp,
+    )
 
 
 class PassNavigator:
@@ -82,13 +88,13 @@ class PassNavigator:
         if self.mode == "thumbnail" and not state.get("steps"):
             return Decided(Action(tool="overview", reason="The only look of this mode."))
         if self.patches is None:
-            return Decided(Stop(SINGLE))
-        made = sum(step.action.tool == "zoom" for step in steps_of(state))
+            return Decided(Stop(SINGLE_PASS))
+        count = sum(step.action.tool == "zoom" for step in steps_of(state))
         plan = context.journal.once("plan", self.mode, lambda: self._plan(state, context))
-        if made >= len(plan):
-            return Decided(Stop(SINGLE))
-        args = {"box": plan[made], "mpp": self.patches.mpp}
-        reason = f"Patch {made + 1} of {len(plan)}, drawn at random from the tissue."
+        if count >= len(plan):
+            return Decided(Stop(SINGLE_PASS))
+        args = {"box": plan[count], "mpp": self.patches.mpp}
+        reason = f"Patch {count + 1} of {len(plan)}, drawn at random from the tissue."
         return Decided(Action(tool="zoom", args=args, reason=reason))
 
     def weigh(
@@ -99,13 +105,13 @@ class PassNavigator:
 
     def compose(self, state: AgentState, context: AgentContext, problems: list[str]) -> Draft:
         """The answer of the one call, or of the majority of calls. A draft is not put right: it stands."""
-        shown = [s for s in steps_of(state) if s.observation.ok and s.observation.image is not None]
+        images = [s for s in steps_of(state) if s.observation.ok and s.observation.image is not None]
         try:
             if self.mode == "patches":
-                return _majority(self._each(state, context, shown), state)
-            return _single(self._ask(state, context, shown, "answer"), shown, state)
+                return _majority(self._each(state, context, images), state, context)
+            return _single(self._ask(state, context, images, "answer"), images, state)
         except OverBudget:
-            return _abstained(f"{LIMIT.format(limit=context.max_cost or 0)}", shown)
+            return _abstention(f"{LIMIT.format(limit=context.max_cost or 0)}", images)
 
     def review(self, state: AgentState, context: AgentContext, answer: Answer) -> Answer:
         """The answer as it is."""
@@ -119,27 +125,27 @@ class PassNavigator:
         w, h = min(side, slide.width), min(side, slide.height)
         dice = random.Random(f"{state['seed']}:{self.mode}")
         count = TRIES * self.patches.number
-        drawn = np.array(
+        corners = np.array(
             [(dice.randint(0, slide.width - w), dice.randint(0, slide.height - h)) for _ in range(count)]
         )  # (T, 2)
-        shares = context.tissue.shares(drawn, w, h)  # (T,)
+        shares = context.tissue.shares(corners, w, h)  # (T,)
         good = np.flatnonzero(shares >= LEAST_TISSUE)
         order = good if len(good) >= self.patches.number else np.argsort(-shares, kind="stable")
         room = profile_of(context).max_images - 1 if self.mode == "joint" else self.patches.number
-        return [[int(x), int(y), w, h] for x, y in drawn[order[: min(self.patches.number, room)]]]
+        return [[int(x), int(y), w, h] for x, y in corners[order[: min(self.patches.number, room)]]]
 
     def _each(
-        self, state: AgentState, context: AgentContext, shown: list[Step]
+        self, state: AgentState, context: AgentContext, images: list[Step]
     ) -> list[tuple[Step, Final | None]]:
-        return [(step, self._ask(state, context, [step], f"patch{step.index:03d}")[0]) for step in shown]
+        return [(step, self._ask(state, context, [step], f"patch{step.index:03d}")[0]) for step in images]
 
     def _ask(
-        self, state: AgentState, context: AgentContext, shown: list[Step], name: str
+        self, state: AgentState, context: AgentContext, images: list[Step], name: str
     ) -> tuple[Final | None, list[str]]:
         """One conversation: the question with these images, and once more where the answer is unusable."""
         from langchain_core.messages import HumanMessage
 
-        messages = _messages(state, context, shown)
+        messages = _messages(state, context, images)
         options = state.get("options")
         wrong: list[str] = []
         for kind in (name, f"{name}-repair"):
@@ -152,66 +158,76 @@ class PassNavigator:
             final, wrong = read_final(reading.final, options)
             if final is not None:
                 return final, []
-            listed = "\n".join(f"- {problem}" for problem in wrong)
-            messages = [*messages, HumanMessage(prompts.REPAIR_ANSWER.format(problems=listed))]
+            problems = "\n".join(f"- {problem}" for problem in wrong)
+            messages = [*messages, HumanMessage(prompts.REPAIR_ANSWER.format(problems=problems))]
         return None, [f"{UNUSABLE}: {' '.join(wrong)}"]
 
 
-def _messages(state: AgentState, context: AgentContext, shown: list[Step]) -> list[Any]:
+def _messages(state: AgentState, context: AgentContext, images: list[Step]) -> list[Any]:
     from langchain_core.messages import HumanMessage, SystemMessage
 
     task = prompts.PASS_TASK.format(
         question=state["question"],
         options=prompts.options_text(state.get("options")),
-        shown=prompts.PASS_SHOWN if shown else prompts.PASS_BLIND,
+        shown=prompts.PASS_SHOWN if images else prompts.PASS_BLIND,
     )
     blocks: list[str | dict[str, Any]] = [{"type": "text", "text": task}]
-    for step in shown:
+    for step in images:
         blocks.append({"type": "text", "text": region_line(step)})
         blocks.append(image_block(context.folder / str(step.observation.image)))
-    content = blocks if shown else task
+    content = blocks if images else task
     return [SystemMessage(prompts.PASS_SYSTEM.format(data=prompts.DATA)), HumanMessage(content)]
 
 
-def _single(found: tuple[Final | None, list[str]], shown: list[Step], state: AgentState) -> Draft:
-    final, wrong = found
+def _single(reply: tuple[Final | None, list[str]], images: list[Step], state: AgentState) -> Draft:
+    final, problems = reply
     if final is None:
-        return _abstained(wrong[0], shown)
-    cited = {index for claim in final.claims for index in claim.steps}
-    evidence = [cite(step) for step in shown if step.index in cited]
+        return _abstention(problems[0], images)
     if final.abstain:
-        return _abstained(final.reason or final.text or "the model gave no reason", shown)
+        return _abstention(final.reason or final.text or "the model gave no reason", images)
+    indices = {index for claim in final.claims for index in claim.steps}
+    evidence = [cite(step) for step in images if step.index in indices]
     choice = final.choice if state.get("options") else None
     reason = final.reason or None
     return Draft(final.text, choice, final.confidence, evidence, reason=reason, claims=final.claims)
 
 
-def _majority(found: list[tuple[Step, Final | None]], state: AgentState) -> Draft:
+def _majority(replies: list[tuple[Step, Final | None]], state: AgentState, context: AgentContext) -> Draft:
     """The answer of most patches; of equals the one with more confidence. It is as sure as its share."""
-    said = [(step, final) for step, final in found if final is not None and not final.abstain]
-    if not said:
-        return _abstained(NO_PATCH, [step for step, _ in found])
+    answers = [(step, final) for step, final in replies if final is not None and not final.abstain]
+    if not answers:
+        return _abstention(NO_PATCH, [step for step, _ in replies])
     names: list[str] = []
-    for _, final in said:
+    for _, final in answers:
         if not any(same_words(final.choice, name) for name in names):
             names.append(final.choice)
-    votes = Counter(_named(final.choice, names) for _, final in said)
-    sure = {name: sum(f.confidence for _, f in said if _named(f.choice, names) == name) for name in names}
+    votes = Counter(_name_of(final.choice, names) for _, final in answers)
+    sure = {
+        name: sum(f.confidence for _, f in answers if _name_of(f.choice, names) == name) for name in names
+    }
     winner = max(names, key=lambda name: (votes[name], sure[name], -names.index(name)))
     evidence = [
-        cite(step, f"{'Supports' if _named(f.choice, names) == winner else 'Speaks against'} it: {f.choice}.")
-        for step, f in said
+        cite(
+            step,
+            f"{'Supports' if _name_of(final.choice, names) == winner else 'Speaks against'} the answer:"
+            f" {final.choice}.",
+        )
+        for step, final in answers
     ]
-    share = votes[winner] / len(found)
-    text = f"{winner[:1].upper()}{winner[1:].rstrip('.')}. {votes[winner]} of {len(found)} patches say so."
-    return Draft(text, winner if state.get("options") else None, share, evidence)
+    share = votes[winner] / len(replies)
+    sentences = [
+        answer_sentence(winner, share),
+        f"{share_in_words(votes[winner], len(replies))} patches gave this answer.",
+        coverage_in_words(coverage(context.tissue, steps_of(state))),
+    ]
+    return Draft(" ".join(sentences), winner if state.get("options") else None, share, evidence)
 
 
-def _named(choice: str, names: list[str]) -> str:
+def _name_of(choice: str, names: list[str]) -> str:
     return next(name for name in names if same_words(choice, name))
 
 
-def _abstained(why: str, shown: list[Step]) -> Draft:
-    reason = f"{why[:1].upper()}{why[1:].rstrip('.')}."
-    cited = [cite(step) for step in shown]
-    return Draft(f"{ABSTAINED} {reason}", None, 0.0, cited, abstained=True, reason=reason)
+def _abstention(why: str, images: list[Step]) -> Draft:
+    reason = f"{first_upper(why).rstrip('.')}."
+    evidence = [cite(step) for step in images]
+    return Draft(f"{ABSTAINED} {reason}", None, 0.0, evidence, abstained=True, reason=reason)

@@ -1,6 +1,7 @@
-"""The local model's patches: the question to single tiles drawn at random, one after another, and their vote.
+"""Single passes of a local model: one question about the whole slide, or the vote of tiles drawn at random.
 
-What `agent.navigators.passes` does with a chat model, a local one does from the features of the tiles.
+They need no search and are the baselines that it must beat. `agent.navigators.chat_passes` does the same with
+a chat model.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 from agent.evidence.check import cite
 from agent.evidence.familiarity import doubts
 from agent.graph.state import Draft, Stop, steps_of
-from agent.navigators.compose import compose
+from agent.navigators.compose import SINGLE_PASS, UNKNOWN_TO_MODEL, compose_answer, seen_in_words
 from agent.navigators.search import SearchNavigator
 from agent.navigators.weigh import Looks, ranked
 from agent.run.records import Action
+from agent.text import answer_sentence, share_in_words
 
 if TYPE_CHECKING:
     from agent.graph.state import AgentContext, AgentState
@@ -27,9 +29,9 @@ class SlideNavigator(SearchNavigator):
 
     def _next(self, state: AgentState, context: AgentContext) -> Action | Stop:
         looks = Looks(steps_of(state), context.slide.box)
-        known = state.get("familiarity")
-        if looks.whole is not None and not (known and doubts(known, context.model.name)):
-            return Stop("a single pass was asked for")
+        familiarity = state.get("familiarity")
+        if looks.whole is not None and not (familiarity and doubts(familiarity, context.model.name)):
+            return Stop(SINGLE_PASS)
         return super()._next(state, context)
 
 
@@ -47,36 +49,47 @@ class PatchesNavigator(SearchNavigator):
         self.count = count or COUNT
 
     def _next(self, state: AgentState, context: AgentContext) -> Action | Stop:
-        known = state.get("familiarity")
-        if known and doubts(known, context.model.name):
-            return Stop("asking the model would mean nothing here")
+        familiarity = state.get("familiarity")
+        if familiarity and doubts(familiarity, context.model.name):
+            return Stop(UNKNOWN_TO_MODEL)
         plan = context.journal.once("plan", "patches", lambda: self._plan(state, context))
-        made = len(steps_of(state))
-        if made >= len(plan):
-            return Stop("a single pass was asked for")
-        reason = f"Tile {made + 1} of {len(plan)}, drawn at random."
-        args = {"box": plan[made], "question": state["question"], "options": state.get("options")}
+        count = len(steps_of(state))
+        if count >= len(plan):
+            return Stop(SINGLE_PASS)
+        reason = f"Tile {count + 1} of {len(plan)}, drawn at random."
+        args = {"box": plan[count], "question": state["question"], "options": state.get("options")}
         return Action(tool="ask_region", args=args, reason=reason)
 
     def compose(self, state: AgentState, context: AgentContext, problems: list[str]) -> Draft:
         """The answer that most tiles give, as sure as their share; of equals the more probable one."""
-        asked = Looks(steps_of(state), context.slide.box).answered()
-        known = state.get("familiarity")
-        if not asked or not state.get("posterior") or (known and doubts(known, context.model.name)):
-            return compose(state, context, problems)
-        leaders = {step.index: ranked(state["scores"][str(step.index)])[0] for step in asked}
+        steps = Looks(steps_of(state), context.slide.box).answered()
+        familiarity = state.get("familiarity")
+        if (
+            not steps
+            or not state.get("posterior")
+            or (familiarity and doubts(familiarity, context.model.name))
+        ):
+            return compose_answer(state, context, problems)
+        leaders = {step.index: ranked(state["scores"][str(step.index)])[0] for step in steps}
         names = list(dict.fromkeys(leader.name for leader in leaders.values()))
         votes = {name: sum(leader.name == name for leader in leaders.values()) for name in names}
         sure = {name: sum(leader.p for leader in leaders.values() if leader.name == name) for name in names}
-        winner = max(names, key=lambda name: (votes[name], sure[name]))
+        order = sorted(names, key=lambda name: (-votes[name], -sure[name]))
+        winner, share = order[0], votes[order[0]] / len(steps)
         evidence = [
-            cite(step, f"{'Supports' if leaders[step.index].name == winner else 'Speaks against'} it."
-                 f" {step.finding}")
-            for step in asked
-        ]  # fmt: skip
-        text = f"{winner[:1].upper()}{winner[1:]}. {votes[winner]} of {len(asked)} tiles say so."
-        choice = winner if state.get("options") else None
-        return Draft(text, choice, votes[winner] / len(asked), evidence)
+            cite(
+                step,
+                f"{'Supports' if leaders[step.index].name == winner else 'Speaks against'} the answer."
+                f" {step.finding}",
+            )
+            for step in steps
+        ]
+        sentences = [
+            answer_sentence(winner, share),
+            f"It was the most probable answer for {share_in_words(votes[winner], len(steps)).lower()} tiles.",
+            *seen_in_words(state, context),
+        ]
+        return Draft(" ".join(sentences), winner if state.get("options") else None, share, evidence)
 
     def _plan(self, state: AgentState, context: AgentContext) -> list[list[int]]:
         tiles = context.toolbox.features

@@ -30,7 +30,7 @@ MAX_WINDOWS = 4096
 """Most windows of a grid that are compared; a larger grid is thinned evenly."""
 
 
-class Scale(NamedTuple):
+class WindowScale(NamedTuple):
     """A size of window and the resolution it is shown at."""
 
     name: str
@@ -39,15 +39,15 @@ class Scale(NamedTuple):
     mpp: float
 
 
-def scales(slide: Slide) -> tuple[Scale, Scale]:
+def scales(slide: Slide) -> tuple[WindowScale, WindowScale]:
     """The coarse and the fine scale on this slide."""
     return (
-        Scale("coarse", max(1, round(COARSE_UM / slide.mpp)), slide.effective_mpp(COARSE_MPP)),
-        Scale("fine", max(1, round(FINE_UM / slide.mpp)), slide.effective_mpp(FINE_MPP)),
+        WindowScale("coarse", max(1, round(COARSE_UM / slide.mpp)), slide.effective_mpp(COARSE_MPP)),
+        WindowScale("fine", max(1, round(FINE_UM / slide.mpp)), slide.effective_mpp(FINE_MPP)),
     )
 
 
-def window(center: tuple[float, float], side: int, inside: Box) -> Box:
+def window_around(center: tuple[float, float], side: int, inside: Box) -> Box:
     """A window of `side` around a point, as far as `inside` leaves room for it."""
     w, h = min(side, inside.w), min(side, inside.h)
     x = min(max(round(center[0] - w / 2), inside.x), inside.right - w)
@@ -95,7 +95,7 @@ def seen_shares(boxes: Sequence[Box], seen: Sequence[Box]) -> np.ndarray:
     return common.sum(axis=1) / b[:, 0, 2:].prod(axis=-1)
 
 
-class Choice(NamedTuple):
+class WindowChoice(NamedTuple):
     """A window to look at, and whether retrieval or only the amount of tissue speaks for it."""
 
     box: Box
@@ -109,14 +109,14 @@ def choose(
     seen: Sequence[Box],
     tissue: TissueMask,
     rng: random.Random,
-) -> Choice | None:
+) -> WindowChoice | None:
     """The best unseen window of `side` within `inside`; None where nothing is left.
 
     Windows around the retrieved tiles come first, by the sum of their tiles' worth; where none is left, the
     window with most tissue. Ties are broken by `rng`.
     """
     found = [(box.x + box.w / 2, box.y + box.h / 2) for box in worth]
-    around = {window(center, side, inside) for center in found if inside.contains(*center)}
+    around = {window_around(center, side, inside) for center in found if inside.contains(*center)}
     values = {box: _worth_inside(box, worth) for box in _worthwhile(sorted(around), seen, tissue)}
     retrieved = bool(values)
     if not retrieved:
@@ -124,7 +124,7 @@ def choose(
     if not values:
         return None
     best = max(values.values())
-    return Choice(rng.choice([box for box, value in values.items() if value == best]), retrieved)
+    return WindowChoice(rng.choice([box for box, value in values.items() if value == best]), retrieved)
 
 
 def _worthwhile(boxes: list[Box], seen: Sequence[Box], tissue: TissueMask) -> dict[Box, float]:

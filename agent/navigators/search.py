@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from agent.evidence.familiarity import doubts
 from agent.graph.state import Decided, Draft, Stop, Weighed, steps_of
-from agent.navigators.compose import compose
-from agent.navigators.places import Choice, Scale, choose, discrimination, scales
-from agent.navigators.weigh import Looks, ranked, weigh
+from agent.navigators.compose import UNKNOWN_TO_MODEL, compose_answer
+from agent.navigators.places import WindowChoice, WindowScale, choose, discrimination, scales
+from agent.navigators.weigh import Looks, ranked, weigh_observation
 from agent.run.records import Action, Answer
 from core_model.slides.box import Box
 
@@ -67,11 +67,11 @@ class SearchNavigator:
         self, state: AgentState, context: AgentContext, action: Action, observation: Observation
     ) -> Weighed:
         """Pool what the model says of this place with what it said before."""
-        return weigh(state, context, action, observation)
+        return weigh_observation(state, context, action, observation)
 
     def compose(self, state: AgentState, context: AgentContext, problems: list[str]) -> Draft:
         """The answer from what was seen."""
-        return compose(state, context, problems)
+        return compose_answer(state, context, problems)
 
     def review(self, state: AgentState, context: AgentContext, answer: Answer) -> Answer:
         """The answer as it is: the same model has nothing to add to what it said of every place."""
@@ -144,7 +144,7 @@ class SearchNavigator:
             if choice is not None:
                 why = "Show where there is most tissue; the model cannot be asked about it."
                 return Action(tool="zoom", args={"box": list(choice.box), "mpp": coarse.mpp}, reason=why)
-        return Stop("asking the model would mean nothing here")
+        return Stop(UNKNOWN_TO_MODEL)
 
 
 def phrase(question: str, hypothesis: str) -> str:
@@ -162,7 +162,7 @@ def _ask(state: AgentState, box: Box, reason: str) -> Action:
     return Action(tool="ask_region", args=args, reason=reason)
 
 
-def _why(choice: Choice, scale: Scale, leaders: list[str]) -> str:
+def _why(choice: WindowChoice, scale: WindowScale, leaders: list[str]) -> str:
     if not choice.retrieved:
         return f"No retrieved place is left to see here; this {scale.name} window holds most tissue."
     if len(leaders) < 2:

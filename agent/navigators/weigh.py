@@ -1,4 +1,4 @@
-"""What one observation says about the question, pooled with what was heard before.
+"""Weighs what one observation says about the question and pools it with the observations before.
 
 Closed questions: the hypotheses are the options, and each place gives a probability to each. Open questions:
 the hypotheses are what the model itself said of the slide or of a region; when it says something new, every
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from tools.records import Observation
 
 
+UNANIMOUS = "the model gave the same answer everywhere"
+
+
 @dataclass(frozen=True)
 class Looks:
-    """A reading of the steps. It holds nothing that the steps do not."""
+    """The steps of a run, sorted by what they were for. It holds nothing that the steps do not."""
 
     steps: Sequence[Step]
     slide: Box
@@ -48,10 +51,10 @@ class Looks:
 
     def to_be_asked(self) -> Box | None:
         """A place shown and not asked about: the one shown last, else one that a person chose."""
-        asked = [_box(step) for step in self._asked()]
-        shown = [step for step in self.steps if step.action.tool == "zoom" and step.observation.ok]
-        waiting = [step for step in shown if step is self.last or step.action.by == "person"]
-        return next((_box(step) for step in reversed(waiting) if _box(step) not in asked), None)
+        boxes = [_box(step) for step in self._asked()]
+        zooms = [step for step in self.steps if step.action.tool == "zoom" and step.observation.ok]
+        waiting = [step for step in zooms if step is self.last or step.action.by == "person"]
+        return next((_box(step) for step in reversed(waiting) if _box(step) not in boxes), None)
 
     def answered(self) -> list[Step]:
         """Every step that asked the model and got an answer, the whole slide's among them."""
@@ -89,8 +92,11 @@ class Looks:
         if lead <= largest:
             return None
         if len(posteriors[-1]) == 1:
-            return f"the model gave the same answer at all {len(self.regions)} regions"
-        return f"the lead of {lead:.2f} is more than any look has changed so far ({largest:.2f})"
+            return UNANIMOUS
+        return (
+            f"the lead over the next answer ({lead:.2f}) is larger than any change that a look has made"
+            f" so far ({largest:.2f})"
+        )
 
     def _posteriors(self) -> list[Posterior]:
         return [step.posterior for step in self.answered() if step.posterior is not None]
@@ -118,64 +124,75 @@ MAX_HYPOTHESES = 6
 Scores = dict[str, dict[str, float]]
 
 
-def weigh(state: AgentState, context: AgentContext, action: Action, observation: Observation) -> Weighed:
-    """The finding of a step, and the state fields it changes."""
+def weigh_observation(
+    state: AgentState, context: AgentContext, action: Action, observation: Observation
+) -> Weighed:
+    """The finding of a step in words, and the fields of the state that it changes."""
     if not observation.ok:
         return Weighed(f"Nothing was seen: {observation.text}", {})
     if action.tool == "retrieve":
-        return Weighed(_found(observation), {})
+        return Weighed(_hits_in_words(observation), {})
     if action.tool != "ask_region":
         return Weighed(first_sentences(observation.text), {})
     if state.get("options"):
-        return _closed(state, context, observation)
+        return _closed(state, context, action, observation)
     return _open(state, context, action, observation)
 
 
-def _closed(state: AgentState, context: AgentContext, observation: Observation) -> Weighed:
-    here = {str(name): float(p) for name, p in observation.data["options"].items()}
-    scores = {**state.get("scores", {}), _index(state): here}
-    updates = {"hypotheses": list(here), "scores": scores, "posterior": _pooled(scores, state, context)}
-    return Weighed(f"Here: {in_words(here)}.", updates)
+def _closed(state: AgentState, context: AgentContext, action: Action, observation: Observation) -> Weighed:
+    shares = {str(name): float(p) for name, p in observation.data["options"].items()}
+    scores = {**state.get("scores", {}), _index(state): shares}
+    updates = {"hypotheses": list(shares), "scores": scores, "posterior": _pooled(scores, state, context)}
+    finding = f"The model's probabilities for {_place(action, context)}: {probabilities_in_words(shares)}."
+    return Weighed(finding, updates)
 
 
 def _open(state: AgentState, context: AgentContext, action: Action, observation: Observation) -> Weighed:
-    text, p = spoken(observation)
-    hypotheses, said = list(state.get("hypotheses", [])), dict(state.get("said", {}))
-    name = next((known for known in hypotheses if same_words(known, text)), text)
+    text, p = spoken_answer(observation)
+    hypotheses, certainties = list(state.get("hypotheses", [])), dict(state.get("said", {}))
+    name = next((hypothesis for hypothesis in hypotheses if same_words(hypothesis, text)), text)
     if name and name not in hypotheses and len(hypotheses) < MAX_HYPOTHESES:
         hypotheses.append(name)
+    place = _place(action, context)
     if not hypotheses:
-        return Weighed("The model gave no answer here.", {})
+        return Weighed(f"The model gave no answer for {place}.", {})
     if name in hypotheses:
-        said[name] = max(said.get(name, 0.0), p)
-    known_scores = state.get("scores", {}) if hypotheses == state.get("hypotheses") else {}
-    scores = _score(known_scores, hypotheses, state, context, Box(*action.args["box"]))
+        certainties[name] = max(certainties.get(name, 0.0), p)
+    earlier_scores = state.get("scores", {}) if hypotheses == state.get("hypotheses") else {}
+    scores = _score(earlier_scores, hypotheses, state, context, Box(*action.args["box"]))
     updates = {
         "hypotheses": hypotheses,
-        "said": said,
+        "said": certainties,
         "scores": scores,
         "posterior": _pooled(scores, state, context),
     }
-    heard = f"Here the model says “{text}” ({p:.2f} per token)" if text else "Here the model says nothing"
+    finding = f"The model gave no answer for {place}."
+    if text:
+        finding = f"The model's answer for {place}: {text} (probability {p:.2f} per word piece)."
     # Of one hypothesis the share is 1 by construction: it would only look like certainty.
-    shares = f"; {in_words(scores[_index(state)])}" if len(hypotheses) > 1 else ""
-    return Weighed(f"{heard}{shares}.", updates)
+    if len(hypotheses) > 1:
+        finding += f" Probabilities of the answers compared: {probabilities_in_words(scores[_index(state)])}."
+    return Weighed(finding, updates)
+
+
+def _place(action: Action, context: AgentContext) -> str:
+    return "the whole slide" if Box(*action.args["box"]) == context.slide.box else "this region"
 
 
 def _score(
-    known: Scores, hypotheses: list[str], state: AgentState, context: AgentContext, box: Box
+    earlier: Scores, hypotheses: list[str], state: AgentState, context: AgentContext, box: Box
 ) -> Scores:
     """Probability of each hypothesis at each place asked, the present one included."""
-    asked = Looks(steps_of(state), context.slide.box).answered()
-    places = {str(step.index): Box(*step.action.args["box"]) for step in asked} | {_index(state): box}
+    steps = Looks(steps_of(state), context.slide.box).answered()
+    places = {str(step.index): Box(*step.action.args["box"]) for step in steps} | {_index(state): box}
     if len(hypotheses) == 1:
         return {index: {hypotheses[0]: 1.0} for index in places}
-    missing = [index for index in places if index not in known]
+    missing = [index for index in places if index not in earlier]
     rows = context.journal.once(
         "scores", f"{int(_index(state)):04d}", lambda: _rows(missing, places, hypotheses, state, context)
     )
     new = {index: dict(zip(hypotheses, row, strict=True)) for index, row in zip(missing, rows, strict=True)}
-    return {index: known[index] if index in known else new[index] for index in places}
+    return {index: earlier[index] if index in earlier else new[index] for index in places}
 
 
 def _rows(
@@ -204,7 +221,7 @@ def _pooled(scores: Scores, state: AgentState, context: AgentContext) -> Posteri
     return pool(scores.get(whole_index), regions, weights.slide, weights.region)
 
 
-def _found(observation: Observation) -> str:
+def _hits_in_words(observation: Observation) -> str:
     hits = observation.data["hits"]
     best, last = hits[0], hits[-1]
     place = ", ".join(str(int(v)) for v in best["box"])
@@ -215,14 +232,14 @@ def _index(state: AgentState) -> str:
     return str(len(state.get("steps", [])) + 1)
 
 
-def spoken(observation: Observation) -> tuple[str, float]:
-    """The model's own words in an open observation, and their mean token probability."""
+def spoken_answer(observation: Observation) -> tuple[str, float]:
+    """The model's own words in the observation of an open question, and their mean token probability."""
     data: dict[str, Any] = observation.data
     return " ".join(str(data.get("answer", "")).split()).rstrip(". "), float(data.get("probability", 0.0))
 
 
-def in_words(posterior: Posterior, most: int = 3) -> str:
-    """ "grade 3 0.81, grade 2 0.15"."""
+def probabilities_in_words(posterior: Posterior, most: int = 3) -> str:
+    """The most probable hypotheses: "grade 3 0.81, grade 2 0.15"."""
     return ", ".join(f"{item.name} {item.p:.2f}" for item in ranked(posterior)[:most])
 
 

@@ -15,6 +15,7 @@ from agent.navigators.weigh import ranked
 from agent.run.folder import read_answer
 from agent.run.journal import Journal
 from agent.run.records import Answer, Cost, RunRecord, SlideFacts
+from agent.text import answer_sentence, no_answer
 from core_model.words import content_words
 
 if TYPE_CHECKING:
@@ -89,11 +90,11 @@ def _known(model: Any, record: RunRecord) -> Familiarity:
 def _ask(model: Any, tokens: SlideTokens | None, record: RunRecord) -> _Said:
     if record.options is None:
         text, p = model.generate(tokens, record.question)
-        return _Said(text, float(p), f"{text} Confidence {p:.2f}: the certainty of its words.")
+        sentence = answer_sentence(text, float(p))
+        return _Said(text, float(p), f"{sentence} This is the model's certainty of its own words.")
     scores = model.score_options(tokens, record.question, record.options)  # (O,)
     first, second = ranked(dict(zip(record.options, map(float, scores), strict=True)))[:2]
-    name = first.name[:1].upper() + first.name[1:]
-    text = f"{name}. Probability {first.p:.2f} over the whole slide; next is {second.name} ({second.p:.2f})."
+    text = f"{answer_sentence(first.name, first.p)} The next answer is {second.name} ({second.p:.2f})."
     return _Said(first.name, first.p, text)
 
 
@@ -103,7 +104,7 @@ def _answer(
     reason = "; ".join(why)
     reason = f"{reason[:1].upper()}{reason[1:]}." if reason else ""
     abstains = bool(why)
-    text = f"No answer is given (abstained). {reason}" if abstains or reply is None else reply.text
+    text = no_answer("; ".join(why)) if abstains or reply is None else reply.text
     return Answer(
         question=record.question,
         answer=text,

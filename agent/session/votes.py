@@ -23,7 +23,7 @@ from agent.graph.follow import leave
 from agent.run.folder import OVERBUDGET, VOTES, read_answer, read_run, read_trace
 from agent.run.journal import Journal
 from agent.run.records import Answer, Cost, RunRecord, Step, Vote
-from agent.text import first_sentences, same_words
+from agent.text import answer_words, same_words
 
 if TYPE_CHECKING:
     from agent.session.request import Request
@@ -53,7 +53,7 @@ class Ballot:
             run=self.run,
             seed=self.seed,
             choice=answer.choice,
-            answer=answer.choice or first_sentences(answer.answer, 1),
+            answer=answer.choice or answer_words(answer.answer, answer.confidence),
             confidence=answer.confidence,
             abstained=answer.abstained,
         )

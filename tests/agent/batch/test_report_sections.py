@@ -81,7 +81,7 @@ def test_the_same_reason_is_told_once() -> None:
     assert texts(parts["ancillary findings"]) == ["No answer on necrosis.", "No answer on mitoses."]
     assert {one.why for one in parts["ancillary findings"]} == {"The model does not know this slide."}
     assert texts(parts["limits"]) == [
-        "Of the tissue was shown, at least this finely: 4 % at 0.5 µm/px, 100 % at 8.0 µm/px.",
+        "Of the tissue, 100 % was shown at 8 µm/px or finer and 4 % at 0.5 µm/px or finer.",
         "2 of 10 tiles could not be read and were left out; run.json lists them.",
         "Not answered: necrosis, mitoses. The model does not know this slide.",
     ]

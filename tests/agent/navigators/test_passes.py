@@ -54,7 +54,7 @@ def test_patches_are_asked_one_by_one_and_the_majority_answers(ask: Ask) -> None
     assert len({chat.text_of(request) for request in ran.way.asked}) == 5
     answer = ran.answer
     assert (answer.choice, answer.confidence, answer.cost.calls) == ("pink tissue", 0.6, 5)
-    assert [e.finding.split(" it:")[0] for e in answer.evidence] == [
+    assert [e.finding.split(" the answer:")[0] for e in answer.evidence] == [
         "Speaks against", "Supports", "Supports", "Speaks against", "Supports"
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.navigators.places import choose, discrimination, grid, scales, seen_shares, window
+from agent.navigators.places import choose, discrimination, grid, scales, seen_shares, window_around
 from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
 
@@ -25,7 +25,7 @@ def tissue(right_half_only: bool = False) -> TissueMask:
 @settings(deadline=None)
 @given(st.integers(-500, 5000), st.integers(-500, 5000), st.integers(1, 6000))
 def test_windows_lie_on_the_slide(x: int, y: int, side: int) -> None:
-    box = window((x, y), side, SLIDE)
+    box = window_around((x, y), side, SLIDE)
     assert box.intersect(SLIDE) == box
     assert (box.w, box.h) == (min(side, 4000), min(side, 3000))
 

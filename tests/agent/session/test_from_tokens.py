@@ -62,7 +62,7 @@ def asked(tokens: Path, **given: Any) -> Answer:
 def test_a_closed_question_is_answered_and_nothing_is_cited(tokens: Path) -> None:
     answer = asked(tokens)
     assert answer.choice == "grey tissue"
-    assert answer.answer.startswith("Grey tissue. Probability 0.9")
+    assert answer.answer.startswith("Grey tissue, confidence 0.9")
     assert 0.9 < answer.confidence < 1
     assert (answer.evidence, answer.coverage, answer.steps) == ([], {}, 0)
     assert answer.reason == LIMIT
@@ -91,7 +91,7 @@ def test_the_run_folder_is_like_any_other(tokens: Path, tmp_path: Path) -> None:
 def test_an_open_question_is_answered_in_the_model_s_words(tokens: Path) -> None:
     answer = asked(tokens, options=None)
     assert answer.choice is None
-    assert answer.answer.startswith("Grey tissue.")
+    assert answer.answer.startswith(f"Grey tissue, confidence {answer.confidence:.2f}.")
     assert answer.confidence == 0.8
 
 
@@ -145,9 +145,7 @@ def test_tokens_of_another_model_are_refused_and_leave_nothing(tokens: Path, con
 
 
 def test_on_the_command_line(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import core_model
-
-    monkeypatch.setattr(core_model, "load_model", lambda *_, **__: TokenModel(), raising=False)
+    monkeypatch.setattr("core_model.models.wsi_llava.load_model", lambda *_, **__: TokenModel())
     choices = ("--option", OPTIONS[0], "--option", OPTIONS[1])
     answer = only_json(giant("ask", tokens, QUESTION, *choices, "--mode", "slide", "--json"))
     assert set(answer) == FIELDS

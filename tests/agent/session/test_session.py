@@ -30,7 +30,7 @@ def split(items: list[Any]) -> tuple[list[Step], Answer]:
 def test_a_closed_question_is_answered_from_what_was_seen(run_agent: Run) -> None:
     steps, answer = split(run_agent(options=fakes.OPTIONS))
     assert answer.choice == "pink tissue"
-    assert answer.answer.startswith("Pink tissue.")
+    assert answer.answer.startswith(f"Pink tissue, confidence {answer.confidence:.2f}. ")
     assert steps[0].action.tool == "overview"
     assert steps[1].action.args["box"] == [0, 0, fakes.WIDTH, fakes.HEIGHT]
     assert answer.confidence == pytest.approx(steps[-1].posterior["pink tissue"])  # type: ignore[index]
@@ -52,7 +52,7 @@ def test_an_open_question_compares_what_the_model_says(run_agent: Run) -> None:
     steps, answer = split(run_agent(max_steps=16))
     assert answer.choice is None
     assert answer.options is None
-    assert answer.answer.startswith("Pink tissue.")
+    assert answer.answer.startswith(f"Pink tissue, confidence {answer.confidence:.2f}. ")
     assert 0 < answer.confidence <= 0.8  # never surer than the model was of its words
     assert {name for step in steps for name in (step.posterior or {})} == {"pink tissue"}
 
@@ -84,7 +84,7 @@ def test_the_search_goes_where_the_leaders_differ(run_agent: Run) -> None:
 
 def test_it_stops_when_another_look_would_not_change_the_answer(run_agent: Run) -> None:
     sure, answer = split(run_agent(options=fakes.OPTIONS, model=fakes.FakeModel(sharpness=8), max_steps=20))
-    assert "more than any look has changed" in answer.answer
+    assert "larger than any change that a look has made" in answer.answer
     mixed = fakes.all_features()
     mixed.features[:] = mixed.coords[:, 1:] % 224 == 0  # rows of grey and of pink: neither ever leads by much
     unsure, _ = split(run_agent(options=fakes.OPTIONS, max_steps=20, tools={"features": mixed}))
@@ -134,8 +134,8 @@ def test_absence_comes_with_coverage(run_agent: Run) -> None:
     options = ["grey tissue", "pink is absent"]
     _, answer = split(run_agent(options=options))
     assert answer.choice == "pink is absent"
-    assert "% at 2.0 µm/px" in answer.answer
-    assert "absence within what was seen" in answer.answer
+    assert "% at 2 µm/px" in answer.answer
+    assert "Absence is claimed for the tissue that was seen" in answer.answer
 
 
 # ---- abstaining ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from agent.run.records import (
     Vote,
 )
 from agent.session.votes import Ballot, options_of_vote, whole, write_whole
+from agent.text import answer_sentence
 from core_model.errors import RunError
 from core_model.slides.box import Box
 
@@ -106,6 +108,18 @@ def test_open_answers_agree_by_their_first_sentence() -> None:
     answer = decided(("Pink tissue", 0.4), ("Grey", 0.9), ("PINK tissue", 0.5), options=None)
     assert answer.answer.startswith("PINK tissue.")
     assert answer.agreement == pytest.approx(2 / 3)
+
+
+def test_open_answers_agree_whatever_their_confidences() -> None:
+    """A local model's first sentence names its confidence, which differs from vote to vote."""
+    ballots = []
+    for number, p in enumerate((0.4, 0.5), 1):
+        vote = ballot(number, "Pink tissue", p, closed=False)
+        text = f"{answer_sentence('Pink tissue', p)} The model gave this answer for the whole slide."
+        ballots.append(replace(vote, answer=vote.answer.model_copy(update={"answer": text})))
+    answer, _ = whole(record(None, 2), "run", ballots)
+    assert answer.agreement == 1.0
+    assert [vote.answer for vote in answer.votes] == ["Pink tissue."] * 2
 
 
 def test_a_vote_without_money_has_no_opinion() -> None:
