@@ -165,6 +165,23 @@ def test_pans_add_up_and_a_refused_one_does_not(toolbox: Toolbox) -> None:
     assert toolbox.pan("right", 0.25).box == Box(125, 0, 100, 80)
 
 
+@pytest.mark.parametrize(("direction", "moved"), [("right", (201, 200)), ("up", (200, 199))])
+def test_the_smallest_pan_moves_by_one_pixel(
+    toolbox: Toolbox, direction: str, moved: tuple[int, int]
+) -> None:
+    toolbox.zoom(Box(200, 200, 20, 20), 0.5)
+    assert toolbox.pan(direction, 0.01).box == Box(*moved, 20, 20)
+
+
+def test_a_pan_asks_for_the_resolution_of_the_look_before(toolbox: Toolbox) -> None:
+    assert toolbox.frame.max_px == 1000
+    toolbox.frame = Frame(max_px=100)
+    first, second = toolbox.zoom(Box(0, 0, 400, 300), 0.5), toolbox.pan("right")
+    assert first.mpp == second.mpp == 2.0
+    for look in (first, second):
+        assert "0.5 µm/px was asked for, but a region's long side is at most 100 px" in look.text
+
+
 def test_pan_needs_something_shown(toolbox: Toolbox) -> None:
     assert not toolbox.pan("left").ok
     toolbox.last_shown = (Box(400, 300, 100, 80), 2.0)  # as after resuming
