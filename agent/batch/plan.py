@@ -104,7 +104,7 @@ def _identity(model: Any) -> dict[str, str]:
     if names_chat_model(model):
         from agent.chat import prompts
 
-        return {"name": str(model), "prompts": prompts.digest()[:16]}
+        return {"name": str(model), "prompts": prompts.prompts_digest()[:16]}
     if isinstance(model, str | Path):
         from core_model.models.tile_encoders import MINI
 
@@ -131,6 +131,6 @@ def _loaded(model: Any) -> Any:
 
 @cache
 def _from_disk(model: str) -> Any:
-    from core_model import load_model
+    from core_model.models.wsi_llava import load_model
 
     return load_model(model)

@@ -217,6 +217,6 @@ def values() -> list[Any]:
     ]
 
 
-def digest() -> str:
+def prompts_digest() -> str:
     """What tells these prompts from others: SHA-256 of `values`."""
     return hashlib.sha256(json.dumps(values()).encode()).hexdigest()

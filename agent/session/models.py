@@ -79,7 +79,7 @@ def open_slide_model(request: Request) -> Any:
 def open_local(model: Any, request: Request) -> Any:
     """A local model, with every part that this run needs."""
     if isinstance(model, str | Path):
-        from core_model import load_model
+        from core_model.models.wsi_llava import load_model
 
         model = load_model(model, bits=request.settings.bits)
     parts = ["llava"] if request.tokens else ["tile_encoder", "slide_encoder", "llava"]
@@ -128,7 +128,7 @@ def chat_fingerprint(request: Request) -> str:
     from agent.chat import prompts
 
     about = dataclasses.asdict(request.model.profile)
-    known = [request.model.name, request.settings.base_url, about, prompts.digest()]
+    known = [request.model.name, request.settings.base_url, about, prompts.prompts_digest()]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -73,17 +73,32 @@ def _plain() -> Any:
     patch.undo()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(
-    said=st.lists(replies(), min_size=1, max_size=8),
-    steps=st.integers(1, 6),
-    profile=st.sampled_from(["survey", "giant"]),
-    boxes=st.sampled_from(["level0", "relative", "resized"]),
-    parallel=st.booleans(),
-    options=st.sampled_from([chat.OPTIONS, None]),
-    money=st.sampled_from([None, 0.0, 0.02, 1.0]),
-)
-def test_random_replies(
+RUNS = {
+    "said": st.lists(replies(), min_size=1, max_size=8),
+    "steps": st.integers(1, 6),
+    "profile": st.sampled_from(["survey", "giant"]),
+    "boxes": st.sampled_from(["level0", "relative", "resized"]),
+    "parallel": st.booleans(),
+    "options": st.sampled_from([chat.OPTIONS, None]),
+    "money": st.sampled_from([None, 0.0, 0.02, 1.0]),
+}
+HEALTH = list(HealthCheck)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=HEALTH, derandomize=True)
+@given(**RUNS)
+def test_random_replies(**given: Any) -> None:
+    check_run(**given)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=HEALTH)
+@given(**RUNS)
+def test_many_random_replies(**given: Any) -> None:
+    check_run(**given)
+
+
+def check_run(
     said: list[AIMessage],
     steps: int,
     profile: str,
@@ -92,6 +107,7 @@ def test_random_replies(
     options: list[str] | None,
     money: float | None,
 ) -> None:
+    """One run over these replies, and the laws that it keeps."""
     about = ModelProfile(max_image_px=chat.PX, boxes=boxes, parallel_calls=parallel, max_images=4)
     with tempfile.TemporaryDirectory() as folder:
         ask = chat.asker(Path(folder), pytest.MonkeyPatch())

@@ -17,7 +17,7 @@ def digest_of(source: str) -> str:
     """The digest of prompts with another source."""
     module = ModuleType("other_prompts")
     exec(compile(source, "other_prompts.py", "exec"), module.__dict__)
-    return str(module.digest())
+    return str(module.prompts_digest())
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def digest_of(source: str) -> str:
 def test_comments_and_names_are_no_part_of_the_prompts(pattern: str, replacement: str) -> None:
     changed = re.sub(pattern, replacement, SOURCE)
     assert changed != SOURCE
-    assert digest_of(changed) == prompts.digest()
+    assert digest_of(changed) == prompts.prompts_digest()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_comments_and_names_are_no_part_of_the_prompts(pattern: str, replacement
 def test_a_changed_word_makes_other_prompts(word: str, other: str) -> None:
     changed = SOURCE.replace(word, other)
     assert changed != SOURCE
-    assert digest_of(changed) != prompts.digest()
+    assert digest_of(changed) != prompts.prompts_digest()
 
 
 def test_every_template_is_part_of_the_digest() -> None:

@@ -24,7 +24,7 @@ from tiny_llava import IMAGE_TOKENS, make
 from agent.llm.client import ChatClient, Reply, open_chat
 from agent.run.journal import Journal
 
-UP_WITHIN = 60.0
+UP_WITHIN = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatClient]:
             yield open_chat(f"openai:{folder}", base_url=f"http://127.0.0.1:{port}/v1")
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
         log.close()
 
 
@@ -61,7 +61,7 @@ def _wait(server: subprocess.Popen[bytes], port: int, log: io.TextIOWrapper) -> 
     end = time.monotonic() + UP_WITHIN
     while time.monotonic() < end and server.poll() is None:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1.0).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30.0).close()
         except (urllib.error.URLError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(0.1)
