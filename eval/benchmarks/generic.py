@@ -12,25 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks.questions import Benchmark, Question, Unusable, numbered_prompt
-from eval.benchmarks.tables import csv_rows, json_rows
+from eval.benchmarks.questions import Benchmark, Question, numbered_prompt
+from eval.benchmarks.tables import csv_rows, json_rows, questions_in
 
 NEEDED = ("slide", "question", "answer")
 
 
 def load_generic(path: Path) -> Benchmark:
     """The questions of the file. Raises `CohortError` where a needed column is missing."""
-    questions: dict[tuple[str, str], Question] = {}
-    unusable: list[Unusable] = []
-    for place, row in _rows(path):
-        try:
-            question = _question(row, place)
-            if question.key in questions:
-                raise ValueError(f"the id {question.id} stands in it twice")
-            questions[question.key] = question
-        except ValueError as error:
-            unusable.append(Unusable(f"{path.name} line {place}", " ".join(str(error).split())))
-    return Benchmark(list(questions.values()), unusable)
+    return questions_in(_rows(path), _question, path.name)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:

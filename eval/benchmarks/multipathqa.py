@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from eval.benchmarks.questions import Benchmark, Metric, Question, Unusable
-from eval.benchmarks.tables import csv_rows
+from eval.benchmarks.questions import Benchmark, Metric, Question
+from eval.benchmarks.tables import csv_rows, questions_in
 
 COLUMNS = ("benchmark_name", "benchmark_id", "image_path", "answer", "options", "metric_type", "prompt")
 METRICS: dict[str, Metric] = {"accuracy": "accuracy", "balanced_accuracy": "balanced_accuracy"}
@@ -32,17 +32,7 @@ def load_multipathqa(path: Path) -> Benchmark:
 
     Raises `CohortError` where the file is not this benchmark's.
     """
-    questions: dict[tuple[str, str], Question] = {}
-    unusable: list[Unusable] = []
-    for line, row in csv_rows(path, COLUMNS):
-        try:
-            question = _question(row)
-            if question.key in questions:
-                raise ValueError(f"{question.benchmark} {question.id} stands in it twice")
-            questions[question.key] = question
-        except ValueError as error:
-            unusable.append(Unusable(f"{path.name} line {line}", str(error)))
-    return Benchmark(list(questions.values()), unusable)
+    return questions_in(csv_rows(path, COLUMNS), _question, path.name)
 
 
 def parse_options(text: str) -> tuple[str, ...] | None:
@@ -90,7 +80,7 @@ def bare(prompt: str) -> str:
     return " ".join(_FORM.sub("", prompt).split())
 
 
-def _question(row: Mapping[str, str]) -> Question:
+def _question(row: Mapping[str, str], line: int) -> Question:
     if row.get("is_valid", "").strip().lower() == "false":
         raise ValueError("the benchmark itself calls it invalid")
     options = parse_options(row["options"])

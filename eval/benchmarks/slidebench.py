@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from eval.benchmarks.questions import Benchmark, Question, Unusable, numbered_prompt
-from eval.benchmarks.tables import csv_rows
+from eval.benchmarks.questions import Benchmark, Question, numbered_prompt
+from eval.benchmarks.tables import csv_rows, questions_in
 
 LETTERS = "ABCD"
 NEEDED = ("Slide", "Question", *LETTERS, "Answer")
@@ -14,17 +14,7 @@ NEEDED = ("Slide", "Question", *LETTERS, "Answer")
 
 def load_slidebench(path: Path) -> Benchmark:
     """The questions of the table. Raises `CohortError` where a needed column is missing."""
-    questions: dict[tuple[str, str], Question] = {}
-    unusable: list[Unusable] = []
-    for line, row in csv_rows(path, NEEDED):
-        try:
-            question = _question(row, line)
-            if question.key in questions:
-                raise ValueError(f"the id {question.id} stands in the table twice")
-            questions[question.key] = question
-        except ValueError as error:
-            unusable.append(Unusable(f"{path.name} line {line}", str(error)))
-    return Benchmark(list(questions.values()), unusable)
+    return questions_in(csv_rows(path, NEEDED), _question, path.name)
 
 
 def _question(row: Mapping[str, str], line: int) -> Question:

@@ -1,14 +1,17 @@
-"""Rows of the files that benchmarks come in: CSV, JSON lists, JSON lines."""
+"""Rows of the files that benchmarks come in (CSV, JSON lists, JSON lines), and questions made from them."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core_model.errors import CohortError
+from eval.benchmarks.questions import Benchmark, Question, Unusable
+
+Row = TypeVar("Row")
 
 
 def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -51,6 +54,26 @@ def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
     if not files:
         raise CohortError(f"the folder holds no file that ends in {' or '.join(suffixes)}", where=path)
     return files
+
+
+def questions_in(
+    rows: Iterable[tuple[int, Row]], read: Callable[[Row, int], Question], file: str, unit: str = "line"
+) -> Benchmark:
+    """Make a question of each numbered row; `unit` says what the numbers count.
+
+    Rows of which `read` raises `ValueError`, or with the task and id of an earlier one, are listed with why.
+    """
+    questions: dict[tuple[str, str], Question] = {}
+    unusable: list[Unusable] = []
+    for number, row in rows:
+        try:
+            question = read(row, number)
+            if question.key in questions:
+                raise ValueError(f"{question.benchmark} {question.id} stands in it twice")
+            questions[question.key] = question
+        except ValueError as error:
+            unusable.append(Unusable(f"{file} {unit} {number}", " ".join(str(error).split())))
+    return Benchmark(list(questions.values()), unusable)
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:

@@ -6,20 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from core_model.words import one_line
-from eval.benchmarks.questions import Benchmark, Question, Unusable, numbered_prompt
-from eval.benchmarks.tables import json_rows
+from eval.benchmarks.questions import Benchmark, Question, numbered_prompt
+from eval.benchmarks.tables import json_rows, questions_in
 
 
 def load_wsi_vqa(path: Path) -> Benchmark:
     """Its questions, closed and open as two tasks; they have no ids but their places in the file."""
-    questions: list[Question] = []
-    unusable: list[Unusable] = []
-    for number, row in json_rows(path):
-        try:
-            questions.append(_question(row, number))
-        except ValueError as error:
-            unusable.append(Unusable(f"{path.name} row {number}", str(error)))
-    return Benchmark(questions, unusable)
+    return questions_in(json_rows(path), _question, path.name, "row")
 
 
 def _question(row: Any, number: int) -> Question:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agent" / "support"
 
 import numpy as np
 from chat_server import Served, calls, say
+from forks import forked
 from PIL import Image, ImageDraw
 
 from agent.session.options import AskOptions
@@ -114,7 +115,9 @@ class Deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def one(root: Path, url: str, questions: Sequence[Question], modes: Sequence[str], at: int | None) -> int:
+def evaluate_once(
+    root: Path, url: str, questions: Sequence[Question], modes: Sequence[str], at: int | None
+) -> int:
     """One start of the evaluation in this process; how often it passed a place where it can die."""
     from agent.llm.providers import Line
     from eval.asking import runner
@@ -130,29 +133,10 @@ def one(root: Path, url: str, questions: Sequence[Question], modes: Sequence[str
     return deadly.count
 
 
-def forked(*args: Any) -> tuple[int, int]:
-    """`one` in a child: the signal that ended it (0: none), and its passages."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.write(writer, str(one(*args)).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        count = int(pipe.read() or b"0")
-    status = os.waitpid(child, 0)[1]
-    return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)), count
-
-
 def main() -> None:
     root, url, table = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     modes, deaths = sys.argv[4].split(","), json.loads(sys.argv[5])
-    import langchain_openai  # noqa: F401 - loaded once here, not in every child
-    import langgraph.graph  # noqa: F401
+    import langgraph.graph  # noqa: F401 - loaded once here, not in every child
     from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: F401
 
     import agent.report.pages  # noqa: F401
@@ -162,11 +146,13 @@ def main() -> None:
     from eval.benchmarks.registry import load_benchmark
 
     if url:
+        import langchain_openai  # noqa: F401
+
         open_chat("openai:scripted", base_url=url)
 
     questions = load_benchmark("multipathqa", table)
     for at in [*deaths, None]:
-        ended, count = forked(root, url, questions, modes, at)
+        ended, count = forked(evaluate_once, root, url, questions, modes, at)
         results = root / "out" / "results.jsonl"
         lines = results.read_text().count("\n") if results.exists() else 0
         print(json.dumps({"ended": ended, "passages": count, "lines": lines}), flush=True)

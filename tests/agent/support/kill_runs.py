@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import agent_fakes as fakes
 import langgraph.graph  # noqa: F401 - loaded once here, not in every child
+from forks import forked
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from agent.session import ask as session
@@ -86,33 +87,15 @@ def run(folder: Path, way: tuple[str, str, int] | None, resume: bool, options: l
     return boxes[0].calls
 
 
-def forked(*args: Any) -> tuple[int, int]:
-    """Run in a child. Returns the signal that ended it (0: none) and the tool calls it made."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.write(writer, str(run(*args)).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        calls = int(pipe.read() or b"-1")
-    status = os.waitpid(child, 0)[1]
-    return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0), calls
-
-
 def main() -> None:
     root, ways = Path(sys.argv[1]), json.loads(sys.argv[2])
     for kind, options in (("closed", fakes.OPTIONS), ("open", None)):
-        _, calls = forked(root / kind / "unbroken", None, False, options)
+        _, calls = forked(run, root / kind / "unbroken", None, False, options)
         print(json.dumps({"kind": kind, "way": None, "calls": calls}), flush=True)
         for what, moment, number in ways[kind]:
             folder = root / kind / f"{what}-{moment}-{number}"
-            died, _ = forked(folder, (what, moment, number), False, options)
-            _, calls = forked(folder, None, True, options)
+            died, _ = forked(run, folder, (what, moment, number), False, options)
+            _, calls = forked(run, folder, None, True, options)
             line = {"kind": kind, "way": folder.name, "signal": died, "calls": calls, "number": number}
             print(json.dumps(line), flush=True)
 

@@ -78,10 +78,19 @@ def test_parts_carry_memory_and_notes() -> None:
         assert grow.peak >= grow.held
 
 
-def test_startup_compares_two_real_commands() -> None:
-    base, ours = startup.time_startup(rounds=1)
-    assert base > 0
-    assert ours > 0
+def test_startup_is_the_median_of_commands_run_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both run once before anything counts; the seconds here are given, so no clock decides."""
+    given = iter([50.0, 60.0, 1.0, 4.0, 2.0, 9.0, 3.0, 5.0])
+    commands: list[str] = []
+    monkeypatch.setattr(startup, "_seconds", lambda code: commands.append(code) or next(given))
+    assert startup.time_startup(rounds=3) == (2.0, 5.0)
+    assert commands == [startup.IMPORT, startup.HELP] * 4
+
+
+def test_a_command_that_fails_has_no_time() -> None:
+    startup._seconds(startup.HELP)
+    with pytest.raises(GiantError, match="no such thing"):
+        startup._seconds("raise SystemExit('no such thing')")
 
 
 def slide_bench(*args: str) -> str:

@@ -79,17 +79,39 @@ def test_overlap_counts_numbers_denials_and_other_scripts() -> None:
 
 
 @given(st.text(min_size=1), st.text())
-def test_overlap_always_judges(reference: str, said: str) -> None:
-    found = judge_answer(EntityOverlap(), "?", reference, said)
-    assert not found.failures
-    assert found.precision is not None
-    assert 0 <= found.precision <= 1
-    assert found == judge_answer(EntityOverlap(), "?", reference, said)
+def test_overlap_always_judges(reference: str, answer: str) -> None:
+    """Whatever is written, both ways have a score, a claim one of the four, and the same once more."""
+    scores = judge_answer(EntityOverlap(), "?", reference, answer)
+    assert not scores.failures
+    assert scores.precision is not None
+    assert 0 <= scores.precision <= 1
+    assert {claim.score for claim in (*scores.wanted, *scores.said)} <= {*SCORES}
+    assert scores == judge_answer(EntityOverlap(), "?", reference, answer)
 
 
-@given(st.text())
-def test_what_is_said_word_for_word_is_right(text: str) -> None:
-    judge = EntityOverlap()
+@given(st.lists(st.sampled_from(["Tumour cells.", "No necrosis.", "Grade 3.", "胃腺癌。", "B"]), min_size=1))
+def test_a_text_word_for_word_is_right_and_one_without_its_words_is_wrong(sentences: list[str]) -> None:
+    judge, text = EntityOverlap(), "\n".join(sentences)
     claims = judge.claims(text, "?")
     assert judge.scores(claims, text, "?") == [1.0] * len(claims)
-    assert SCORES[0] == 1.0
+    assert judge.scores(claims, "stroma", "?") == [0.0] * len(claims)
+    assert len(claims) == sum(sentence != "B" for sentence in sentences), "a letter alone claims nothing"
+
+
+def test_shares_round_down_to_a_score() -> None:
+    """Of ten words 10, 9, 7, 6, 3, 2 and 0 stand in the other text."""
+    words = [
+        "cells",
+        "glands",
+        "nuclei",
+        "stroma",
+        "mitoses",
+        "ducts",
+        "lumen",
+        "fibrosis",
+        "mucin",
+        "oedema",
+    ]
+    claim = " ".join(words)
+    scores = [EntityOverlap().scores([claim], " ".join(words[:n]), "?")[0] for n in (10, 9, 7, 6, 3, 2, 0)]
+    assert scores == [1.0, 0.7, 0.7, 0.3, 0.3, 0.0, 0.0]
