@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,35 @@ def test_rates_are_told_however_slow_or_fast_a_step_is(tmp_path: Path) -> None:
     assert slow["samples_per_s"] == pytest.approx(0.004)
     assert (slow["loss"], slow["learning_rate"]) == (2.5e-7, 1.25e-9)
     assert fast["samples_per_s"] == pytest.approx(4000, rel=1e-4)
+
+
+def test_a_stage_is_clipped_adamw_under_a_warm_up_and_a_cosine(tmp_path: Path) -> None:
+    """The same numbers as a plain loop of PyTorch's gives."""
+
+    def steep(step: int) -> dict[str, Any]:
+        return points(step) | {"y": points(step)["y"] * 10}  # gradients longer than 1
+
+    changes = {"precision": "float32", "warmup": 0.25, "weight_decay": 0.1, "beta2": 0.9}
+    schedule = SCHEDULE.model_copy(update=changes)
+    plain = Line(0.0)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [plain.slope.weight], "weight_decay": 0.1},
+            {"params": [plain.slope.bias], "weight_decay": 0.0},
+        ],
+        betas=(0.9, 0.9),
+    )
+    for step in range(8):
+        share = step / 2 if step < 2 else 0.5 * (1 + math.cos(math.pi * (step - 2) / 6))
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 * share
+        optimizer.zero_grad()
+        plain(**steep(step))["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(plain.slope.parameters(), 1.0)
+        optimizer.step()
+    tensors = fit(Line(0.0), steep, schedule, tmp_path, seed=1)
+    for name, value in plain.slope.named_parameters():
+        assert torch.allclose(tensors[f"slope.{name}"], value, atol=1e-5), name
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.0])

@@ -16,6 +16,7 @@ from core_model.errors import CohortError
 from core_model.language.conversation import Turn
 from training.cohort.corpus import ReadingDocument, truth_document
 from training.language.pretrain import (
+    _trainer,
     build_language_model,
     encode_document,
     pretrain_language_model,
@@ -82,6 +83,26 @@ def test_answers_weigh_more_than_the_rest(tokenizer: Any) -> None:
     heavy = [token for token, weight in zip(row["input_ids"], row["weights"], strict=True) if weight > 1]
     assert tokenizer.decode(heavy) == " no tumour</s> low</s>"
     assert set(row["weights"]) == {1.0, SETTINGS.answer_weight}
+
+
+def test_the_loss_is_the_weighted_mean_over_the_tokens_that_are_there(tokenizer: Any, tmp_path: Path) -> None:
+    """Padding counts for nothing, however long the other document of the batch is."""
+    model = build_language_model(TINY, tokenizer).eval()
+    texts = (
+        "USER: Grade? ASSISTANT: grade 2</s>",
+        "Benign tissue only, no tumour is seen in this slide.</s>",
+    )
+    rows = [encode_document(tokenizer, text, SETTINGS) for text in texts]
+    trainer = _trainer(model, rows, tokenizer.pad_token_id, tmp_path, SETTINGS)
+    total, weight = 0.0, 0.0
+    for row in rows:
+        ids, weights = torch.tensor([row["input_ids"]]), torch.tensor(row["weights"])[1:]
+        with torch.no_grad():
+            logs = model(ids).logits[0, :-1].log_softmax(-1)
+        total -= float((logs[torch.arange(len(weights)), ids[0, 1:]] * weights).sum())
+        weight += float(weights.sum())
+    loss = trainer.compute_loss(model, trainer.data_collator(rows))
+    assert float(loss) == pytest.approx(total / weight, rel=1e-4)
 
 
 def test_documents_are_closed_and_cut_to_length(tokenizer: Any) -> None:

@@ -299,6 +299,36 @@ def test_processes_share_the_regions_and_texts_of_a_step(world: Any) -> None:
     assert whole["counts"] == shares[2]["counts"]
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_sample_has_as_many_questions_as_the_recipe_says(world: Any, pool: TokenPool, turns: int) -> None:
+    stage3 = world.recipe.stage3.model_copy(update={"turns": turns, "max_length": 500})
+    recipe = world.recipe.model_copy(update={"stage3": stage3})
+    make = instruction_samples(world.cohort, pool, world.tokenizer, recipe)
+    texts = [world.tokenizer.decode(ids) for _, ids, _ in make(np.random.default_rng(0))]
+    assert {text.count("assistant:") for text in texts} == {turns}
+
+
+def test_short_texts_weigh_as_the_recipe_says_and_the_scale_has_a_limit(world: Any) -> None:
+    batch = AlignmentData(world.cohort, world.features, world.tokenizer, world.recipe).batch(0)
+    inputs = {key: value for key, value in batch.items() if key != "counts"}
+    parts = fresh(world)
+
+    def loss(short_weight: float) -> float:
+        task = AlignmentTask(parts, world.recipe.n_tokens, short_weight).eval()
+        with torch.no_grad():
+            return float(task(**inputs)["loss"])
+
+    long, both, doubled = (loss(weight) for weight in (0.0, 1.0, 2.0))
+    assert both > long > 0
+    assert doubled - long == pytest.approx(2 * (both - long), rel=1e-4)
+    assert parts.alignment is not None
+    losses = []
+    for scale in (100.0, 1e4):
+        parts.alignment.logit_scale.data.fill_(float(np.log(scale)))
+        losses.append(loss(1.0))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)  # CLIP's limit
+
+
 @pytest.mark.parametrize("changes", [{"micro_batch": 3}, {"recompute": True}])
 def test_stages_learn_the_same_whatever_is_computed_at_a_time(
     world: Any, pool: TokenPool, llama: Any, tmp_path: Path, changes: dict[str, Any]

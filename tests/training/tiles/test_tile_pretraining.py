@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,50 @@ def test_training_changes_the_network_and_resumes_to_the_same(folder: Path, tmp_
     figures = second.report()["held_out"]
     assert 0 <= figures["real_balanced_accuracy"] <= 1
     assert "mitoses_r" in figures
+
+
+def test_the_rate_rises_and_falls_to_nothing_and_vectors_do_not_decay() -> None:
+    settings = replace(SETTINGS, crop_steps=6, full_steps=2, warmup=0.5, learning_rate=0.01)
+    run = TileRun(settings, TileData(settings, None, phantom()))
+    rates = []
+    for _ in range(settings.steps):
+        run.advance()
+        rates += [group["lr"] for group in run.optimizer.param_groups[:1]]
+    share = (np.arange(8) + 1) / 8
+    expected = 0.01 * np.minimum(1, share / 0.5) * 0.5 * (1 + np.cos(np.pi * share))
+    assert rates == pytest.approx(expected, abs=1e-12)
+    for group in run.optimizer.param_groups:
+        assert {parameter.ndim > 1 for parameter in group["params"]} == {group["weight_decay"] > 0}
+
+
+def test_the_average_follows_quickly_at_first() -> None:
+    settings = replace(SETTINGS, learning_rate=0.1)
+    run = TileRun(settings, TileData(settings, None, phantom()))
+    start = weights(run)
+    run.advance()
+    average, student = (
+        weights(run),
+        torch.cat([p.detach().flatten() for p in run.student.encoder.parameters()]),
+    )
+    assert torch.allclose(average, torch.lerp(start, student, 9 / 11), atol=1e-6)
+    assert not torch.allclose(average, student, atol=1e-4)
+
+
+def test_a_layer_weighs_more_where_it_is_not_skipped() -> None:
+    """On average over skipping, the tokens are those of the whole network."""
+    network = build_tile_encoder(TINY).train()
+    network.layernorm = torch.nn.Identity()  # after it, means would not be means
+    images = torch.rand(1, 3, 56, 56).expand(20, -1, -1, -1)
+    with torch.no_grad():
+        states = vit_tokens(network, images, 0.5, torch.Generator().manual_seed(0))
+        whole = vit_tokens(network, images[:1], 0.0, torch.Generator())[0]
+    first = states[0]
+    second = next(tokens for tokens in states if not torch.allclose(tokens, first, atol=1e-4))
+    assert all(
+        torch.allclose(tokens, first, atol=1e-4) or torch.allclose(tokens, second, atol=1e-4)
+        for tokens in states
+    )
+    assert torch.allclose((first + second) / 2, whole, atol=1e-4)
 
 
 def test_a_state_of_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:
