@@ -1,1 +1,1 @@
-"""Large multimodal models behind LangChain: what each can do, how it is called, what it is sent and says."""
+"""The conversation with a chat model: its prompts and messages, and how replies become looks and answers."""

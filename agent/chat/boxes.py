@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Numbers = tuple[float, float, float, float]
 RELATIVE = 1000
-"""What the sides of an image count in the convention "relative"."""
+"""Length of each side of an image in the convention "relative"."""
 _GRAIN = 1e-6
 """Level-0 px by which a product of floats may miss the whole number it stands for."""
 

@@ -95,7 +95,7 @@ class Conversation:
         )
 
     def _turn(self, part: TurnSteps) -> list[BaseMessage]:
-        """What the model said, the result of each of its calls, and the images."""
+        """One turn as messages: the reply, the result of each of its calls, and the images."""
         from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, messages_from_dict
 
         turn, rest = part.turn, list(self._unasked(part.extra_steps))

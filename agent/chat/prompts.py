@@ -185,7 +185,7 @@ def options_text(options: Sequence[str] | None) -> str:
 
 
 def option_labels(count: int) -> list[str]:
-    """What options are called: letters as far as they reach, else numbers."""
+    """The labels of options: letters as far as they reach, else numbers."""
     return (
         list(ascii_uppercase[:count]) if count <= len(ascii_uppercase) else [str(i + 1) for i in range(count)]
     )
@@ -198,7 +198,7 @@ def coverage_text(shares: Mapping[str, float]) -> str:
 
 
 def hints_text(hints: Sequence[str]) -> str:
-    """What a person asked to consider, each on a line of its own."""
+    """The hints of a person, each on a line of its own."""
     return "".join(HINT.format(hint=hint) for hint in hints)
 
 
@@ -218,5 +218,5 @@ def values() -> list[Any]:
 
 
 def prompts_digest() -> str:
-    """What tells these prompts from others: SHA-256 of `values`."""
+    """SHA-256 of `values`, by which a run knows its prompts again."""
     return hashlib.sha256(json.dumps(values()).encode()).hexdigest()

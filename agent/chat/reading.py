@@ -36,14 +36,14 @@ class RawCall(NamedTuple):
 
 
 class ParsedReply(NamedTuple):
-    """What one reply amounts to."""
+    """The content of one reply, with plain values."""
 
     calls: list[RawCall]
     """Every call, the one that ends the conversation among them."""
     final: dict[str, Any] | None
     """Arguments of the call that ends it, unchecked."""
     faults: list[str]
-    """What is wrong with the reply, one sentence each, to be told to the model."""
+    """Faults of the reply, one sentence each, to be told to the model."""
     refusal: str | None
     seen: dict[int, str]
     """Step to what its image shows."""

@@ -49,7 +49,7 @@ def region_line(step: Step) -> str:
 
 
 def tool_words(observation: Observation) -> str:
-    """What a step showed as far as its tool can say."""
+    """The finding of a step in the words of its tool, before the model has seen the image."""
     words = first_sentences(observation.text)
     return words if observation.ok else f"Nothing was seen: {words}"
 

@@ -36,7 +36,7 @@ MOST_WORDS = 300
 
 
 class ReviewVerdict(NamedTuple):
-    """What the second look came to."""
+    """The outcome of the second look."""
 
     choice: str
     confidence: float

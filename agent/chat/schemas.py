@@ -1,4 +1,4 @@
-"""What a chat model is offered and may give: the tools, the final answer, the reviewer's verdict.
+"""Defines what a chat model may call: the tools, the final answer, the reviewer's verdict.
 
 The first half holds the arguments as classes; a call that comes in is checked against them. The second half
 makes tool definitions of them, as LangChain's `bind_tools` takes them for any provider. These are plain
@@ -58,7 +58,7 @@ class ImageBox(Args):
 
 
 class ZoomMore(Args):
-    """What `zoom` takes beside its box."""
+    """The arguments of `zoom` beside its box."""
 
     mpp: Annotated[
         float,
@@ -81,7 +81,7 @@ class PanCall(Args):
 
 
 class RetrieveMore(Args):
-    """What `retrieve` takes beside its box."""
+    """The arguments of `retrieve` beside its box."""
 
     text: Annotated[
         str, Field(max_length=2000, description="Phrase to search for; empty: search by box.")
@@ -90,7 +90,7 @@ class RetrieveMore(Args):
 
 
 class AskMore(Args):
-    """What `ask_region` takes beside its box."""
+    """The arguments of `ask_region` beside its box."""
 
     question: Annotated[
         str, Field(max_length=4000, description="Question; empty: the task's own, with its options.")
@@ -98,7 +98,7 @@ class AskMore(Args):
 
 
 class SeenArgs(Args):
-    """What one image shows, in the words of the model."""
+    """The finding in one image, in the words of the model."""
 
     step: Annotated[int, Integer, Field(description="Number of the step.")]
     finding: Annotated[str, Field(description="What its image shows that matters here, in words.")]
@@ -112,7 +112,7 @@ class LeaningArgs(Args):
 
 
 class ThoughtArgs(Args):
-    """What every call of the navigating model says beside its own arguments."""
+    """The thoughts that every call of the navigating model carries beside its own arguments."""
 
     seen: Annotated[list[SeenArgs], Field(description="One entry for each image new since your last turn.")]
     leaning: Annotated[list[LeaningArgs], Field(description="How probable each answer is by now.")]
@@ -120,7 +120,7 @@ class ThoughtArgs(Args):
 
 
 class ReasonArgs(Args):
-    """What every call says in the published form of the loop."""
+    """The reason that every call carries in the published form of the loop."""
 
     reason: Annotated[str, Field(description="Why this call and not another, in one sentence.")]
 
@@ -158,7 +158,7 @@ class AnswerArgs(Args):
 
 
 class AnswerMore(Args):
-    """What `answer` says beside them where the model was shown several images."""
+    """The findings that `answer` carries too where the model navigates by the survey."""
 
     seen: Annotated[list[SeenArgs], Field(description="One entry for each image new since your last turn.")]
 
@@ -175,7 +175,7 @@ class VerdictArgs(Args):
 
 
 def faults(error: ValidationError) -> str:
-    """What is wrong with arguments, in one line that names fields and repeats no value."""
+    """The faults of arguments in one line, which names fields and repeats no value."""
     parts = (
         f"{'.'.join(str(p) for p in item['loc']) or 'arguments'}: {item['msg'].removeprefix('Value error, ')}"
         for item in error.errors(include_url=False, include_input=False)[:5]

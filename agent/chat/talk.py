@@ -88,7 +88,7 @@ class Talk:
 
     @property
     def updates(self) -> dict[str, Any]:
-        """What the state has to remember of it."""
+        """The changes that the state has to remember."""
         updates: dict[str, Any] = {
             "turns": [turn.model_dump(mode="json") for turn in self.turns[self._old :]]
         }
@@ -164,21 +164,21 @@ def leaning_of(weights: Mapping[str, float], options: Sequence[str] | None) -> d
 
 
 def _turn_text(reply: Reply, reading: ParsedReply) -> str:
-    """What goes back where the message cannot: its text, or that there was none."""
+    """The text that goes back to the model where the message itself cannot."""
     if reading.refusal is not None:
         return reading.refusal[:DECLINED]
     return reply.text.strip()
 
 
 def _complaint(reading: ParsedReply) -> str:
-    """What the model is told was wrong with its reply; empty where nothing was."""
+    """The faults of a reply as they are told to the model; empty where there are none."""
     if reading.refusal is not None:
         return prompts.REFUSED
     return prompts.REPAIR.format(faults=" ".join(reading.faults)) if reading.faults else ""
 
 
 def _with_slide_model(step: Step, finding: str) -> str:
-    """What the model saw; after what the slide model said, where it was asked."""
+    """The finding of the chat model, after the words of the slide model where that was asked."""
     if step.action.tool != "ask_region":
         return finding
     return f"The slide model says: {first_sentences(step.observation.text)} Seen: {finding}"

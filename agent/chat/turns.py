@@ -25,7 +25,7 @@ class Call(Record):
     id: str
     name: str
     action: Action | None
-    """What it means; None where it is not to be made."""
+    """The look that it means; None where none is to be made."""
     note: str = ""
     """Why it was not made, to be told to the model."""
 
@@ -41,10 +41,10 @@ class ChatTurn(Record):
     message: str | None = None
     """The message as it came, as JSON text; None where it cannot go back to a provider as it is."""
     text: str = ""
-    """What goes back in its place then."""
+    """The text that goes back in its place then."""
     calls: list[Call] = Field(default_factory=list)
     told: str = ""
-    """What was wrong with it, told to the model."""
+    """The faults of the reply, as they are told to the model."""
     final: dict[str, Any] | None = None
     """The arguments of `answer` where the turn gives one."""
     refusal: str = ""

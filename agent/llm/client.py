@@ -43,7 +43,7 @@ REFUSED = "overbudget"
 
 
 class Reply(MessageContent):
-    """What a chat model said in one turn, and what it took."""
+    """The reply of a chat model in one turn, and its costs."""
 
     tokens_in: int
     tokens_out: int
@@ -155,7 +155,7 @@ class ChatClient:
     def _cost(
         self, message: AIMessage, content: MessageContent, request: ChatRequest, lost_usd: float
     ) -> CallCost:
-        """What a reply cost: by the server's count, or where it gives none, by our estimate."""
+        """The cost of a reply by the server's count, or where it gives none, by our estimate."""
         usage: dict[str, Any] = dict(message.usage_metadata or {})
         tokens_in = _count(usage.get("input_tokens")) or request.tokens_in
         tokens_out = _count(usage.get("output_tokens")) or text_tokens(content.model_dump_json())

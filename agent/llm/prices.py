@@ -1,4 +1,4 @@
-"""What calls to chat models cost: US dollars per million tokens, in and out.
+"""The prices of chat models, in US dollars per million tokens in and out.
 
 Prices come from three places; the first that knows a model counts:
 
@@ -57,19 +57,19 @@ class TokenRates(Record):
 
 
 class PriceTier(TokenRates):
-    """What every token of a request costs from a certain length on."""
+    """The rates for every token of a request that is longer than a limit."""
 
     above: Annotated[int, Field(ge=0)]
     """Tokens of input that the request must exceed."""
 
 
 class Price(TokenRates):
-    """What a model costs: rates for short requests, and those for longer ones."""
+    """The price of a model: rates for short requests, and those for longer ones."""
 
     tiers: tuple[PriceTier, ...] = ()
 
     def usd(self, tokens_in: int, tokens_out: int, cached: int = 0) -> float:
-        """What a call costs. `cached` tokens are among `tokens_in`."""
+        """The cost of one call in US dollars. `cached` tokens are among `tokens_in`."""
         rates = self._rates(tokens_in)
         cached_in = min(cached, tokens_in) if rates.cached is not None else 0
         dollars = (tokens_in - cached_in) * rates.input + cached_in * (rates.cached or 0.0)
@@ -102,7 +102,7 @@ OVERRIDES: dict[str, Price] = {
 }
 
 _DATED = re.compile(r"(?:-(?:\d{4}-\d\d-\d\d|\d{8}|\d\d-\d\d(?:\d\d)?|\d{3}|latest|preview))+")
-"""What may follow the name of a family: the date or number of a version. Anything else is another model."""
+"""Dates and numbers of versions after the name of a family. Any other ending makes another model."""
 
 
 def price_for(name: str, *, own_server: bool = False, prices: Path | None = None) -> Price | None:

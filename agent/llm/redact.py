@@ -47,6 +47,6 @@ class Redactor:
         return value
 
     def words(self, text: str, most: int = 200) -> str:
-        """What a provider said, for an error: one line, with nothing left that could be part of a key."""
+        """The words of a provider for an error: one line, with nothing left that could be part of a key."""
         line = " ".join(_KEYLIKE.sub(INSTEAD, self.text(text)).split())
         return line if len(line) <= most else line[:most].rstrip() + " …"

@@ -41,7 +41,7 @@ class ToolCall(Record):
 
 
 class MessageContent(Record):
-    """What a message says."""
+    """The content of a message."""
 
     text: str
     calls: list[ToolCall]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
 _FIELDS = ("content", "tool_calls", "tool_call_id", "name", "status", "additional_kwargs")
-"""What a message says. Ids and the provider's remarks are none of it."""
+"""The fields that make up a message, without ids and the provider's remarks."""
 
 
 @dataclass(frozen=True)

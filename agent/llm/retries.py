@@ -49,7 +49,7 @@ class Fault:
     """Name of the error's class: it says more to us than it can give away."""
     status: int | None = None
     words: str = ""
-    """What the server said; to be redacted before anybody reads it."""
+    """The words of the server, to be redacted before anybody reads them."""
     wait: float | None = None
     """Seconds that the server asks to wait."""
     exhausted: bool = False

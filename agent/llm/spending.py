@@ -1,4 +1,4 @@
-"""What calls cost, before and after they are made, and the limit that they must stay below."""
+"""Counts the cost of calls before and after they are made, against the limit of the run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OverBudget(Exception):
 
 
 class ChatCosts(Record):
-    """What a run has paid so far."""
+    """The costs of a run so far."""
 
     calls: int
     tokens_in: int
@@ -42,7 +42,7 @@ class ChatCosts(Record):
 
 
 class CallCost(Record):
-    """What one answered call used. The prompt's estimate is kept to learn how far off it was."""
+    """The cost of one answered call, with the estimate of its prompt to learn how far off that was."""
 
     tokens_in: int
     tokens_out: int
@@ -58,7 +58,7 @@ class Ledger:
         self._costs: dict[tuple[str, str], CallCost] = {}
 
     def paid(self, journal: Journal) -> Iterator[CallCost]:
-        """What each answered call used, in the order of their names."""
+        """The cost of each answered call, in the order of their names."""
         for key in journal.keys(CHAT):
             place = (str(journal.folder), key)
             if place not in self._costs:
@@ -102,7 +102,7 @@ class FailedAttempts:
         return self.dearest * sum(fault.charged for fault in self.faults)
 
     def record(self) -> list[dict[str, Any]]:
-        """What the journal keeps of them: no word of the server's."""
+        """The attempts as the journal keeps them, without any word of the server's."""
         return [
             {"kind": fault.kind, "status": fault.status, "error": fault.error, "waited": round(wait, 3)}
             for fault, wait in zip(self.faults, [*self.waits, 0.0], strict=False)

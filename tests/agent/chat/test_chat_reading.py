@@ -42,6 +42,14 @@ def test_an_answer_is_found_in_words(text: str) -> None:
     assert not reading.whole
 
 
+def test_a_call_with_slips_of_form_is_read_where_no_other_is() -> None:
+    mended = "{'name': 'zoom', 'arguments': {'x': 1, 'y': 2,}}"
+    assert parse_reply(reply(f"Let me see: {mended}")).calls == [("", "zoom", {"x": 1, "y": 2})]
+    whole = json.dumps(FINAL)
+    final = parse_reply(reply(f"{whole} and not {whole.replace('0.7', '0.1,')}")).final
+    assert final == FINAL  # what is JSON comes before what nearly is
+
+
 @pytest.mark.parametrize("text", ["", "I am not sure yet.", '{"a": 1}', "{" * 5000, '{"a":' * 3000])
 def test_words_without_a_call_are_a_fault(text: str) -> None:
     reading = parse_reply(reply(text))
