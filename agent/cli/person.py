@@ -1,4 +1,4 @@
-"""The person at the terminal: asked before each look, heard when they press Ctrl-C.
+"""The person at the terminal, who is asked before each look.
 
 Lines are read from stdin, so that a script can take part as well; where stdin ends the run is paused.
 """
@@ -6,16 +6,12 @@ Lines are read from stdin, so that a script can take part as well; where stdin e
 from __future__ import annotations
 
 import re
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from agent.graph.control import Control, Said
+from agent.graph.control import Said
 from core_model.slides.box import Box
 
 if TYPE_CHECKING:
@@ -73,29 +69,6 @@ def understood(line: str | None) -> Said | str | None:
     if not sound or len(mpp) > 1 or not all(0 < v <= 1000 for v in mpp):
         return "A place is x y w h in level-0 px, whole numbers, and where wished its µm/px."
     return Said(do="look", box=Box(*(int(v) for v in box)), mpp=mpp[0] if mpp else None)
-
-
-@contextmanager
-def pausing(control: Control, person: Person | None, console: Console) -> Iterator[None]:
-    """Let Ctrl-C pause the run after the step in hand, so that nothing paid for is lost.
-
-    It stops at once the second time, while nothing runs yet, and while the person is being asked.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def pressed(*_: object) -> None:
-        if control.run is None or control.paused or (person is not None and person.waiting):
-            raise KeyboardInterrupt
-        control.pause()
-        console.print("Pausing after the step in hand; Ctrl-C again stops at once.")
-
-    before = signal.signal(signal.SIGINT, pressed)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _proposed(action: Action, step: int) -> Text:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from agent.cli.options import JsonOpt
 from agent.cli.terminal import stdout
-from agent.replay.verdict import Compared, Replayed
 from core_model.errors import GiantError
+
+if TYPE_CHECKING:
+    from agent.replay.verdict import Compared, Replayed
 
 
 def in_json(outcome: Replayed) -> str:

@@ -6,7 +6,9 @@ come from users and models: none of them is read as markup.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +24,7 @@ from agent.session.models import quieten_libraries
 from agent.text import NOTICE, human_share
 
 if TYPE_CHECKING:
+    from agent.cli.person import Person
     from agent.run.records import Claim, Evidence
     from agent.session.options import AskOptions
     from core_model.features.extract import Progress
@@ -72,12 +75,15 @@ def ask(
 
     Raises `RunError` where they pause, `KeyboardInterrupt` where they press Ctrl-C.
     """
-    from agent.cli.person import Person, pausing
     from agent.session.ask import paused, stream_with
 
     quieten_libraries(quiet)
     console, answer = stderr(), None
-    person = Person(console) if confirm else None
+    person = None
+    if confirm:
+        from agent.cli.person import Person
+
+        person = Person(console)
     control, printer = Control(person), StepPrinter(console, quiet)
     for words in said_before(hints, look):
         control.redirect(words)
@@ -93,6 +99,29 @@ def ask(
     if control.take():
         console.print("The run ended before it could take notice of what you said.")
     return answer
+
+
+@contextmanager
+def pausing(control: Control, person: Person | None, console: Console) -> Iterator[None]:
+    """Let Ctrl-C pause the run after the step in hand, so that nothing paid for is lost.
+
+    It stops at once the second time, while nothing runs yet, and while the person is being asked.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pressed(*_: object) -> None:
+        if control.run is None or control.paused or (person is not None and person.waiting):
+            raise KeyboardInterrupt
+        control.pause()
+        console.print("Pausing after the step in hand; Ctrl-C again stops at once.")
+
+    before = signal.signal(signal.SIGINT, pressed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class StepPrinter:

@@ -29,11 +29,9 @@ from core_model.locks import held
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import core_model
-
     monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(core_model, "load_model", lambda *_, **__: PaintModel(), raising=False)
+    monkeypatch.setattr("core_model.models.wsi_llava.load_model", lambda *_, **__: PaintModel())
     monkeypatch.setattr(batch_plan, "BUILT_IN", jobs.SHORT)
     monkeypatch.setattr(batch_plan, "_from_disk", lambda model: PaintModel())
 

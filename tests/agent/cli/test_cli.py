@@ -17,11 +17,9 @@ ASK = ("--option", "purple", "--option", "pink", "--mpp", "2")
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import core_model
-
     monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(core_model, "load_model", lambda *_, **__: PaintModel(), raising=False)
+    monkeypatch.setattr("core_model.models.wsi_llava.load_model", lambda *_, **__: PaintModel())
 
 
 def test_json_is_one_object_with_the_fields_that_scripts_read(tmp_path: Path) -> None:

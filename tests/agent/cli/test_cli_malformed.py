@@ -21,13 +21,11 @@ MALFORMED = (
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    import core_model
-
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(work)
-    monkeypatch.setattr(core_model, "load_model", lambda *_, **__: PaintModel(), raising=False)
+    monkeypatch.setattr("core_model.models.wsi_llava.load_model", lambda *_, **__: PaintModel())
     return work
 
 

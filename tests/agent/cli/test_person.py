@@ -22,11 +22,9 @@ ASK = ("Which?", "--option", "purple", "--option", "pink", "--mpp", "2", "--max-
 @pytest.fixture
 def slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A slide in the working folder, and a model for it."""
-    import core_model
-
     monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(core_model, "load_model", lambda *_, **__: PaintModel(), raising=False)
+    monkeypatch.setattr("core_model.models.wsi_llava.load_model", lambda *_, **__: PaintModel())
     return paint(tmp_path / "a.png").name
 
 

@@ -62,9 +62,9 @@ def painted(plan: BatchPlan, job: Job) -> Reported | Failed:
     """
     from cli_fakes import PaintModel
 
-    import core_model
+    from core_model.models import wsi_llava
 
-    core_model.load_model = lambda *_, **__: PaintModel()  # type: ignore[attr-defined]
+    wsi_llava.load_model = lambda *_, **__: PaintModel()  # type: ignore[attr-defined]
     marker = plan.out / f".{job.name}.killed"
     if job.name.startswith("killer") and not (job.name.startswith("killer-once") and marker.exists()):
         marker.touch()
