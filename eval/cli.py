@@ -122,7 +122,7 @@ def evaluate(
     quieten_libraries(quiet)
     modes, benchmark = parse_modes(mode), read_benchmark(name, data)
     _check_limit(limit)
-    shared = AskOptions(
+    base_options = AskOptions(
         max_steps=max_steps, votes=votes, seed=seed, profile=profile,
         patches=patches, patch_px=patch_px, patch_mpp=patch_mpp, base_url=base_url,
     )  # fmt: skip
@@ -133,7 +133,7 @@ def evaluate(
         out=out,
         model=model,
         slide_model=slide_model,
-        shared=shared,
+        base_options=base_options,
         prices=prices,
         max_cost=max_cost,
         workers=workers,
@@ -263,8 +263,8 @@ def _check_limit(limit: int | None) -> None:
 def _limit_reached(open_count: int, max_cost: float | None, out: Path) -> Exception:
     from core_model.errors import RunError
 
-    what = f"the spending limit of ${max_cost:g} is reached, and {open_count:,} answers are left"
-    return RunError(what, where=out, fix="Repeat with --resume and a larger --max-cost")
+    message = f"the spending limit of ${max_cost:g} is reached, and {open_count:,} answers are left"
+    return RunError(message, where=out, fix="Repeat with --resume and a larger --max-cost")
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:

@@ -60,16 +60,16 @@ def describe_conditions(plan: EvaluationPlan) -> dict[str, Any]:
     from agent.run.folder import giant_version
     from eval.bench.measure import hardware
 
-    shared, alone = plan.shared, set(plan.modes) <= {CONSTANT}
+    base_options, alone = plan.base_options, set(plan.modes) <= {CONSTANT}
     model = None if alone else getattr(plan.model, "name", None) or str(plan.model)
     record: dict[str, Any] = {"model": model, "modes": {mode: MODES[mode] for mode in plan.modes}}
     if not alone:
         record["weights"] = model_identity(plan.model)
-        facts = {name: getattr(shared, name) for name in (*CONDITION_OPTIONS, "base_url")}
+        facts = {name: getattr(base_options, name) for name in (*CONDITION_OPTIONS, "base_url")}
         record |= {name: value for name, value in facts.items() if name != "votes" or value > 1}
         record |= {"workers": plan.workers, "max_cost": plan.max_cost}
         if "agent" in plan.modes and _chats(plan):
-            record["slide_model"] = None if shared.profile == "giant" else str(plan.slide_model)
+            record["slide_model"] = None if base_options.profile == "giant" else str(plan.slide_model)
     return record | {
         "giant": giant_version(),
         "hardware": hardware(),
@@ -79,7 +79,7 @@ def describe_conditions(plan: EvaluationPlan) -> dict[str, Any]:
 
 
 def _leakage(plan: EvaluationPlan) -> dict[str, Any]:
-    consults = _chats(plan) and "agent" in plan.modes and plan.shared.profile != "giant"
+    consults = _chats(plan) and "agent" in plan.modes and plan.base_options.profile != "giant"
     slide_model = plan.slide_model if consults else None
     return leakage(plan.model, slide_model, (question.slide for question in plan.questions))
 

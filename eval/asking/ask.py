@@ -57,13 +57,13 @@ class Models:
 
 
 @dataclass(frozen=True)
-class QuestionRun:
+class QuestionInMode:
     """One question to be put in one mode."""
 
     question: Question
     mode: str
     models: Models
-    shared: AskOptions
+    base_options: AskOptions
     """Options that all questions share."""
     folder: Path
     """Its run folder."""
@@ -85,7 +85,7 @@ class RawAnswer:
     """Seconds, steps and other costs under the names that a result gives them."""
 
 
-def answer_question(run: QuestionRun, slide: Slide | None) -> Result | None:
+def answer_question(run: QuestionInMode, slide: Slide | None) -> Result | None:
     """The result of a question; None where its limit kept it from a call of the chat model.
 
     Raises nothing but bugs of its own: what fails is a result.
@@ -134,7 +134,7 @@ def reopen(folder: Path, limit: float | None) -> None:
                 _strip_run(vote)
 
 
-def _ask_or_restart(run: QuestionRun, slide: Slide | None) -> RawAnswer:
+def _ask_or_restart(run: QuestionInMode, slide: Slide | None) -> RawAnswer:
     def put() -> RawAnswer:
         return _ask_blind(run) if run.mode == BLIND else _ask_model(run, slide)
 
@@ -151,12 +151,12 @@ def _ask_or_restart(run: QuestionRun, slide: Slide | None) -> RawAnswer:
     return put()
 
 
-def _ask_model(run: QuestionRun, slide: Any) -> RawAnswer:
+def _ask_model(run: QuestionInMode, slide: Any) -> RawAnswer:
     from agent.session.ask import ask_with
 
     slide_model = run.models.slide_model
     options = replace(
-        options_in(run.mode, run.shared),
+        options_in(run.mode, run.base_options),
         options=choices(run.question),
         model=run.models.model,
         slide_model=LOCAL_MODEL if slide_model is None else slide_model,
@@ -180,7 +180,7 @@ def _ask_model(run: QuestionRun, slide: Any) -> RawAnswer:
     )  # fmt: skip
 
 
-def _ask_blind(run: QuestionRun) -> RawAnswer:
+def _ask_blind(run: QuestionInMode) -> RawAnswer:
     """Ask in a single pass without any slide: none is opened, so none has to be there."""
     from agent.graph.state import AgentContext, AgentState, Meter
     from agent.session.models import NoSlideModel
@@ -209,7 +209,7 @@ def _ask_blind(run: QuestionRun) -> RawAnswer:
     state = AgentState(
         question=run.question.question,
         options=choices(run.question),
-        seed=run.shared.seed,
+        seed=run.base_options.seed,
         max_steps=1,
         steps=[],
     )
@@ -260,11 +260,11 @@ def _from_words(reply: str, question: Question) -> str | None:
     return reply or None
 
 
-def _failed(run: QuestionRun, error: str) -> Result:
+def _failed(run: QuestionInMode, error: str) -> Result:
     return failed_result(run.question, run.mode, error).model_copy(update=_costs(run))
 
 
-def _costs(run: QuestionRun) -> dict[str, Any]:
+def _costs(run: QuestionInMode) -> dict[str, Any]:
     """The cost of a chat model's calls as fields of a result; none for a local model."""
     if not run.models.chats:
         return {}

@@ -42,10 +42,10 @@ CONDITION_OPTIONS = ("max_steps", "votes", "seed", "profile", "patches", "patch_
 """Options that the answers depend on."""
 
 
-def options_in(mode: str, shared: AskOptions) -> AskOptions:
+def options_in(mode: str, base_options: AskOptions) -> AskOptions:
     """The options of a question in one mode: those of the shared options that fit this mode."""
-    fitting = {name: getattr(shared, name) for name, modes in FITTING_MODES.items() if mode in modes}
-    return AskOptions(mode=mode, seed=shared.seed, **fitting)
+    fitting = {name: getattr(base_options, name) for name, modes in FITTING_MODES.items() if mode in modes}
+    return AskOptions(mode=mode, seed=base_options.seed, **fitting)
 
 
 def parse_modes(text: str) -> list[str]:
@@ -61,7 +61,7 @@ def check_askable(
     modes: Sequence[str],
     model: Any,
     slide_model: Any,
-    shared: AskOptions,
+    base_options: AskOptions,
     max_cost: float | None,
     prices: Path | None,
 ) -> None:
@@ -70,22 +70,22 @@ def check_askable(
 
     model_modes = [mode for mode in modes if mode != CONSTANT]
     chats = names_chat_model(model)
-    _check_fitting(model_modes, shared, chats, max_cost)
+    _check_fitting(model_modes, base_options, chats, max_cost)
     for mode in model_modes:
         is_open = chats and not isinstance(model, str)
         options = replace(
-            options_in(mode, shared),
+            options_in(mode, base_options),
             model=model,
             slide_model=slide_model if mode == "agent" else LOCAL_MODEL,
             max_cost=max_cost,
             prices=None if is_open else prices,
-            base_url=None if is_open else shared.base_url,
+            base_url=None if is_open else base_options.base_url,
         )
         checked("", "?", options)
     if model_modes and chats and isinstance(model, str):
         from agent.llm.client import open_chat
 
-        open_chat(model, base_url=shared.base_url, max_cost=max_cost, prices=prices)
+        open_chat(model, base_url=base_options.base_url, max_cost=max_cost, prices=prices)
 
 
 def choices(question: Question) -> list[str] | None:
@@ -106,34 +106,38 @@ def model_identity(model: Any) -> str:
     return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.is_file() else str(model)
 
 
-def conditions(modes: Sequence[str], model: Any, slide_model: Any, shared: AskOptions) -> dict[str, Any]:
+def conditions(
+    modes: Sequence[str], model: Any, slide_model: Any, base_options: AskOptions
+) -> dict[str, Any]:
     """The conditions that answers depend on; empty for mode constant alone. A server's address is none."""
     if set(modes) <= {CONSTANT}:
         return {}
     from agent.session.request import names_chat_model
 
-    record = {"weights": model_identity(model)} | {name: getattr(shared, name) for name in CONDITION_OPTIONS}
+    record = {"weights": model_identity(model)} | {
+        name: getattr(base_options, name) for name in CONDITION_OPTIONS
+    }
     if names_chat_model(model):
         record["slide_weights"] = model_identity(slide_model)
     return record
 
 
 def _check_fitting(
-    model_modes: Sequence[str], shared: AskOptions, chats: bool, max_cost: float | None
+    model_modes: Sequence[str], base_options: AskOptions, chats: bool, max_cost: float | None
 ) -> None:
-    if shared.votes != 1 and "agent" not in model_modes:
+    if base_options.votes != 1 and "agent" not in model_modes:
         raise UsageError("votes are for mode agent only", fix="Add agent to --mode, or leave out --votes")
-    if shared.profile is not None and "agent" not in model_modes:
+    if base_options.profile is not None and "agent" not in model_modes:
         raise UsageError(
             "a profile is for mode agent only", fix="Add agent to --mode, or leave out --profile"
         )
-    patch_options = (shared.patches, shared.patch_px, shared.patch_mpp)
+    patch_options = (base_options.patches, base_options.patch_px, base_options.patch_mpp)
     if any(value is not None for value in patch_options) and not {"patches", "joint"} & {*model_modes}:
         raise UsageError(
             "options of patches are for the modes patches and joint only",
             fix="Add patches or joint to --mode",
         )
-    if shared.max_steps is not None and not {"agent", "slide"} & {*model_modes}:
+    if base_options.max_steps is not None and not {"agent", "slide"} & {*model_modes}:
         raise UsageError(
             "a number of looks is for the modes agent and slide only", fix="Leave out --max-steps"
         )

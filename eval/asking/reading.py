@@ -85,13 +85,16 @@ def values_under(text: str, key: str) -> Iterator[Any]:
 
 def _values_in(item: Any, key: str) -> Iterator[Any]:
     """The value under `key` of an object, then those of the objects inside it, in their order."""
-    if isinstance(item, dict):
-        names = {str(name).strip().lower(): name for name in item}
-        if key in names:
-            yield item[names[key]]
-    inside = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-    for value in inside:
-        yield from _values_in(value, key)
+    stack = [item]
+    while stack:  # not by recursion: a reply may nest deeper than functions can
+        value = stack.pop()
+        if isinstance(value, dict):
+            names = {str(name).strip().lower(): name for name in value}
+            if key in names:
+                yield value[names[key]]
+            stack += reversed(value.values())
+        elif isinstance(value, list):
+            stack += reversed(value)
 
 
 def _from_value(value: Any, options: Sequence[str]) -> str | None:

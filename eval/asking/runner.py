@@ -25,7 +25,7 @@ from agent.batch.workers import Ended, Lost, in_processes, in_this_process
 from agent.session.options import AskOptions
 from core_model.errors import GiantError, RunError, UsageError
 from core_model.locks import held
-from eval.asking.ask import Models, QuestionRun, answer_question
+from eval.asking.ask import Models, QuestionInMode, answer_question
 from eval.asking.baselines import CONSTANT, constant_results
 from eval.asking.jsonl import append_line, write_lines
 from eval.asking.modes import BLIND, check_askable, conditions
@@ -53,7 +53,7 @@ class EvaluationPlan:
     """A name, a folder or `provider:name`; with one worker also a loaded model."""
     slide_model: Any = "mini"
     """Beside a chat model: the local one that it may consult."""
-    shared: AskOptions = field(default_factory=AskOptions)
+    base_options: AskOptions = field(default_factory=AskOptions)
     """Options of every question, used in the modes that they fit; model, limit and folder stand elsewhere."""
     prices: Path | None = None
     max_cost: float | None = None
@@ -87,7 +87,7 @@ class Asker:
     out: Path
     model: Any
     slide_model: Any
-    shared: AskOptions
+    base_options: AskOptions
     prices: Path | None
     looks_around: bool
     """Whether mode agent is asked, so that a chat model may consult the local one."""
@@ -121,7 +121,7 @@ def ask_all(
     """
     if plan.workers < 1:
         raise UsageError(f"{plan.workers} workers cannot do the work", fix="Give at least 1")
-    check_askable(plan.modes, plan.model, plan.slide_model, plan.shared, plan.max_cost, plan.prices)
+    check_askable(plan.modes, plan.model, plan.slide_model, plan.base_options, plan.max_cost, plan.prices)
     if plan.looks and plan.slides is None:
         raise UsageError("a mode looks at slides, and no folder of slides is given", fix="Add --slides DIR")
     folder = SlideFolder(plan.slides) if plan.looks and plan.slides is not None else None
@@ -215,7 +215,9 @@ def _ask(asker: Asker, models: Models, pairs: Sequence[tuple[Question, str]], sl
         key = folder.relative_to(asker.out).as_posix()
         if asker.purse is not None and (limit := asker.purse.take(key)) is None:
             return
-        result = answer_question(QuestionRun(question, mode, models, asker.shared, folder, limit), slide)
+        result = answer_question(
+            QuestionInMode(question, mode, models, asker.base_options, folder, limit), slide
+        )
         if asker.purse is not None:
             asker.purse.settle(key, counted_usd(spending_of(folder)), out_of_money=result is None)
         if result is not None:
@@ -229,11 +231,11 @@ def open_models(asker: Asker) -> Models:
 
     if not names_chat_model(asker.model):
         return Models(_local(asker.model))
-    consults = asker.looks_around and asker.shared.profile != "giant"
+    consults = asker.looks_around and asker.base_options.profile != "giant"
     slide_model = _local(asker.slide_model) if consults else None
     chat = asker.model
     if isinstance(chat, str):
-        chat = _chat(chat, asker.shared.base_url, asker.prices)
+        chat = _chat(chat, asker.base_options.base_url, asker.prices)
     return Models(chat, slide_model)
 
 
@@ -267,8 +269,8 @@ def _new_results(
         if purse is not None and workers != purse.workers:
             purse = purse.alone()
         asker = Asker(
-            plan.out.absolute(), _absolute(plan.model), _absolute(plan.slide_model), plan.shared, plan.prices,
-            "agent" in plan.modes, plan.keep_runs, purse,
+            plan.out.absolute(), _absolute(plan.model), _absolute(plan.slide_model), plan.base_options,
+            plan.prices, "agent" in plan.modes, plan.keep_runs, purse,
         )  # fmt: skip
         yield from _round(asker, todo, workers)
         if purse is None or not purse.closed:
@@ -338,7 +340,7 @@ def _same_conditions(plan: EvaluationPlan) -> None:
     """Note what the answers depend on; a run goes on only under the same. Raises `RunError`."""
     from core_model.atomic import write_text
 
-    current = conditions(plan.modes, plan.model, plan.slide_model, plan.shared)
+    current = conditions(plan.modes, plan.model, plan.slide_model, plan.base_options)
     path = plan.out / CONDITIONS
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     differences = [name for name in earlier if current and earlier[name] != current.get(name)]

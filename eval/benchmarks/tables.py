@@ -57,17 +57,21 @@ def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def questions_in(
-    rows: Iterable[tuple[int, Row]], read: Callable[[Row, int], Question], file: str, unit: str = "line"
+    rows: Iterable[tuple[int, Row]],
+    read_question: Callable[[Row, int], Question],
+    file: str,
+    unit: str = "line",
 ) -> Benchmark:
     """Make a question of each numbered row; `unit` says what the numbers count.
 
-    Rows of which `read` raises `ValueError`, or with the task and id of an earlier one, are listed with why.
+    A row of which `read_question` raises `ValueError`, or that repeats the task and id of an earlier one, is
+    listed with the reason.
     """
     questions: dict[tuple[str, str], Question] = {}
     unusable: list[Unusable] = []
     for number, row in rows:
         try:
-            question = read(row, number)
+            question = read_question(row, number)
             if question.key in questions:
                 raise ValueError(f"{question.benchmark} {question.id} stands in it twice")
             questions[question.key] = question

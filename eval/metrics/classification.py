@@ -45,8 +45,8 @@ def balanced_accuracy(truth: Sequence[str], answers: Sequence[str | None]) -> fl
     from sklearn.metrics import recall_score
 
     classes = sorted(set(truth))
-    given = [answer if answer in classes else _OTHER for answer in answers]
-    return float(recall_score(truth, given, labels=classes, average="macro"))
+    labels = [answer if answer in classes else _OTHER for answer in answers]
+    return float(recall_score(truth, labels, labels=classes, average="macro"))
 
 
 def quadratic_kappa(
@@ -62,8 +62,8 @@ def quadratic_kappa(
     pairs = [(t, a) for t, a in zip(truth, answers, strict=True) if a in labels and t in labels]
     if len(pairs) < 2 or len({label for pair in pairs for label in pair}) < 2:
         return None
-    right_labels, given = zip(*pairs, strict=True)
-    return float(cohen_kappa_score(right_labels, given, labels=labels, weights="quadratic"))
+    right_labels, given_labels = zip(*pairs, strict=True)
+    return float(cohen_kappa_score(right_labels, given_labels, labels=labels, weights="quadratic"))
 
 
 def spread(metric: str, truth: Sequence[str], answers: Sequence[str | None], seed: int = 0) -> Spread:

@@ -117,8 +117,8 @@ def confusion(results: Sequence[Result]) -> Figure | None:
     if not 2 <= len(names) <= 30 or len(results) < 2 * len(names):
         return None
     columns = [*names, "another", "none"]
-    given = ["none" if a is None else a if a in names else "another" for a in answers]
-    table = confusion_matrix([r.truth for r in results], given, labels=columns)[: len(names)]
+    given_labels = ["none" if a is None else a if a in names else "another" for a in answers]
+    table = confusion_matrix([r.truth for r in results], given_labels, labels=columns)[: len(names)]
     shown_columns = [i for i in range(len(columns)) if i < len(names) or table[:, i].any()]
     table, columns = table[:, shown_columns], [columns[i] for i in shown_columns]
     figure, axes = _figure(2.8 + 0.34 * len(columns), 2.4 + 0.3 * len(names))

@@ -200,7 +200,7 @@ def _task(
     chance = random_retrieval(truth, owners, seed=seed)
     nearest = [classes[i] for i in zero_shot(images, _embedded(model, classes, questions, prompts))]
     predictions = probe(images, truth, owners, seed)
-    largest, balanced = float(np.bincount(codes).max() / len(codes)), "balanced_accuracy"
+    largest, metric = float(np.bincount(codes).max() / len(codes)), "balanced_accuracy"
     return {
         "slides": len(rows),
         "classes": occur,
@@ -215,7 +215,7 @@ def _task(
         ),
         "linear_probe": None
         if predictions is None
-        else figure(balanced, codes, right(truth, predictions), owners, 1 / occur, seed),
+        else figure(metric, codes, right(truth, predictions), owners, 1 / occur, seed),
     }
 
 

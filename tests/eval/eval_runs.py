@@ -78,9 +78,9 @@ def plan(
     """An evaluation of the slides in `root` by the scripted model."""
     from dataclasses import replace
 
-    shared = replace(more.pop("shared", SHARED), base_url=url)
+    base_options = replace(more.pop("base_options", SHARED), base_url=url)
     return EvaluationPlan(
-        questions, root / "slides", modes, root / "out", "openai:scripted", "mini", shared, **more
+        questions, root / "slides", modes, root / "out", "openai:scripted", "mini", base_options, **more
     )
 
 
@@ -88,8 +88,10 @@ def local_plan(root: Path, questions: Sequence[Question]) -> EvaluationPlan:
     """The same by a local model that tells purple from pink."""
     from cli_fakes import PaintModel
 
-    shared = AskOptions(max_steps=4, patches=3)
-    return EvaluationPlan(questions, root / "slides", LOCAL, root / "out", PaintModel(), shared=shared)
+    base_options = AskOptions(max_steps=4, patches=3)
+    return EvaluationPlan(
+        questions, root / "slides", LOCAL, root / "out", PaintModel(), base_options=base_options
+    )
 
 
 class Deadly:

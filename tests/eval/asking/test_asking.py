@@ -54,8 +54,10 @@ def asked(
 
 
 def heard(root: Path, reply: Served, mode: str = "blind", **more: Any) -> Result:
-    shared = AskOptions(patches=2, patch_px=60) if mode == "patches" else AskOptions()
-    (result,) = asked(root, lambda *_: reply, [question(1, **more)], [mode], shared=shared)[0].results
+    base_options = AskOptions(patches=2, patch_px=60) if mode == "patches" else AskOptions()
+    (result,) = asked(root, lambda *_: reply, [question(1, **more)], [mode], base_options=base_options)[
+        0
+    ].results
     return result
 
 
@@ -96,7 +98,9 @@ def test_grades_and_open_answers_come_as_words(tmp_path: Path) -> None:
 
 def test_without_a_slide_only_blind_can_be_asked(tmp_path: Path) -> None:
     with ChatServer(lambda *_: answer()) as server:
-        plan = runs.plan(tmp_path, server.url, [question(1)], ["blind", "constant"], shared=AskOptions())
+        plan = runs.plan(
+            tmp_path, server.url, [question(1)], ["blind", "constant"], base_options=AskOptions()
+        )
         results = ask_all(type(plan)(**vars(plan) | {"slides": None})).results
     assert [(r.mode, r.said, r.error) for r in results] == [
         ("blind", "high", None),
@@ -122,7 +126,7 @@ def spend(*_: Any) -> Served:
 def test_the_limit_is_that_of_the_whole_evaluation(tmp_path: Path, workers: int) -> None:
     """A call may cost up to 45 USD (4,500 tokens of reply) and then costs 1: with 50 it is made six times."""
     questions = [question(n) for n in range(12)]
-    money: dict[str, Any] = {"prices": priced(tmp_path), "workers": workers, "shared": AskOptions()}
+    money: dict[str, Any] = {"prices": priced(tmp_path), "workers": workers, "base_options": AskOptions()}
     dearest = run_one(tmp_path / "once", money)
     limit = dearest + 5.5
     outcome, server = asked(tmp_path, spend, questions, ["blind"], max_cost=limit, **money)
@@ -149,7 +153,7 @@ def run_one(root: Path, money: dict[str, Any]) -> float:
 def test_a_question_cut_short_is_no_result_and_what_it_paid_is_kept(tmp_path: Path) -> None:
     from agent.llm.profiles import profile_for
 
-    money: dict[str, Any] = {"prices": priced(tmp_path), "shared": AskOptions(patches=4, patch_px=60)}
+    money: dict[str, Any] = {"prices": priced(tmp_path), "base_options": AskOptions(patches=4, patch_px=60)}
     dearest = profile_for("openai:scripted").max_tokens * 0.01
     outcome, server = asked(tmp_path, spend, [question(1)], ["patches"], max_cost=dearest + 1.5, **money)
     assert (outcome.left, outcome.results) == (1, [])
@@ -163,7 +167,7 @@ def test_a_question_cut_short_is_no_result_and_what_it_paid_is_kept(tmp_path: Pa
 
 def test_a_limit_needs_a_price(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="price"):
-        asked(tmp_path, spend, [question(1)], ["blind"], max_cost=1.0, shared=AskOptions())
+        asked(tmp_path, spend, [question(1)], ["blind"], max_cost=1.0, base_options=AskOptions())
     assert not (tmp_path / "out").exists()
 
 
@@ -173,12 +177,14 @@ def test_a_failure_costs_what_it_cost_and_goes_on_where_it_failed(tmp_path: Path
     def script(request: dict[str, Any], number: int) -> Served:
         return answer() if number < 3 else error(401, "no such key")
 
-    shared = AskOptions(patches=4, patch_px=60)
-    outcome, _ = asked(tmp_path, script, [question(1)], ["patches"], shared=shared)
+    base_options = AskOptions(patches=4, patch_px=60)
+    outcome, _ = asked(tmp_path, script, [question(1)], ["patches"], base_options=base_options)
     (failed,) = outcome.results
     assert failed.error is not None
     assert (failed.calls, failed.said) == (2, None)
-    outcome, server = asked(tmp_path, lambda *_: answer(), [question(1)], ["patches"], shared=shared)
+    outcome, server = asked(
+        tmp_path, lambda *_: answer(), [question(1)], ["patches"], base_options=base_options
+    )
     assert (outcome.results[0].said, outcome.results[0].calls) == ("high", 4)
     assert len(server.completed()) == 2
 
@@ -187,8 +193,8 @@ def test_votes_agree_or_not(tmp_path: Path) -> None:
     def script(request: dict[str, Any], number: int) -> Served:
         return answer("high" if number % 3 else "low")
 
-    shared = AskOptions(votes=3, profile="giant", max_steps=2)
-    outcome, _ = asked(tmp_path, script, [question(1)], ["agent"], shared=shared)
+    base_options = AskOptions(votes=3, profile="giant", max_steps=2)
+    outcome, _ = asked(tmp_path, script, [question(1)], ["agent"], base_options=base_options)
     (result,) = outcome.results
     assert (result.said, result.agreement) == ("high", pytest.approx(2 / 3))
 
@@ -201,7 +207,7 @@ def test_kept_runs_are_linked_from_the_page(tmp_path: Path) -> None:
         lambda *_: answer(),
         [question(1)],
         ["thumbnail", "blind"],
-        shared=AskOptions(),
+        base_options=AskOptions(),
         keep_runs=True,
     )
     score_folder(tmp_path / "out", lambda line: None)
@@ -216,8 +222,8 @@ def test_a_missing_key_ends_it_before_anything_is_asked(
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
         monkeypatch.delenv(name, raising=False)
-    plan = runs.plan(tmp_path, "", [question(1)], ["blind"], shared=AskOptions())
-    plan = type(plan)(**vars(plan) | {"shared": AskOptions()})
+    plan = runs.plan(tmp_path, "", [question(1)], ["blind"], base_options=AskOptions())
+    plan = type(plan)(**vars(plan) | {"base_options": AskOptions()})
     with pytest.raises(GiantError, match="OPENAI_API_KEY"):
         ask_all(plan)
     assert not (tmp_path / "out").exists()

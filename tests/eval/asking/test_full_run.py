@@ -129,7 +129,7 @@ def test_workers_share_the_work_and_change_nothing(tmp_path: Path, shared: Path)
     runs.draw_slides(tmp_path / "slides", [question.slide for question in questions[1:]])
     modes = ["thumbnail", "blind"]
     with ChatServer(runs.script) as server:
-        two = ask_all(runs.plan(tmp_path, server.url, questions, modes, shared=AskOptions(), workers=2))
+        two = ask_all(runs.plan(tmp_path, server.url, questions, modes, base_options=AskOptions(), workers=2))
         assert [result.key for result in two.results] == [(*q.key, m) for q in questions for m in modes]
         assert [one.slide for one in two.missing] == [questions[0].slide]
         failed = [result for result in two.results if result.error]

@@ -34,6 +34,13 @@ CHOICES = [
     ('{"answer": -1}', None),
     ('{"answer": 2.5}', None),
     ('{"answer": 2', "Lung"),  # cut off
+    ("{'answer': 2}", "Lung"),
+    ("{answer: 2,} Not 1, not 3.", "Lung"),
+    ('{"result": {"answer": 2}}', "Lung"),
+    ('{"answer": 1, "on reflection": {"answer": 2}}', "Lung"),
+    ('[{"answer": 1}, {"answer": 2}]', "Lung"),
+    ("{\"answer\": 2} not {'answer': 1}", "Lung"),
+    ('{"a":' * 600 + '{"answer": 2}' + "}" * 600, "Lung"),
     ("2", "Lung"),
     ("2.", "Lung"),
     ("B", "Lung"),

@@ -158,7 +158,7 @@ def test_resume_asks_what_is_missing_or_failed(slides: Path, tmp_path: Path, ask
 
 def test_answers_under_other_conditions_are_not_mixed(slides: Path, tmp_path: Path, asked: Asked) -> None:
     ask_all(plan(slides, tmp_path, question(1, "a.tiff")))
-    other = plan(slides, tmp_path, question(1, "a.tiff"), shared=AskOptions(seed=7))
+    other = plan(slides, tmp_path, question(1, "a.tiff"), base_options=AskOptions(seed=7))
     with pytest.raises(RunError, match="seed"):
         ask_all(other, resume=True)
 
@@ -229,11 +229,11 @@ def test_modes_are_named_once() -> None:
         ({"modes": ["agent", "thumbnail"]}, "local model has no mode 'thumbnail'"),
         ({"modes": ["blind"]}, "local model has no mode 'blind'"),
         ({"modes": ["slide"], "model": "openai:x"}, "chat model has no mode 'slide'"),
-        ({"modes": ["slide"], "shared": AskOptions(votes=3)}, "votes are for mode agent only"),
-        ({"modes": ["slide"], "shared": AskOptions(patches=3)}, "modes patches and joint only"),
-        ({"modes": ["patches"], "shared": AskOptions(max_steps=3)}, "number of looks"),
-        ({"shared": AskOptions(profile="giant")}, "--profile"),
-        ({"shared": AskOptions(base_url="http://x/v1")}, "--base-url"),
+        ({"modes": ["slide"], "base_options": AskOptions(votes=3)}, "votes are for mode agent only"),
+        ({"modes": ["slide"], "base_options": AskOptions(patches=3)}, "modes patches and joint only"),
+        ({"modes": ["patches"], "base_options": AskOptions(max_steps=3)}, "number of looks"),
+        ({"base_options": AskOptions(profile="giant")}, "--profile"),
+        ({"base_options": AskOptions(base_url="http://x/v1")}, "--base-url"),
         ({"max_cost": 1.0}, "spending limit"),
         ({"workers": 0}, "0 workers"),
         ({"slides": None}, "no folder of slides is given"),

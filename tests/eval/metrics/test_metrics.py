@@ -36,6 +36,7 @@ def test_spread_is_that_of_a_proportion() -> None:
     assert found.value == 0.75
     assert found.sd == pytest.approx(math.sqrt(0.75 * 0.25 / 400), rel=0.1)
     assert found.low < 0.75 < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * found.sd, rel=0.1), "95 % of replicates"
     assert found == spread("accuracy", truth, said)
 
 

@@ -60,3 +60,16 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         changes(old, folder(tmp_path / "other", [result(2, "a")]))
     with pytest.raises(RunError, match="different right answers"):
         changes(old, folder(tmp_path / "truth", [result(1, "a", truth="b")]))
+
+
+@pytest.mark.parametrize(
+    ("p", "difference", "words"),
+    [
+        (0.049, 0.1, "better"),
+        (0.049, -0.1, "worse"),
+        (0.05, 0.1, "no difference shown"),
+        (0.2, -0.4, "no difference shown"),
+    ],
+)
+def test_a_difference_is_called_one_below_five_per_cent(p: float, difference: float, words: str) -> None:
+    assert change_verdict({"p_mcnemar_holm": p, "difference": difference}) == words

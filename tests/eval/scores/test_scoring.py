@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from core_model.errors import RunError
@@ -18,6 +19,7 @@ from eval.benchmarks.registry import read_benchmark
 from eval.evaluation import run_evaluation
 from eval.scores import scoring
 from eval.scores.figures import figures
+from eval.scores.plots import expected_calibration_error
 from eval.scores.scoring import ABOUT, SUMMARY, score_folder
 
 
@@ -151,3 +153,18 @@ def test_scoring_934_questions_in_six_modes_is_little_work(
     compared = sum(len(rows) for rows in summary["pairs"].values())
     assert len(calls) == 2 * figured + 4 * compared
     assert resampling.draws.cache_info().misses <= 8
+
+
+def test_calibration_error_by_hand() -> None:
+    """Two answers at 0.9 of which one is right, two at 0.3 of which none is: (0.4 + 0.3) / 2."""
+    sure, hits = np.array([0.9, 0.9, 0.3, 0.3]), np.array([1.0, 0.0, 0.0, 0.0])
+    assert expected_calibration_error(sure, hits) == pytest.approx(0.35)
+    assert expected_calibration_error(np.ones(3), np.ones(3)) == 0.0
+
+
+def test_money_is_a_mean_over_all_questions_and_unknown_where_one_price_is() -> None:
+    """A question that needed no call cost nothing; one whose price nobody knows makes the mean unknown."""
+    paid = [result(1, "agent", True, calls=2, usd=0.3), result(2, "agent", True)]
+    assert figures("accuracy", paid)["usd"] == pytest.approx(0.15)
+    assert figures("accuracy", [*paid, result(3, "agent", True, calls=1)])["usd"] is None
+    assert figures("accuracy", [result(1, "agent", True)])["usd"] is None
