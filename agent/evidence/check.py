@@ -24,7 +24,7 @@ MPP_TOLERANCE = 0.01
 def check(answer: Answer, steps: Sequence[Step]) -> list[str]:
     """What the steps do not support, one sentence each; empty where the answer stands."""
     by_index = {step.index: step for step in steps}
-    problems = [problem for cited in answer.evidence if (problem := fault(cited, by_index)) is not None]
+    problems = [problem for citation in answer.evidence if (problem := fault(citation, by_index)) is not None]
     problems += _numbers(answer)
     problems += [
         f"The text cites step {index}, which does not exist."
@@ -43,22 +43,22 @@ def check(answer: Answer, steps: Sequence[Step]) -> list[str]:
     return problems
 
 
-def fault(cited: Evidence, steps: Mapping[int, Step]) -> str | None:
+def fault(citation: Evidence, steps: Mapping[int, Step]) -> str | None:
     """Why a citation does not hold, or None where it does."""
-    step = steps.get(cited.step)
+    step = steps.get(citation.step)
     if step is None:
-        return f"Step {cited.step} is cited and does not exist."
-    seen = step.observation
-    if not seen.ok:
-        return f"Step {cited.step} is cited and did not succeed."
-    if cited.tool != step.action.tool:
-        return f"Step {cited.step} was a call of {step.action.tool}, not of {cited.tool}."
-    if cited.box != seen.box:
-        return f"Step {cited.step} showed box {_box(seen.box)}, not {_box(cited.box)}."
-    if not _same_mpp(cited.mpp, seen.mpp):
-        return f"Step {cited.step} showed {seen.mpp} µm/px, not {cited.mpp}."
-    if cited.image != seen.image:
-        return f"Step {cited.step} left the image {seen.image}, not {cited.image}."
+        return f"Step {citation.step} is cited and does not exist."
+    observation = step.observation
+    if not observation.ok:
+        return f"Step {citation.step} is cited and did not succeed."
+    if citation.tool != step.action.tool:
+        return f"Step {citation.step} was a call of {step.action.tool}, not of {citation.tool}."
+    if citation.box != observation.box:
+        return f"Step {citation.step} showed box {_box(observation.box)}, not {_box(citation.box)}."
+    if not _same_mpp(citation.mpp, observation.mpp):
+        return f"Step {citation.step} showed {observation.mpp} µm/px, not {citation.mpp}."
+    if citation.image != observation.image:
+        return f"Step {citation.step} left the image {observation.image}, not {citation.image}."
     return None
 
 
@@ -130,10 +130,10 @@ def _states_coverage(answer: Answer) -> bool:
     return bool(answer.coverage) and _SHARE.search(answer.answer) is not None
 
 
-def _same_mpp(cited: float | None, shown: float | None) -> bool:
-    if cited is None or shown is None:
-        return cited is shown
-    return math.isclose(cited, shown, rel_tol=MPP_TOLERANCE)
+def _same_mpp(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return math.isclose(a, b, rel_tol=MPP_TOLERANCE)
 
 
 def _box(box: Sequence[int] | None) -> str:
@@ -142,12 +142,12 @@ def _box(box: Sequence[int] | None) -> str:
 
 def cite(step: Step, finding: str | None = None) -> Evidence:
     """A step as evidence."""
-    seen = step.observation
+    observation = step.observation
     return Evidence(
         step=step.index,
         tool=step.action.tool,
-        box=seen.box,
-        mpp=seen.mpp,
+        box=observation.box,
+        mpp=observation.mpp,
         finding=finding or step.finding,
-        image=seen.image,
+        image=observation.image,
     )

@@ -1,4 +1,4 @@
-"""What a claim must rest on: steps that were taken, looks fine enough, and for an absence the tissue seen.
+"""Judges claims: steps that were taken, looks fine enough, and for an absence how much tissue was seen.
 
 To see that something is there takes one good look at it; to say that it is nowhere takes looks as fine as the
 thing needs, and how much of the tissue they showed stands beside the claim. Nothing depends on the order of
@@ -17,7 +17,7 @@ from agent.run.records import Claim, Step
 from agent.text import human_share
 
 
-class Scale(NamedTuple):
+class LookScale(NamedTuple):
     """How fine a look must be to find some things, and why."""
 
     mpp: float
@@ -35,7 +35,7 @@ _CELLS = (
     r"cells?(?! (?:carcinoma|adenoma|lymphoma|sarcoma|tumou?r|type|cancer|neoplasm|nevus|naevus))"
 )
 SCALES = (
-    Scale(
+    LookScale(
         0.5,
         _words(
             r"mitos\w+|mitotic|nucle(?:i|us|ar|ol\w+)|chromatin|hyperchroma\w+|pleomorphi\w+|atypia|cytoplasm\w*"
@@ -44,7 +44,7 @@ SCALES = (
         ),
         "a nucleus is 5 to 10 µm wide, and its chromatin and division figures are told apart at 20x",
     ),
-    Scale(
+    LookScale(
         2.0,
         _words(
             r"gland\w*|acin\w+|crypts?|follic\w+|architectur\w+|cribriform|papill\w+|lymphoc\w+|lymphoid|inflam\w+"
@@ -53,7 +53,7 @@ SCALES = (
         ),
         "structures of many cells, and lymphocytes as dots, are told apart at 5x",
     ),
-    Scale(
+    LookScale(
         8.0,
         _words(
             r"tumou?rs?|carcinoma\w*|adenocarcinoma\w*|sarcoma\w*|melanoma\w*|lymphoma\w*|cancer\w*|malignan\w+"
@@ -80,7 +80,7 @@ class Need(NamedTuple):
     mpp: float
 
 
-class Verdict(NamedTuple):
+class ClaimVerdict(NamedTuple):
     """What a claim is worth."""
 
     unsupported: str | None
@@ -96,14 +96,14 @@ _STEPS = re.compile(r"\bsteps?\s+((?:\d+(?:\s*,\s*|\s+and\s+|\s*[-–]\s*)?)+)",
 
 def cited_steps(text: str) -> list[int]:
     """Step numbers that a text refers to: "step 3", "steps 2, 5 and 7"."""
-    return sorted({int(n) for found in _STEPS.findall(text) for n in re.findall(r"\d+", found)})
+    return sorted({int(n) for numbers in _STEPS.findall(text) for n in re.findall(r"\d+", numbers)})
 
 
 def need(text: str) -> Need:
     """The finest look that the things named in a text ask for."""
     for scale in SCALES:
-        if found := scale.words.search(text):
-            return Need(found.group(0), scale.mpp)
+        if match := scale.words.search(text):
+            return Need(match.group(0), scale.mpp)
     return Need("", OTHER)
 
 
@@ -111,17 +111,17 @@ _WHERE = re.compile(r"\b(?:in(?! situ)|within|among|near|around|along|at|on)\b",
 
 
 def need_of_absence(text: str) -> Need:
-    """The same of what is said to be absent: "tumour in the glands" names tumour, and where."""
-    what = _WHERE.split(text)[0]
-    return need(what if any(scale.words.search(what) for scale in SCALES) else text)
+    """The finest look that an absence asks for: "tumour in the glands" names tumour, and where."""
+    subject = _WHERE.split(text)[0]
+    return need(subject if any(scale.words.search(subject) for scale in SCALES) else text)
 
 
-def judge(claim: Claim, steps: Mapping[int, Step], coverage: Mapping[str, float]) -> Verdict:
+def judge(claim: Claim, steps: Mapping[int, Step], coverage: Mapping[str, float]) -> ClaimVerdict:
     """The verdict on a claim, from the steps by index and the answer's coverage."""
     if not claim.text.strip():
         return _no("it says nothing")
-    named = {*claim.steps, *cited_steps(claim.text)}
-    missing = sorted(index for index in named if index not in steps)
+    indices = {*claim.steps, *cited_steps(claim.text)}
+    missing = sorted(index for index in indices if index not in steps)
     if missing:
         return _no(f"it cites step {missing[0]}, which does not exist")
     if not claim.steps:
@@ -131,11 +131,11 @@ def judge(claim: Claim, steps: Mapping[int, Step], coverage: Mapping[str, float]
         return _no("none of the steps it cites showed pixels or a model's answer")
     reading = read(claim.text)
     for text in reading.present:
-        asked = need(text)
-        if asked.mpp <= HIGH_POWER and min(finest) > asked.mpp * PRESENCE_FACTOR * SAME:
-            return _no(f"“{asked.word}” cannot be told at {min(finest):.3g} µm/px, the finest look it cites")
+        scope = need(text)
+        if scope.mpp <= HIGH_POWER and min(finest) > scope.mpp * PRESENCE_FACTOR * SAME:
+            return _no(f"“{scope.word}” cannot be told at {min(finest):.3g} µm/px, the finest look it cites")
     if not reading.absent:
-        return Verdict(None, None, False)
+        return ClaimVerdict(None, None, False)
     return _absence(
         min(map(need_of_absence, reading.absent), key=lambda item: item.mpp), min(finest), coverage
     )
@@ -143,13 +143,13 @@ def judge(claim: Claim, steps: Mapping[int, Step], coverage: Mapping[str, float]
 
 def resolution(step: Step) -> float | None:
     """The finest µm/px at which a step showed pixels, or a model read them; None where neither happened."""
-    seen = step.observation
-    if not seen.ok:
+    observation = step.observation
+    if not observation.ok:
         return None
-    found: list[float | None] = [seen.mpp] if seen.image is not None else []
+    values: list[float | None] = [observation.mpp] if observation.image is not None else []
     if step.action.tool == "ask_region":
-        found.append(seen.data.get("read_mpp", seen.mpp))
-    return min((float(mpp) for mpp in found if mpp is not None), default=None)
+        values.append(observation.data.get("read_mpp", observation.mpp))
+    return min((float(mpp) for mpp in values if mpp is not None), default=None)
 
 
 def judged(claims: Sequence[Claim], steps: Mapping[int, Step], coverage: Mapping[str, float]) -> list[Claim]:
@@ -157,19 +157,19 @@ def judged(claims: Sequence[Claim], steps: Mapping[int, Step], coverage: Mapping
     return [claim.model_copy(update=judge(claim, steps, coverage)._asdict()) for claim in claims]
 
 
-def _absence(asked: Need, finest: float, coverage: Mapping[str, float]) -> Verdict:
-    what = f"the absence of “{asked.word}”" if asked.word else "an absence"
-    if finest > asked.mpp * SAME:
+def _absence(scope: Need, finest: float, coverage: Mapping[str, float]) -> ClaimVerdict:
+    subject = f"the absence of “{scope.word}”" if scope.word else "an absence"
+    if finest > scope.mpp * SAME:
         return _no(
-            f"{what} needs {asked.mpp:g} µm/px or finer, and the finest look it cites has {finest:.3g}"
+            f"{subject} needs {scope.mpp:g} µm/px or finer, and the finest look it cites has {finest:.3g}"
         )
-    known = {float(level): share for level, share in coverage.items() if float(level) <= asked.mpp}
-    if not known:
-        return _no(f"{what} is claimed without saying how much tissue was seen")
-    share = known[max(known)]
-    told = f"{human_share(share)} of the tissue was seen at ≤ {max(known):g} µm/px"
-    return Verdict(None, told, share < LEAST_SEEN)
+    share_by_mpp = {float(level): share for level, share in coverage.items() if float(level) <= scope.mpp}
+    if not share_by_mpp:
+        return _no(f"{subject} is claimed without saying how much tissue was seen")
+    share = share_by_mpp[max(share_by_mpp)]
+    seen_text = f"{human_share(share)} of the tissue was seen at ≤ {max(share_by_mpp):g} µm/px"
+    return ClaimVerdict(None, seen_text, share < LEAST_SEEN)
 
 
-def _no(why: str) -> Verdict:
-    return Verdict(why, None, False)
+def _no(why: str) -> ClaimVerdict:
+    return ClaimVerdict(why, None, False)

@@ -1,15 +1,12 @@
-"""Does the model know this kind of slide and this kind of question? Asked once, before the first decision."""
+"""How familiar the model is with a slide and a question, and the reasons that follow for not answering."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, TypedDict
 
 
-class Familiarity(TypedDict):
-    """What was known before the first decision: does the model know this slide and this question?"""
+class FamiliarityRecord(TypedDict):
+    """How well the model knows this slide and this question; measured once, before the first decision."""
 
     tiles: int
     """Tiles whose features could be computed."""
@@ -33,49 +30,50 @@ BOXES_NAMED = 20
 """Unreadable tiles listed in an answer; run.json has them all."""
 
 
-def doubts(known: Familiarity, model: str) -> list[str]:
+def doubts(familiarity: FamiliarityRecord, model: str) -> list[str]:
     """Why no answer of this model should be believed here, one clause each; empty where it may be.
 
     An option with a word that the model never saw cannot be weighed against the others; in the question, a
     few such words are allowed for by the model's own measure.
     """
-    found = []
-    total = known["tiles"] + len(known["failed"])
-    if known["tiles"] < LEAST_TILES or len(known["failed"]) > MOST_FAILED * total:
-        found.append(f"only {known['tiles']} of {total} tiles of this slide could be read")
-    value = known["slide_unfamiliarity"]
+    reasons = []
+    total = familiarity["tiles"] + len(familiarity["failed"])
+    if familiarity["tiles"] < LEAST_TILES or len(familiarity["failed"]) > MOST_FAILED * total:
+        reasons.append(f"only {familiarity['tiles']} of {total} tiles of this slide could be read")
+    value = familiarity["slide_unfamiliarity"]
     if value is not None and value > 1:
-        found.append(
+        reasons.append(
             f"the model '{model}' does not know this kind of slide (unfamiliarity {value:.2f};"
             " above 1 is unlike anything it was trained on)"
         )
-    return found + question_doubts(known, model)
+    return reasons + question_doubts(familiarity, model)
 
 
-def question_doubts(known: Familiarity, model: str) -> list[str]:
-    """The same of the question alone, whatever is asked about."""
-    found = []
-    in_options = [word for word in known["unknown_words"] if word in known["option_words"]]
+def question_doubts(familiarity: FamiliarityRecord, model: str) -> list[str]:
+    """Why no answer to this question should be believed, whatever slide it is about."""
+    reasons = []
+    in_options = [word for word in familiarity["unknown_words"] if word in familiarity["option_words"]]
     if in_options:
-        found.append(f"the model '{model}' never saw these words of the options: {_quoted(in_options)}")
-    elif known["question_unfamiliarity"] > 1:
-        words = known["unknown_words"]
-        named = f"; it never saw these words: {_quoted(words)}" if words else ""
-        found.append(
-            f"the model '{model}' does not know this kind of question (unfamiliarity"
-            f" {known['question_unfamiliarity']:.2f}; above 1 is unlike anything it was trained on{named})"
+        reasons.append(f"the model '{model}' never saw these words of the options: {_quoted(in_options)}")
+    elif familiarity["question_unfamiliarity"] > 1:
+        words = familiarity["unknown_words"]
+        addition = f"; it never saw these words: {_quoted(words)}" if words else ""
+        value = familiarity["question_unfamiliarity"]
+        reasons.append(
+            f"the model '{model}' does not know this kind of question (unfamiliarity {value:.2f};"
+            f" above 1 is unlike anything it was trained on{addition})"
         )
-    return found
+    return reasons
 
 
-def limits(known: Familiarity) -> str | None:
+def limits(familiarity: FamiliarityRecord) -> str | None:
     """What narrows an answer that is given all the same; None where nothing does."""
-    parts = [text for text in (unreadable(known), _unknown(known)) if text is not None]
+    parts = [text for text in (unreadable(familiarity), _unknown(familiarity)) if text is not None]
     return " ".join(parts) or None
 
 
-def _unknown(known: Familiarity) -> str | None:
-    words = known["unknown_words"]
+def _unknown(familiarity: FamiliarityRecord) -> str | None:
+    words = familiarity["unknown_words"]
     return f"The model never saw these words of the question: {_quoted(words)}." if words else None
 
 
@@ -83,15 +81,17 @@ def _quoted(words: list[str]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
-def unreadable(known: Familiarity) -> str | None:
+def unreadable(familiarity: FamiliarityRecord) -> str | None:
     """How many tiles could not be read, and where; None where all could."""
-    failed = known["failed"]
-    if not failed:
+    failures = familiarity["failed"]
+    if not failures:
         return None
-    boxes = ["(" + ", ".join(map(str, box)) + ")" for box, _ in failed[:BOXES_NAMED]]
-    more = f" and {len(failed) - BOXES_NAMED} more, listed in run.json" if len(failed) > BOXES_NAMED else ""
-    total = known["tiles"] + len(failed)
+    boxes = ["(" + ", ".join(map(str, box)) + ")" for box, _ in failures[:BOXES_NAMED]]
+    more = (
+        f" and {len(failures) - BOXES_NAMED} more, listed in run.json" if len(failures) > BOXES_NAMED else ""
+    )
+    total = familiarity["tiles"] + len(failures)
     return (
-        f"{len(failed)} of {total} tiles could not be read and were left out: boxes"
+        f"{len(failures)} of {total} tiles could not be read and were left out: boxes"
         f" (x, y, width, height in level-0 px) {', '.join(boxes)}{more}."
     )

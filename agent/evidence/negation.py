@@ -1,4 +1,4 @@
-"""What a sentence says is there, and what it says is not: rules for English, without any model.
+"""Reads what a sentence says is there and what it says is absent: rules for English, without any model.
 
 After NegEx (Chapman et al. 2001, J Biomed Inform 34:301): cues before or after a finding negate it within the
 clause. A cue that is itself negated ("not absent") says presence; a sentence that leaves the matter open
@@ -128,12 +128,12 @@ def _read_clause(clause: str, present: list[str], absent: list[str]) -> None:
 def _statements(clause: str) -> list[str]:
     """A clause cut where "and" or a comma joins two statements, not where it joins two things."""
     verbs = [verb.start() for verb in _VERB.finditer(clause)]
-    cuts, start, passed = [], 0, 0
+    cuts, start, verbs_before = [], 0, 0
     for joint in _JOINT.finditer(clause):
         before = bisect_left(verbs, joint.start())
-        if passed < before < len(verbs):
+        if verbs_before < before < len(verbs):
             cuts.append(clause[start : joint.start()])
-            start, passed = joint.end(), before
+            start, verbs_before = joint.end(), before
     return [part.strip() for part in [*cuts, clause[start:]] if part.strip()]
 
 

@@ -1,4 +1,4 @@
-"""What a person says while a run goes on: go there, look at this instead, think of that, stop.
+"""How a person takes part in a run: go there, look at this instead, think of that, stop.
 
 Everything a person said is kept in the journal under the moment of the run at which it was heard (every
 decision is one), so a resumed run does not ask again and a replay hears the same. What was said before a
@@ -54,13 +54,13 @@ def said_before(hints: Sequence[str], look: Sequence[int] | None = None) -> list
     """Hints and a place to look at, as a person says them. Raises `UsageError`."""
     if not all(hint.strip() for hint in hints):
         raise UsageError("a hint is empty", fix="Give every --hint a text")
-    said = [Said(do="hint", text=hint) for hint in hints]
+    messages = [Said(do="hint", text=hint) for hint in hints]
     if look is None:
-        return said
+        return messages
     box = Box(*look)
     if min(box.w, box.h) < 1:
         raise UsageError(f"--look {' '.join(map(str, look))} has no area", fix="Give x y width height")
-    return [*said, Said(do="look", box=box)]
+    return [*messages, Said(do="look", box=box)]
 
 
 class Control:
@@ -100,22 +100,22 @@ class Control:
     def take(self) -> list[Said]:
         """What was said and not yet taken, up to the first thing that decides the next move."""
         with self._lock:
-            deciding = (n for n, said in enumerate(self._said, 1) if said.do in ("look", "stop"))
+            deciding = (n for n, message in enumerate(self._said, 1) if message.do in ("look", "stop"))
             upto = next(deciding, len(self._said))
-            said, self._said = self._said[:upto], self._said[upto:]
-        return said
+            messages, self._said = self._said[:upto], self._said[upto:]
+        return messages
 
 
-def keep(journal: Journal, moment: int, said: list[Said], kind: str = KIND) -> None:
+def keep(journal: Journal, moment: int, messages: list[Said], kind: str = KIND) -> None:
     """Keep what was said at a moment of the run, after anything kept for it before."""
     first = len(heard(journal, moment, kind))
-    for number, one in enumerate(said, first + 1):
-        journal.put(kind, f"{moment:04d}-{number:03d}", one.model_dump(mode="json"))
+    for number, message in enumerate(messages, first + 1):
+        journal.put(kind, f"{moment:04d}-{number:03d}", message.model_dump(mode="json"))
 
 
 def heard(journal: Journal, moment: int, kind: str = KIND) -> list[Said]:
     """Everything that was said at a moment, in order."""
-    found: list[Said] = []
-    while (value := journal.get(kind, f"{moment:04d}-{len(found) + 1:03d}")) is not None:
-        found.append(Said.model_validate(value))
-    return found
+    messages: list[Said] = []
+    while (value := journal.get(kind, f"{moment:04d}-{len(messages) + 1:03d}")) is not None:
+        messages.append(Said.model_validate(value))
+    return messages

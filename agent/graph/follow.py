@@ -46,16 +46,16 @@ def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:
         with checkpoints(folder) as saver:
             graph = build(saver)
             before = graph.get_state(config)
-            written = [Step.model_validate(step) for step in before.values.get("steps", [])]
-            rebuild_trace(folder, written)
-            context.toolbox.last_shown = last_shown(written)
+            steps = [Step.model_validate(step) for step in before.values.get("steps", [])]
+            rebuild_trace(folder, steps)
+            context.toolbox.last_shown = last_shown(steps)
             # Nothing is next at the end, but also where the run died before its first node.
-            done = "answer" in before.values and not before.next
-            if not done:
+            is_finished = "answer" in before.values and not before.next
+            if not is_finished:
                 start = None if before.created_at else initial_state(record)
-                known = {step.index: step for step in written}
+                steps_by_index = {step.index: step for step in steps}
                 for step in _steps(graph, start, config, context):
-                    _write_step(folder, step, known)
+                    _write_step(folder, step, steps_by_index)
                     yield step
             after = graph.get_state(config)
             if after.next:  # paused
@@ -80,32 +80,37 @@ def initial_state(record: RunRecord) -> AgentState:
 
 def last_shown(steps: Sequence[Step]) -> tuple[Box, float] | None:
     """Box and resolution wished for of the last look: where a resumed run pans from."""
-    shown: tuple[Box, float] | None = None
+    last: tuple[Box, float] | None = None
     for step in steps:
-        seen, wish = step.observation, step.action.args.get("mpp")
-        if step.action.tool in ("overview", "zoom", "pan") and seen.ok and seen.box and seen.mpp:
-            if step.action.tool == "pan" and shown is not None:
-                wish = shown[1]
-            shown = (seen.box, float(wish or seen.mpp))
-    return shown
+        observation, wish = step.observation, step.action.args.get("mpp")
+        if (
+            step.action.tool in ("overview", "zoom", "pan")
+            and observation.ok
+            and observation.box
+            and observation.mpp
+        ):
+            if step.action.tool == "pan" and last is not None:
+                wish = last[1]
+            last = (observation.box, float(wish or observation.mpp))
+    return last
 
 
 def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
     """The answer with its cost; the folder is left as a finished one."""
-    known = state.get("familiarity") or {"tiles": None, "failed": []}
+    familiarity = state.get("familiarity") or {"tiles": None, "failed": []}
     answer = Answer.model_validate(state["answer"]).model_copy(update={"cost": cost(state, context)})
     record = record.model_copy(
         update={
-            "tiles": known["tiles"],
-            "unreadable": [Unreadable(box=box, why=why) for box, why in known["failed"]],
+            "tiles": familiarity["tiles"],
+            "unreadable": [Unreadable(box=box, why=why) for box, why in familiarity["failed"]],
             "unsupported": list(state.get("problems", [])),
         }
     )
-    leave(context.folder, record, [Step.model_validate(step) for step in state["steps"]], answer)
+    write_finished(context.folder, record, [Step.model_validate(step) for step in state["steps"]], answer)
     return answer
 
 
-def leave(folder: Path, record: RunRecord, steps: Sequence[Step], answer: Answer) -> None:
+def write_finished(folder: Path, record: RunRecord, steps: Sequence[Step], answer: Answer) -> None:
     """Write the trace, the answer, the record and the reports, and last that the run is finished."""
     from agent.report.pages import write_reports
 
@@ -117,12 +122,12 @@ def leave(folder: Path, record: RunRecord, steps: Sequence[Step], answer: Answer
     write_json(folder / RUN, record.model_copy(update={"status": "finished"}))
 
 
-def _write_step(folder: Path, step: Step, known: dict[int, Step]) -> None:
+def _write_step(folder: Path, step: Step, steps_by_index: dict[int, Step]) -> None:
     """Add a step to the trace, or put it in the place of what it revises."""
-    revised = step.index in known
-    known[step.index] = step
-    if revised:
-        rebuild_trace(folder, [known[index] for index in sorted(known)])
+    is_revision = step.index in steps_by_index
+    steps_by_index[step.index] = step
+    if is_revision:
+        rebuild_trace(folder, [steps_by_index[index] for index in sorted(steps_by_index)])
     else:
         append_step(folder, step)
 
@@ -131,21 +136,21 @@ def _steps(graph: Any, start: Any, config: Any, context: AgentContext) -> Iterat
     """Run the graph; each step as soon as the node that recorded it has ended, and again where revised."""
     from langgraph.types import Command
 
-    asked: dict[str, Any] | None = None
+    request: dict[str, Any] | None = None
     while True:
         for node, changes in _updates(graph, start, config, context):
             if node == "__interrupt__":
-                asked = changes[0].value
+                request = changes[0].value
             elif not node.startswith("__"):
                 for step in (changes or {}).get("steps", []):
                     yield Step.model_validate(step)
         control = context.control
-        if asked is None or control is None or control.paused or control.confirm is None:
+        if request is None or control is None or control.paused or control.confirm is None:
             return
-        said = control.confirm(Action.model_validate(asked["action"]), asked["step"])
-        if said is None:
+        reply = control.confirm(Action.model_validate(request["action"]), request["step"])
+        if reply is None:
             return
-        start, asked = Command(resume=said.model_dump(mode="json")), None
+        start, request = Command(resume=reply.model_dump(mode="json")), None
 
 
 def _updates(graph: Any, start: Any, config: Any, context: AgentContext) -> Iterator[tuple[str, Any]]:
@@ -192,8 +197,8 @@ def after_decide(state: AgentState, runtime: Runtime[AgentContext]) -> Literal["
     """To the tools with a look, by way of the person where one takes part; else to the answer."""
     if not state.get("pending"):
         return "answer"
-    refused = state.get("observed")  # nothing will be shown, so there is nothing to approve
-    return "confirm" if nodes.person_takes_part(runtime.context) and not refused else "act"
+    refusal = state.get("observed")  # nothing will be shown, so there is nothing to approve
+    return "confirm" if nodes.person_takes_part(runtime.context) and not refusal else "act"
 
 
 def after_confirm(state: AgentState) -> Literal["decide", "act", "answer"]:

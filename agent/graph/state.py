@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypedDict
 
-from agent.evidence.familiarity import Familiarity
+from agent.evidence.familiarity import FamiliarityRecord
 from agent.run.records import Action, Answer, Claim, Evidence, Step
 from tools.records import Observation
 
@@ -59,12 +59,12 @@ class Meter:
 
     def lap(self) -> Spent:
         """What was used since the last lap, or since the meter was made."""
-        now, last = self._total(), self._last
-        self._last = now
+        total, last = self._total(), self._last
+        self._last = total
         return Spent(
-            seconds=now["seconds"] - last["seconds"],
-            tokens_in=now["tokens_in"] - last["tokens_in"],
-            tokens_out=now["tokens_out"] - last["tokens_out"],
+            seconds=total["seconds"] - last["seconds"],
+            tokens_in=total["tokens_in"] - last["tokens_in"],
+            tokens_out=total["tokens_out"] - last["tokens_out"],
         )
 
 
@@ -104,8 +104,12 @@ class AgentContext:
         """The slide model's calibration, kept in the journal likewise."""
 
         def read() -> list[float]:
-            found = self.model.config.calibration
-            return [float(found.slide_weight), float(found.region_weight), float(found.abstain_below)]
+            calibration = self.model.config.calibration
+            return [
+                float(calibration.slide_weight),
+                float(calibration.region_weight),
+                float(calibration.abstain_below),
+            ]
 
         return Weights(*self.journal.once("calibration", "model", read))
 
@@ -187,20 +191,20 @@ class Spent(TypedDict):
     tokens_out: int
 
 
-def add_spent(left: Spent | None, right: Spent) -> Spent:
+def add_spent(total: Spent | None, right: Spent) -> Spent:
     """Reducer of `AgentState.spent`: each node reports only what it used itself."""
-    if not left:
+    if not total:
         return right
     return Spent(
-        seconds=left["seconds"] + right["seconds"],
-        tokens_in=left["tokens_in"] + right["tokens_in"],
-        tokens_out=left["tokens_out"] + right["tokens_out"],
+        seconds=total["seconds"] + right["seconds"],
+        tokens_in=total["tokens_in"] + right["tokens_in"],
+        tokens_out=total["tokens_out"] + right["tokens_out"],
     )
 
 
-def merge_steps(left: list[dict[str, Any]] | None, right: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def merge_steps(steps: list[dict[str, Any]] | None, right: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Reducer of `AgentState.steps`: new steps are added, known ones replaced."""
-    by_index = {step["index"]: step for step in left or []} | {step["index"]: step for step in right}
+    by_index = {step["index"]: step for step in steps or []} | {step["index"]: step for step in right}
     return [by_index[index] for index in sorted(by_index)]
 
 
@@ -213,7 +217,7 @@ class AgentState(TypedDict, total=False):
     max_steps: int
     steps: Annotated[list[dict[str, Any]], merge_steps]
     """`Step` records as JSON values, in order. One written again with its index replaces the earlier."""
-    familiarity: Familiarity | None
+    familiarity: FamiliarityRecord | None
     pending: dict[str, Any] | None
     """The `Action` decided on and not yet recorded as a step."""
     queue: list[dict[str, Any]]

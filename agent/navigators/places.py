@@ -59,8 +59,8 @@ def grid(side: int, inside: Box) -> list[Box]:
     """Windows of `side` side by side over `inside`, in reading order, thinned to `MAX_WINDOWS`."""
     columns, rows = _starts(inside.x, inside.w, side), _starts(inside.y, inside.h, side)
     w, h, count = min(side, inside.w), min(side, inside.h), len(rows) * len(columns)
-    kept = range(0, count, -(-count // MAX_WINDOWS))
-    return [Box(columns[i % len(columns)], rows[i // len(columns)], w, h) for i in kept]
+    indices = range(0, count, -(-count // MAX_WINDOWS))
+    return [Box(columns[i % len(columns)], rows[i // len(columns)], w, h) for i in indices]
 
 
 def _starts(start: int, length: int, side: int) -> list[int]:
@@ -85,10 +85,10 @@ def _by_box(hits: Sequence[Mapping[str, Any]]) -> dict[Box, float]:
     return {Box(*hit["box"]): float(hit["score"]) for hit in hits}
 
 
-def seen_shares(boxes: Sequence[Box], seen: Sequence[Box]) -> np.ndarray:
+def seen_shares(boxes: Sequence[Box], earlier: Sequence[Box]) -> np.ndarray:
     """(N,) share of each of N boxes that earlier looks covered; looks that overlap count each for itself."""
     b = np.array(boxes, dtype=np.int64).reshape(-1, 1, 4)  # (N, 1, 4): x, y, w, h
-    s = np.array(seen, dtype=np.int64).reshape(1, -1, 4)  # (1, S, 4)
+    s = np.array(earlier, dtype=np.int64).reshape(1, -1, 4)  # (1, S, 4)
     near = np.maximum(b[..., :2], s[..., :2])
     far = np.minimum(b[..., :2] + b[..., 2:], s[..., :2] + s[..., 2:])
     common = np.clip(far - near, 0, None).prod(axis=-1)  # (N, S)
@@ -106,7 +106,7 @@ def choose(
     side: int,
     inside: Box,
     worth: Mapping[Box, float],
-    seen: Sequence[Box],
+    earlier: Sequence[Box],
     tissue: TissueMask,
     rng: random.Random,
 ) -> WindowChoice | None:
@@ -115,24 +115,24 @@ def choose(
     Windows around the retrieved tiles come first, by the sum of their tiles' worth; where none is left, the
     window with most tissue. Ties are broken by `rng`.
     """
-    found = [(box.x + box.w / 2, box.y + box.h / 2) for box in worth]
-    around = {window_around(center, side, inside) for center in found if inside.contains(*center)}
-    values = {box: _worth_inside(box, worth) for box in _worthwhile(sorted(around), seen, tissue)}
-    retrieved = bool(values)
-    if not retrieved:
-        values = _worthwhile(grid(side, inside), seen, tissue)
+    centers = [(box.x + box.w / 2, box.y + box.h / 2) for box in worth]
+    around = {window_around(center, side, inside) for center in centers if inside.contains(*center)}
+    values = {box: _worth_inside(box, worth) for box in _worthwhile(sorted(around), earlier, tissue)}
+    is_retrieved = bool(values)
+    if not is_retrieved:
+        values = _worthwhile(grid(side, inside), earlier, tissue)
     if not values:
         return None
     best = max(values.values())
-    return WindowChoice(rng.choice([box for box, value in values.items() if value == best]), retrieved)
+    return WindowChoice(rng.choice([box for box, value in values.items() if value == best]), is_retrieved)
 
 
-def _worthwhile(boxes: list[Box], seen: Sequence[Box], tissue: TissueMask) -> dict[Box, float]:
+def _worthwhile(boxes: list[Box], earlier: Sequence[Box], tissue: TissueMask) -> dict[Box, float]:
     """The windows (all of one size) that are unseen and hold tissue, with their share of it."""
     if not boxes:
         return {}
     shares = tissue.shares(np.array([box[:2] for box in boxes]), boxes[0].w, boxes[0].h)  # (N,)
-    worthwhile = (shares >= LEAST_TISSUE) & (seen_shares(boxes, seen) < SEEN_SHARE)
+    worthwhile = (shares >= LEAST_TISSUE) & (seen_shares(boxes, earlier) < SEEN_SHARE)
     return {boxes[i]: float(shares[i]) for i in np.flatnonzero(worthwhile)}
 
 

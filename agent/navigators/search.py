@@ -48,20 +48,20 @@ class SearchNavigator:
 
     def _next(self, state: AgentState, context: AgentContext) -> Action | Stop:
         looks = Looks(steps_of(state), context.slide.box)
-        left = state["max_steps"] - len(looks.steps)
-        if left <= 0:
+        budget = state["max_steps"] - len(looks.steps)
+        if budget <= 0:
             return Stop(f"the budget of {state['max_steps']} step{'s' * (state['max_steps'] != 1)} is spent")
-        known = state.get("familiarity")
-        if known is not None and doubts(known, context.model.name):
+        familiarity = state.get("familiarity")
+        if familiarity is not None and doubts(familiarity, context.model.name):
             return self._show(looks, state, context)
         if looks.whole is None:
             return _ask(state, context.slide.box, "Ask about the whole slide before choosing where to look.")
         if not looks.whole.observation.ok:
             return Stop(f"the slide could not be asked: {looks.whole.observation.text}")
-        shown = looks.to_be_asked()
-        if shown is not None:
-            return _ask(state, shown, "Ask the same question of the place just shown.")
-        return self._consider(looks, left, state, context) or self._go_on(looks, left, state, context)
+        box = looks.to_be_asked()
+        if box is not None:
+            return _ask(state, box, "Ask the same question of the place just shown.")
+        return self._consider(looks, budget, state, context) or self._go_on(looks, budget, state, context)
 
     def weigh(
         self, state: AgentState, context: AgentContext, action: Action, observation: Observation
@@ -77,33 +77,35 @@ class SearchNavigator:
         """The answer as it is: the same model has nothing to add to what it said of every place."""
         return answer
 
-    def _consider(self, looks: Looks, left: int, state: AgentState, context: AgentContext) -> Action | None:
+    def _consider(self, looks: Looks, budget: int, state: AgentState, context: AgentContext) -> Action | None:
         """For each hint of a person: search for its words once, then ask where they are answered best."""
         for text in hinted(state):
             hits = looks.hits(text)
-            if hits is None and left > 1:
+            if hits is None and budget > 1:
                 reason = f"Find the tissue that answers most to what a person said: '{text}'."
                 return Action(tool="retrieve", args={"text": text, "k": HITS}, reason=reason)
             last = looks.last
             if hits and last is not None and last.action.args.get("text") == text:
                 fine = scales(context.slide)[1]
-                seen, floor = looks.tried(fine.side), min(hit["score"] for hit in hits)
+                boxes, floor = looks.tried(fine.side), min(hit["score"] for hit in hits)
                 worth = {Box(*hit["box"]): hit["score"] - floor for hit in hits}
-                choice = choose(fine.side, context.slide.box, worth, seen, context.tissue, _rng(state))
+                choice = choose(fine.side, context.slide.box, worth, boxes, context.tissue, _rng(state))
                 if choice is not None and choice.retrieved:
                     return _ask(state, choice.box, f"Of the places not yet seen, the best for '{text}'.")
         return None
 
-    def _go_on(self, looks: Looks, left: int, state: AgentState, context: AgentContext) -> Action | Stop:
-        settled = looks.settled(LEAST_LOOKS)
-        if settled is not None:
-            return Stop(settled)
+    def _go_on(self, looks: Looks, budget: int, state: AgentState, context: AgentContext) -> Action | Stop:
+        reason = looks.settled(LEAST_LOOKS)
+        if reason is not None:
+            return Stop(reason)
         leaders = [item.name for item in ranked(state.get("posterior") or {})[:2]]
-        return self._search(looks, leaders, left, state) or self._look(looks, leaders, left, state, context)
+        return self._search(looks, leaders, budget, state) or self._look(
+            looks, leaders, budget, state, context
+        )
 
-    def _search(self, looks: Looks, leaders: list[str], left: int, state: AgentState) -> Action | None:
+    def _search(self, looks: Looks, leaders: list[str], budget: int, state: AgentState) -> Action | None:
         """Search for a leading hypothesis not searched for yet, while there is room to look after."""
-        if left < 3 or looks.searches - len(hinted(state)) >= MAX_SEARCHES:
+        if budget < 3 or looks.searches - len(hinted(state)) >= MAX_SEARCHES:
             return None
         for place, name in zip(("leading", "second"), leaders, strict=False):
             text = phrase(state["question"], name)
@@ -113,21 +115,23 @@ class SearchNavigator:
         return None
 
     def _look(
-        self, looks: Looks, leaders: list[str], left: int, state: AgentState, context: AgentContext
+        self, looks: Looks, leaders: list[str], budget: int, state: AgentState, context: AgentContext
     ) -> Action | Stop:
         """A fine look inside the coarse one just asked, else a new coarse one, else a fine one anywhere."""
         slide = context.slide
         coarse, fine = scales(slide)
         hits = [looks.hits(phrase(state["question"], name)) or [] for name in leaders]
         worth = discrimination(hits[0], hits[1] if len(hits) > 1 else []) if hits else {}
-        scaled = (coarse, fine) if left > 1 else (fine,)  # a coarse look takes two steps: show it, ask it
-        tries = [(scale, slide.box) for scale in scaled if scale.side < max(slide.width, slide.height)]
+        scale_order = (
+            (coarse, fine) if budget > 1 else (fine,)
+        )  # a coarse look takes two steps: show it, ask it
+        tries = [(scale, slide.box) for scale in scale_order if scale.side < max(slide.width, slide.height)]
         last = looks.regions[-1].action.args["box"] if looks.regions else None
         if last is not None and min(last[2:]) > fine.side:
             tries.insert(0, (fine, Box(*last)))
         for scale, inside in tries:
-            seen = looks.tried(scale.side)
-            choice = choose(scale.side, inside, worth, seen, context.tissue, _rng(state))
+            boxes = looks.tried(scale.side)
+            choice = choose(scale.side, inside, worth, boxes, context.tissue, _rng(state))
             if choice is not None and scale is coarse:
                 args = {"box": list(choice.box), "mpp": scale.mpp}
                 return Action(tool="zoom", args=args, reason=_why(choice, scale, leaders))
@@ -138,9 +142,9 @@ class SearchNavigator:
     def _show(self, looks: Looks, state: AgentState, context: AgentContext) -> Action | Stop:
         """Show a few places without asking: a model that does not know the slide has nothing to say."""
         coarse, _ = scales(context.slide)
-        tried = looks.tried(coarse.side)
-        if len(tried) < SHOWN_IN_DOUBT:
-            choice = choose(coarse.side, context.slide.box, {}, tried, context.tissue, _rng(state))
+        boxes = looks.tried(coarse.side)
+        if len(boxes) < SHOWN_IN_DOUBT:
+            choice = choose(coarse.side, context.slide.box, {}, boxes, context.tissue, _rng(state))
             if choice is not None:
                 why = "Show where there is most tissue; the model cannot be asked about it."
                 return Action(tool="zoom", args={"box": list(choice.box), "mpp": coarse.mpp}, reason=why)

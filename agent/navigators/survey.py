@@ -28,11 +28,11 @@ REASON = "Survey the slide at low power before anything is concluded."
 
 def survey(context: AgentContext, most: int, px: int) -> list[Action]:
     """The looks of the survey, at most `most`, each at most `px` wide. They are found once and kept."""
-    kept = context.journal.once("survey", "places", lambda: [list(box) for box in places(context, most, px)])
+    boxes = context.journal.once("survey", "places", lambda: [list(box) for box in places(context, most, px)])
     mpp = context.slide.mpp
     return [
         Action(tool="zoom", args={"box": box, "mpp": mpp * max(1.0, max(box[2:]) / px)}, reason=REASON)
-        for box in kept
+        for box in boxes
     ]
 
 
@@ -45,9 +45,9 @@ def places(context: AgentContext, most: int, px: int) -> list[Box]:
     side = min(int(px * slide.effective_mpp(COARSE_MPP) / slide.mpp), max(px, -(-whole // PARTS)))
     windows = grid(side, slide.box)
     shares = context.tissue.shares(np.array([box[:2] for box in windows]), windows[0].w, windows[0].h)  # (W,)
-    told, known = describe(windows, context.toolbox.features)
-    worth = np.where(known & (shares >= LEAST_TISSUE), shares, 0.0)
-    return [windows[i] for i in farthest(told, worth, most)]
+    means, has_tiles = describe(windows, context.toolbox.features)
+    worth = np.where(has_tiles & (shares >= LEAST_TISSUE), shares, 0.0)
+    return [windows[i] for i in farthest(means, worth, most)]
 
 
 def describe(windows: list[Box], tiles: TileFeatures) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +57,7 @@ def describe(windows: list[Box], tiles: TileFeatures) -> tuple[np.ndarray, np.nd
     """
     if len(tiles) == 0:
         return np.array([box[:2] for box in windows], dtype=np.float64), np.ones(len(windows), dtype=bool)
-    told = np.zeros((len(windows), tiles.features.shape[1]))
+    means = np.zeros((len(windows), tiles.features.shape[1]))
     counts = np.zeros(len(windows), dtype=np.int64)
     centers = tiles.coords + tiles.size / 2  # (N, 2)
     for i, box in enumerate(windows):
@@ -65,19 +65,19 @@ def describe(windows: list[Box], tiles: TileFeatures) -> tuple[np.ndarray, np.nd
         inside = near.all(axis=1)
         counts[i] = inside.sum()
         if counts[i]:
-            told[i] = tiles.features[inside].mean(axis=0)
-    return told, counts > 0
+            means[i] = tiles.features[inside].mean(axis=0)
+    return means, counts > 0
 
 
 def farthest(points: np.ndarray, worth: np.ndarray, most: int) -> list[int]:
     """Up to `most` of the points (N, D) with `worth` (N,) above 0, spread out; equal ones in their order."""
-    chosen: list[int] = []
+    picks: list[int] = []
     distance = np.full(len(points), np.inf)
-    left = worth > 0
-    while left.any() and len(chosen) < most:
-        value = np.where(left, worth * distance if chosen else worth, -1.0)
+    eligible = worth > 0
+    while eligible.any() and len(picks) < most:
+        value = np.where(eligible, worth * distance if picks else worth, -1.0)
         best = int(np.argmax(value))
-        chosen.append(best)
-        left[best] = False
+        picks.append(best)
+        eligible[best] = False
         distance = np.minimum(distance, np.linalg.norm(points - points[best], axis=1))
-    return chosen
+    return picks

@@ -1,4 +1,4 @@
-"""Where things stand on a report's pictures: boxes and their numbers on the overview, sizes in µm.
+"""Places boxes and their numbers on the pictures of a report, with sizes in µm.
 
 Places on the overview are in px of its image, whose top left part shows the slide and whose foot is the
 caption with the scale bar. Slide boxes are level-0 px.
@@ -70,26 +70,30 @@ class OverviewMap:
 
     @staticmethod
     def of(
-        steps: Sequence[Step], overview: Step, size: tuple[int, int], slide_mpp: float, cited: frozenset[int]
+        steps: Sequence[Step],
+        overview: Step,
+        size: tuple[int, int],
+        slide_mpp: float,
+        cited_steps: frozenset[int],
     ) -> OverviewMap:
         """Place every box that was looked at on the image of the step `overview`, which is `size` px."""
-        shown, mpp, image = overview.observation.box, overview.observation.mpp, overview.observation.image
-        if shown is None or mpp is None or image is None:
+        whole, mpp, image = overview.observation.box, overview.observation.mpp, overview.observation.image
+        if whole is None or mpp is None or image is None:
             raise ValueError(f"step {overview.index} shows nothing to place boxes on")
-        drawn, scale = drawn_part(size, shown, mpp, slide_mpp), slide_mpp / mpp
-        tag_h = max(12.0, max(drawn.width, drawn.height) * TAG)
-        placed: list[MapBox] = []
-        for box, about in _looked_at(steps, shown).items():
-            numbers = ", ".join(str(step.index) for step in about)
-            on_map = ((box.x - shown.x) * scale, (box.y - shown.y) * scale, box.w * scale, box.h * scale)
+        part, scale = drawn_part(size, whole, mpp, slide_mpp), slide_mpp / mpp
+        tag_h = max(12.0, max(part.width, part.height) * TAG)
+        boxes: list[MapBox] = []
+        for box, steps_here in _looked_at(steps, whole).items():
+            numbers = ", ".join(str(step.index) for step in steps_here)
+            on_map = ((box.x - whole.x) * scale, (box.y - whole.y) * scale, box.w * scale, box.h * scale)
             tag = (tag_h * (0.5 + 0.55 * len(numbers)), tag_h)
-            corner = _free_corner(on_map, tag, (drawn.width, drawn.height), placed)
+            corner = _free_corner(on_map, tag, (part.width, part.height), boxes)
             x, y, w, h, tag_x, tag_y, tag_w = (round(v, 1) for v in (*on_map, *corner, tag[0]))
-            is_cited = any(step.index in cited for step in about)
+            is_cited = any(step.index in cited_steps for step in steps_here)
             field = (box.w * slide_mpp, box.h * slide_mpp)
-            found = about[-1].finding
-            placed.append(MapBox(numbers, x, y, w, h, tag_x, tag_y, tag_w, is_cited, found, field))
-        return OverviewMap(image, drawn, round(tag_h, 1), tuple(placed))
+            finding = steps_here[-1].finding
+            boxes.append(MapBox(numbers, x, y, w, h, tag_x, tag_y, tag_w, is_cited, finding, field))
+        return OverviewMap(image, part, round(tag_h, 1), tuple(boxes))
 
 
 @dataclass(frozen=True)
@@ -115,17 +119,17 @@ class Figure:
 
 
 def step_figure(
-    step: Step, cited: bool, slide_mpp: float, image_size: Callable[[str], tuple[int, int]]
+    step: Step, is_cited: bool, slide_mpp: float, image_size: Callable[[str], tuple[int, int]]
 ) -> Figure:
     """The figure of one step; `image_size` gives (width, height) of an image of the run."""
-    seen, drawn = step.observation, None
-    if seen.image and seen.box and seen.mpp:
-        drawn = drawn_part(image_size(seen.image), seen.box, seen.mpp, slide_mpp)
+    observation, part = step.observation, None
+    if observation.image and observation.box and observation.mpp:
+        part = drawn_part(image_size(observation.image), observation.box, observation.mpp, slide_mpp)
     return Figure(
         step=step,
-        cited=cited,
-        drawn=drawn,
-        field=(seen.box.w * slide_mpp, seen.box.h * slide_mpp) if seen.box else None,
+        cited=is_cited,
+        drawn=part,
+        field=(observation.box.w * slide_mpp, observation.box.h * slide_mpp) if observation.box else None,
         leading=max(step.posterior.items(), key=lambda item: item[1]) if step.posterior else None,
     )
 
@@ -134,7 +138,7 @@ def _free_corner(
     box: tuple[float, float, float, float],
     tag: tuple[float, float],
     size: tuple[int, int],
-    placed: Sequence[MapBox],
+    boxes: Sequence[MapBox],
 ) -> tuple[float, float]:
     """Top left corner of a number tag: outside the box at a corner, on the image, off other tags.
 
@@ -152,16 +156,16 @@ def _free_corner(
     ]
     on_image = [(min(max(a, 0), size[0] - tw), min(max(b, 0), size[1] - th)) for a, b in corners]
     for a, b in on_image:
-        if not any(abs(a - p.tag_x) < max(tw, p.tag_w) and abs(b - p.tag_y) < th for p in placed):
+        if not any(abs(a - p.tag_x) < max(tw, p.tag_w) and abs(b - p.tag_y) < th for p in boxes):
             return a, b
     return on_image[0]
 
 
 def _looked_at(steps: Sequence[Step], whole: Box) -> dict[Box, list[Step]]:
     """Boxes smaller than the whole, each with the steps that were about it."""
-    found: dict[Box, list[Step]] = {}
+    steps_by_box: dict[Box, list[Step]] = {}
     for step in steps:
         box = step.observation.box
         if box is not None and box != whole and step.observation.ok:
-            found.setdefault(box, []).append(step)
-    return found
+            steps_by_box.setdefault(box, []).append(step)
+    return steps_by_box

@@ -24,15 +24,15 @@ def evidence_geojson(run: RunRecord, answer: Answer, steps: Sequence[Step]) -> d
     """
     if not isinstance(run.slide, SlideRecord):
         return {"type": "FeatureCollection", "features": []}
-    cited = {e.step: e.finding for e in answer.evidence}
-    claimed = _claimed(answer)
+    findings = {e.step: e.finding for e in answer.evidence}
+    claims = _claimed(answer)
     origin = run.slide.bounds
     features = []
     for step in steps:
         box = step.observation.box
         if box is None or not step.observation.ok or step.action.tool == "overview":
             continue
-        kind = "evidence" if step.index in {*cited, *claimed} else "looked at"
+        kind = "evidence" if step.index in {*findings, *claims} else "looked at"
         numbers: dict[str, float] = {"step": step.index}
         if step.observation.mpp is not None:
             numbers["mpp"] = step.observation.mpp
@@ -40,10 +40,10 @@ def evidence_geojson(run: RunRecord, answer: Answer, steps: Sequence[Step]) -> d
             numbers |= {f"P({name})": p for name, p in step.posterior.items()}
         texts = {
             "tool": step.action.tool,
-            "finding": cited.get(step.index, step.finding),
+            "finding": findings.get(step.index, step.finding),
             "model": answer.model,
             "chosen by": step.action.by,
-            **claimed.get(step.index, {}),
+            **claims.get(step.index, {}),
         }
         features.append(_feature(f"step {step.index}", kind, box, origin, numbers, texts))
     for bad in run.unreadable:
@@ -53,20 +53,20 @@ def evidence_geojson(run: RunRecord, answer: Answer, steps: Sequence[Step]) -> d
 
 def _claimed(answer: Answer) -> dict[int, dict[str, str]]:
     """For each step, the claims that it is cited for: one text each for, against, and unsupported."""
-    found: dict[int, dict[str, list[str]]] = {}
+    texts: dict[int, dict[str, list[str]]] = {}
     for claim in answer.claims:
         name = "unsupported" if claim.unsupported else "against" if claim.against else "for"
         for step in claim.steps:
-            found.setdefault(step, {}).setdefault(name, []).append(claim.text)
-    return {step: {name: " ".join(texts) for name, texts in kinds.items()} for step, kinds in found.items()}
+            texts.setdefault(step, {}).setdefault(name, []).append(claim.text)
+    return {step: {name: " ".join(parts) for name, parts in kinds.items()} for step, kinds in texts.items()}
 
 
 def _feature(
     name: str, kind: str, box: Box, origin: Box, numbers: dict[str, float], texts: dict[str, str]
 ) -> dict[str, Any]:
-    left, top = box.x - origin.x, box.y - origin.y
-    right, bottom = left + box.w, top + box.h
-    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    x0, top = box.x - origin.x, box.y - origin.y
+    right, bottom = x0 + box.w, top + box.h
+    ring = [[x0, top], [right, top], [right, bottom], [x0, bottom], [x0, top]]
     return {
         "type": "Feature",
         "geometry": {"type": "Polygon", "coordinates": [ring]},

@@ -67,8 +67,8 @@ class RunView:
     @cached_property
     def cited(self) -> frozenset[int]:
         """Indices of the steps that the answer rests on."""
-        cited = {e.step for e in self.answer.evidence}
-        return frozenset(cited.union(*(claim.steps for claim in self.answer.claims)))
+        indices = {e.step for e in self.answer.evidence}
+        return frozenset(indices.union(*(claim.steps for claim in self.answer.claims)))
 
     @property
     def text(self) -> str:
@@ -78,9 +78,9 @@ class RunView:
     @property
     def claims(self) -> list[tuple[str, list[tuple[int, Claim]]]]:
         """Claims with their numbers, under the headings that they stand below; empty ones are left out."""
-        numbered = list(enumerate(self.answer.claims, 1))
+        pairs = list(enumerate(self.answer.claims, 1))
         headings = ("Speaks for the answer", "Speaks against it")
-        sides = [(title, [c for c in numbered if c[1].against == i]) for i, title in enumerate(headings)]
+        sides = [(title, [c for c in pairs if c[1].against == i]) for i, title in enumerate(headings)]
         return [(title, claims) for title, claims in sides if claims]
 
     @cached_property
@@ -102,9 +102,9 @@ class RunView:
     def overview(self) -> OverviewMap | None:
         """The whole slide with the boxes looked at; None where the run never showed it."""
         for step in self.steps:
-            seen = step.observation
-            if step.action.tool == "overview" and seen.image and seen.box and seen.mpp:
-                size = self.image_size(seen.image)
+            observation = step.observation
+            if step.action.tool == "overview" and observation.image and observation.box and observation.mpp:
+                size = self.image_size(observation.image)
                 return OverviewMap.of(self.steps, step, size, self.slide.mpp, self.cited)
         return None
 
@@ -119,8 +119,8 @@ class RunView:
     @cached_property
     def leaning(self) -> list[tuple[str, float]]:
         """Hypotheses after the last step that weighed them, most probable first."""
-        weighed = [step.posterior for step in self.steps if step.posterior]
-        return sorted(weighed[-1].items(), key=lambda item: (-item[1], item[0])) if weighed else []
+        posteriors = [step.posterior for step in self.steps if step.posterior]
+        return sorted(posteriors[-1].items(), key=lambda item: (-item[1], item[0])) if posteriors else []
 
     def image_path(self, name: str) -> Path:
         """Path of an image of this run; a name that leads out of the run folder is refused."""
@@ -176,7 +176,7 @@ def environment(*, html: bool) -> Environment:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    made = Environment(
+    jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=html,
         undefined=StrictUndefined,
@@ -193,5 +193,5 @@ def environment(*, html: bool) -> Environment:
         "usd": human_money,
         "md": markdown_text,
     }
-    made.filters.update(filters)
-    return made
+    jinja.filters.update(filters)
+    return jinja

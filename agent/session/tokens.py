@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.evidence.familiarity import Familiarity, limits, question_doubts
-from agent.graph.follow import leave
+from agent.evidence.familiarity import FamiliarityRecord, limits, question_doubts
+from agent.graph.follow import write_finished
 from agent.navigators.weigh import ranked
 from agent.run.folder import read_answer
 from agent.run.journal import Journal
@@ -46,7 +46,7 @@ def answer_from_tokens(
     lap = meter.lap()
     cost = Cost(seconds=round(lap["seconds"], 3), tokens_in=lap["tokens_in"], tokens_out=lap["tokens_out"])
     answer = answer.model_copy(update={"cost": cost})
-    leave(folder, record, [], answer)
+    write_finished(folder, record, [], answer)
     return answer
 
 
@@ -55,7 +55,7 @@ def answer_from_journal(
 ) -> None:
     """Come to the answer again from what the journal has, and write the run folder; for a replay."""
     answer = _conclude(record, old_answer.run_dir, None, model, journal)
-    leave(folder, record, [], answer.model_copy(update={"cost": old_answer.cost}))
+    write_finished(folder, record, [], answer.model_copy(update={"cost": old_answer.cost}))
 
 
 def _conclude(
@@ -74,10 +74,10 @@ def _conclude(
     return _answer(record, run_dir, model, reply, why, limits(familiarity))
 
 
-def _known(model: Any, record: RunRecord) -> Familiarity:
+def _known(model: Any, record: RunRecord) -> FamiliarityRecord:
     """How familiar the question is to the model; there are no tiles of the slide to compare."""
     value, words = model.question_unfamiliarity(record.question, record.options)
-    return Familiarity(
+    return FamiliarityRecord(
         tiles=0,
         failed=[],
         slide_unfamiliarity=None,

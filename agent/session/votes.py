@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.graph.follow import leave
+from agent.graph.follow import write_finished
 from agent.run.folder import OVERBUDGET, VOTES, read_answer, read_run, read_trace
 from agent.run.journal import Journal
 from agent.run.records import Answer, Cost, RunRecord, Step, Vote
@@ -94,7 +94,7 @@ def write_whole(record: RunRecord, folder: Path, *, run_dir: str | None = None) 
     record = record.model_copy(
         update={name: getattr(leader, name) for name in ("tiles", "unreadable", "unsupported")}
     )
-    leave(folder, record, steps_of_vote(folder, leading.run), answer)
+    write_finished(folder, record, steps_of_vote(folder, leading.run), answer)
     return answer
 
 

@@ -189,11 +189,11 @@ def test_abstention_and_unsupported_claims_stand_out(tmp_path: Path) -> None:
         unsupported=["Step 9 is cited and does not exist."],
     )
     page = read_page(folder)
-    assert "No answer: the model abstained" in page.text
+    assert "No answer" in page.text
     assert "does not know this kind of slide" in page.text
     assert "Not supported by what was seen" in page.text
     assert "Step 9 is cited" in page.text
-    assert "the model abstained" in (folder / "report.md").read_text()
+    assert "**No answer.**" in (folder / "report.md").read_text()
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
