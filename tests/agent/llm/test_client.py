@@ -167,6 +167,7 @@ def test_an_account_without_credit_is_not_tried_again(desk: Any) -> None:
     [
         ({"retry-after": "120"}, 120.0, 120.0),
         ({"retry-after-ms": "90500"}, 90.5, 90.5),
+        ({"retry-after-ms": "90500", "retry-after": "30"}, 90.5, 90.5),
         ({"retry-after": "soon"}, 0.0, 2.0),
         ({"retry-after": "-5"}, 0.0, 2.0),
     ],

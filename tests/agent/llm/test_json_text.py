@@ -44,6 +44,7 @@ def test_objects_that_stand_in_a_text(text: str, objects: list[dict[str, Any]]) 
         ("So I say: {'a': True, 'b': None, 'c': [1, 2,]} and no more.", {"a": True, "b": None, "c": [1, 2]}),
         ('{"text": "one line\nand another", "n": 1}', {"text": "one line\nand another", "n": 1}),
         ('{"text": "he said "yes" to it", "n": 1}', {"text": 'he said "yes" to it', "n": 1}),
+        ("{'outer': {'inner': {'n': 1}}}", {"outer": {"inner": {"n": 1}}}),
         ("{'text': 'it's pink', 'n': 1}", {"text": "it's pink", "n": 1}),
     ],
 )
