@@ -13,6 +13,8 @@ import pytest
 from core_model.errors import CohortError, UsageError
 from eval import load_benchmark
 from eval.benchmarks.multipathqa import bare, fill, parse_options
+from eval.benchmarks.questions import Question
+from eval.benchmarks.rarity import rarity
 from eval.benchmarks.registry import read_benchmark
 
 ROW = {
@@ -210,3 +212,20 @@ def test_a_cohort_is_read_from_its_folder(tmp_path: Path) -> None:
     write(tmp_path / "questions.csv", ROW)
     question = load_benchmark("cohort", tmp_path)[0]
     assert (question.slide, question.options, question.answer) == ("A.svs", ("Low", "High"), "High")
+
+
+def test_rare_and_common_tumours() -> None:
+    """By the diagnosis where the task asks for it, by the tumour's code elsewhere; an organ has no rarity."""
+
+    def about(task: str, answer: str, organ: str | None) -> Question:
+        return Question(
+            benchmark=task, id="1", slide="s", question="?", prompt="?", answer=answer, metric="accuracy",
+            organ=organ,
+        )  # fmt: skip
+
+    assert rarity(about("tcga", "Thymoma", None)) == "rare"
+    assert rarity(about("tcga", "Lung adenocarcinoma", None)) == "common"
+    assert rarity(about("wsi_vqa_closed", "Yes", "UVM")) == "rare"
+    assert rarity(about("wsi_vqa_closed", "Yes", "BRCA")) == "common"
+    assert rarity(about("panda", "3", "prostate")) is None
+    assert rarity(about("gtex", "Lung", None)) is None
