@@ -22,3 +22,8 @@ def test_unknown_words_are_named_once_in_order() -> None:
 def test_number_does_not_make_a_word_unknown() -> None:
     assert unknown_words("grades tumours", {"grade", "tumour"}) == []
     assert unknown_words("gland", {"glands"}) == []
+
+
+def test_a_plural_or_singular_of_a_known_word_is_known() -> None:
+    assert unknown_words("Boxes of metastases and a node", {"box", "metastases", "nodes"}) == []
+    assert unknown_words("Boxing", {"box"}) == ["boxing"]

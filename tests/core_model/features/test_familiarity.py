@@ -43,6 +43,7 @@ def test_training_tiles_are_near_and_others_are_far() -> None:
     again = fit_familiarity(training, k=16)
     assert np.array_equal(fitted.centroids, again.centroids), "the same tiles give the same centroids"
     assert fitted.centroids.shape == (16, 8)
+    assert fitted.scale == pytest.approx(training.std(axis=0), rel=1e-3)
     near, far = fitted.distance(training), fitted.distance(training + 20)
     assert near < 1.2
     assert far > 5 * near
