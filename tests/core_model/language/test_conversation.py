@@ -244,3 +244,10 @@ def test_asked_is_what_a_cohort_writes_into_its_conversations() -> None:
 )
 def test_readable_gives_sentences_their_capitals(raw: str, text: str) -> None:
     assert readable(raw) == text
+
+
+def test_a_prompt_may_fill_all_the_room_there_is(tokenizer: Any) -> None:
+    ids = encode_prompt(tokenizer, "Which grade?", None, 4, 1000)
+    assert encode_prompt(tokenizer, "Which grade?", None, 4, len(ids)) == ids
+    with pytest.raises(UsageError, match=f"makes {len(ids)} tokens"):
+        encode_prompt(tokenizer, "Which grade?", None, 4, len(ids) - 1)
