@@ -21,7 +21,7 @@ from rich.text import Text
 from agent.graph.control import Control, said_before
 from agent.run.records import Answer, Cost, Step, Vote
 from agent.session.models import quieten_libraries
-from agent.text import NOTICE, human_share
+from agent.text import NOTICE, first_sentences, first_upper, same_words
 
 if TYPE_CHECKING:
     from agent.cli.person import Person
@@ -174,20 +174,25 @@ def _columns(console: Console, number: Text, tool: Text, text: Text) -> None:
 
 
 def show_answer(console: Console, answer: Answer) -> None:
-    """Answer, confidence, evidence in short, where the report lies, and what it is not for."""
-    if answer.abstained:
-        console.print(Text("No answer: the model abstained.", style="bold yellow"))
-        console.print(answer.reason or answer.answer)
-    else:
-        if answer.choice is not None:
-            console.print(Text(answer.choice, style="bold green"))
-        console.print(answer.answer)
-        if answer.reason:
-            console.print(Text(answer.reason, style="yellow"))
-    console.print(f"Confidence: {answer.confidence:.2f}{_agreement(answer)}")
-    if answer.coverage:
-        shares = ", ".join(f"{human_share(share)} at {mpp} µm/px" for mpp, share in answer.coverage.items())
-        console.print(f"Tissue seen: {shares}")
+    """The answer first, then what it rests on, where the report lies, and what it is not for."""
+    style = "bold yellow" if answer.abstained else "bold green"
+    headline = first_sentences(answer.answer, 1)
+    if answer.choice is not None and not same_words(answer.choice, headline[: len(answer.choice)]):
+        headline = f"{first_upper(answer.choice)}, confidence {answer.confidence:.2f}."
+    rest = " ".join(answer.answer.split()).removeprefix(headline).strip()
+    console.print(Text(headline, style=style))
+    if rest:
+        console.print(rest)
+    if answer.reason and _bare(answer.reason) not in _bare(answer.answer):
+        console.print(Text(answer.reason, style="yellow"))
+    if not answer.abstained and f"{answer.confidence:.2f}" not in headline:
+        console.print(f"Confidence: {answer.confidence:.2f}")
+    if answer.agreement is not None:
+        console.print(f"{round(answer.agreement * len(answer.votes))} of {len(answer.votes)} votes agree.")
+    if answer.coverage and "Of the tissue" not in answer.answer:
+        from agent.evidence.coverage import coverage_in_words
+
+        console.print(coverage_in_words(answer.coverage))
     for item in answer.evidence[:CITED]:
         console.print(_cited(item))
     if len(answer.evidence) > CITED:
@@ -201,10 +206,8 @@ def show_answer(console: Console, answer: Answer) -> None:
     console.print(Text(NOTICE, style="dim"))
 
 
-def _agreement(answer: Answer) -> str:
-    if answer.agreement is None:
-        return ""
-    return f"; {round(answer.agreement * len(answer.votes))} of {len(answer.votes)} votes agree"
+def _bare(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".")
 
 
 def _cost(cost: Cost) -> str:

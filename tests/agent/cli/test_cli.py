@@ -36,7 +36,7 @@ def test_json_is_one_object_with_the_fields_that_scripts_read(tmp_path: Path) ->
 def test_steps_go_to_stderr_and_the_answer_to_stdout(tmp_path: Path) -> None:
     result = giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK, "--out", tmp_path / "run")
     assert result.exit_code == 0
-    assert result.stdout.startswith("purple\n")
+    assert result.stdout.startswith("Purple, confidence ")
     assert f"Report: {tmp_path / 'run' / 'report.html'}" in result.stdout
     assert "Not for diagnosis" in result.stdout
     assert "overview" in result.stderr

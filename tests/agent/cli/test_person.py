@@ -177,7 +177,7 @@ def test_cost_agreement_and_doubtful_claims_are_told(capsys: pytest.CaptureFixtu
     free = answer.model_copy(update={"cost": Cost(calls=1, tokens_in=3, tokens_out=4)})
     show_answer(stdout(), free)
     told = capsys.readouterr().out
-    assert "Confidence: 0.40; 2 of 3 votes agree" in told
+    assert told.startswith("A.\nConfidence: 0.40\n2 of 3 votes agree.\n")
     assert "12 calls, 34,567 tokens in, 890 out, 0.1234 USD" in told
     assert "1 call, 3 tokens in, 4 out, price unknown" in told
     assert "unsupported: Glands [b]fuse[/b]. (step 9 does not exist)" in told

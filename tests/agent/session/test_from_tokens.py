@@ -152,8 +152,8 @@ def test_on_the_command_line(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert set(answer["slide"]) == {"id", "width", "height", "mpp"}
     assert answer["mode"] == "slide"
     told = giant("ask", tokens, QUESTION, *choices, "--mode", "slide")
-    assert told.stdout.startswith("grey tissue\n")
-    assert "Tissue seen" not in told.stdout
+    assert told.stdout.startswith("Grey tissue, confidence ")
+    assert "Of the tissue" not in told.stdout
     assert one_line(giant("ask", tokens, QUESTION)).endswith("Use --mode slide.")
     assert "there" in one_line(giant("ask", tokens.with_name("none.pt"), QUESTION, "--mode", "slide"))
 
