@@ -2,8 +2,8 @@
 
 A block in ```python is run, all blocks of a page in one namespace. A block in ```json is parsed. A block in
 ```text shows output or a picture and is left alone. Any other block is for the shell: its commands are
-checked against the real command line, and run where `<!-- run -->` stands above it; `<!-- run: slow -->` keeps
-them to the slow tests.
+checked against the real command line, and run where `<!-- run -->` stands above it; with `<!-- run: slow -->`
+they are run by the slow tests.
 """
 
 from __future__ import annotations

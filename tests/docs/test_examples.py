@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 from pages import ROOT
 
+GRADES = ["grade 1", "grade 2", "grade 3"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -37,11 +38,11 @@ def test_own_tool(painted: Path) -> None:
 
 @pytest.mark.slow
 def test_ask_from_python(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    answer = load("ask_from_python").main(str(demo), "What is the grade?", ["1", "2", "3"])
+    answer = load("ask_from_python").main(str(demo), "What is the grade?", GRADES)
     shown = capsys.readouterr().out
-    assert answer.choice == "2"
+    assert answer.choice == "grade 2"
     assert "step 1, overview" in shown
-    assert f"2 (confidence {answer.confidence:.2f})" in shown
+    assert f"grade 2 (confidence {answer.confidence:.2f})" in shown
 
 
 @pytest.mark.slow
