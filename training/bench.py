@@ -1,4 +1,4 @@
-"""How fast stages 2 and 3 learn: tokens per second, memory, and the share of the device's rate.
+"""The speed of stages 2 and 3: tokens per second, memory, and the share of the device's rate.
 
 Weights are random and of the recipe's size, so nothing needs to be downloaded. The work counted is what the
 stage must do: 2 operations per weight and token forward, and 2 backward for the gradient that passes
@@ -84,7 +84,8 @@ def bench_stage(
     config = recipe.model
     if length <= config.n_tokens + 2:
         raise UsageError(
-            f"{length} tokens leave no words beside {config.n_tokens} slide tokens", fix="--length"
+            f"{length} tokens leave no words beside {config.n_tokens} slide tokens",
+            fix="give a larger --length",
         )
     lm = config.language_model.model_copy(
         update={"vocab_size": config.language_model.vocab_size or recipe.vocabulary}

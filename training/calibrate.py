@@ -44,12 +44,12 @@ FAMILIAR_TILES = 40000
 
 @dataclass(frozen=True)
 class QuestionScores:
-    """What the model says to one question: of the slide, and of some of its regions."""
+    """The scores of one question's options: over the whole slide, and over some of its regions."""
 
     whole: Floats
     """(O,) log-probabilities at temperature 1."""
     regions: Floats
-    """(R, O) likewise."""
+    """(R, O) log-probabilities at temperature 1."""
     truth: int
     """Index of the right option."""
 
@@ -66,12 +66,12 @@ def calibrate(
     for count, item in enumerate(questions, start=1):
         if item.slide not in tiles:
             tiles[item.slide] = model.embed_tiles(features[item.slide])
-        scores.append(hear(model, item, features[item.slide], tiles[item.slide], settings))
+        scores.append(score_question(model, item, features[item.slide], tiles[item.slide], settings))
         progress("calibrate", count, len(questions))
-    return fitted(scores)
+    return fit_calibration(scores)
 
 
-def fitted(scores: Sequence[QuestionScores]) -> Calibration:
+def fit_calibration(scores: Sequence[QuestionScores]) -> Calibration:
     """The calibration under which the right options are likeliest; the default where nothing was asked.
 
     Temperature first, on whole slides; then the weights of slide and regions at that temperature. Ties
@@ -151,7 +151,7 @@ def _loss(logs: Floats, truths: npt.NDArray[np.int64]) -> float:
     return -float(_normal(logs)[np.arange(len(truths)), truths].mean())
 
 
-def hear(
+def score_question(
     model: WsiLlava,
     item: ClosedQuestion,
     features: TileFeatures,

@@ -139,7 +139,7 @@ def wsi_llava_7b() -> Recipe:
 
 
 def wsi_llava_qwen7b() -> Recipe:
-    """The same with Qwen2.5-7B-Instruct, the language model of MLLM-HWSI."""
+    """WSI-LLaVA's recipe with Qwen2.5-7B-Instruct, the language model of MLLM-HWSI."""
     return wsi_llava_7b().model_copy(
         update={
             "name": "wsi-llava-qwen7b",

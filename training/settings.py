@@ -21,7 +21,7 @@ from training.tiles.pretrain import TileSettings
 
 @dataclass(frozen=True)
 class LanguageModelSettings:
-    """How the small language model is built and pretrained."""
+    """Settings of the small language model: its size and its pretraining."""
 
     model: LanguageModelConfig = field(default_factory=lambda: LanguageModelConfig(depth=4))
     """Dimensions; the token ids are taken from the tokenizer."""
@@ -48,7 +48,10 @@ class _Record(BaseModel):
 
 
 class Schedule(_Record):
-    """How long and how fast a stage learns; the rate warms up linearly and falls as a cosine to zero."""
+    """The schedule of a stage: how long and how fast it learns.
+
+    The rate warms up linearly and falls as a cosine to zero.
+    """
 
     steps: int = Field(default=0, ge=0)
     """Optimizer steps; 0: as many as `epochs` make."""
@@ -85,7 +88,7 @@ class Schedule(_Record):
         return self
 
     def over(self, samples: int) -> Self:
-        """The same schedule with its epochs over so many samples counted out in steps."""
+        """A copy of the schedule with its epochs over so many samples counted out in steps."""
         if self.steps:
             return self
         steps = max(1, math.ceil(self.epochs * samples / self.batch))

@@ -148,7 +148,11 @@ def pretrained_language(settings: PretrainedLanguage) -> tuple[Any, Any, Languag
     folder = _folder(settings.path)
     tokenizer = read_tokenizer(folder, settings.template)
     if tokenizer is None:
-        raise CheckpointError("holds no tokenizer", where=folder, fix="put its tokenizer.json there")
+        raise CheckpointError(
+            "the folder of the language model holds no tokenizer",
+            where=folder,
+            fix="put its tokenizer.json there",
+        )
     try:
         dtype = getattr(torch, settings.dtype)
         network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
@@ -166,4 +170,4 @@ def _folder(name: str) -> Path:
 
 def _unusable(kind: str, error: Exception, folder: Path) -> CheckpointError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return CheckpointError(f"is no {kind} of transformers ({reason})", where=folder)
+    return CheckpointError(f"the folder holds no {kind} that transformers can load ({reason})", where=folder)

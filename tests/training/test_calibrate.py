@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.calibrate import QuestionScores, abstain_below, fitted, pooled
+from training.calibrate import QuestionScores, abstain_below, fit_calibration, pooled
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -30,11 +30,11 @@ def heard(count: int, sharpness: float, telling: float, seed: int = 0) -> list[Q
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
 def test_temperature_undoes_overconfidence(sharpness: float) -> None:
-    assert fitted(heard(1500, sharpness, 0.0)).temperature == pytest.approx(sharpness, rel=0.3)
+    assert fit_calibration(heard(1500, sharpness, 0.0)).temperature == pytest.approx(sharpness, rel=0.3)
 
 
 def test_regions_count_as_far_as_they_tell() -> None:
-    mute, telling = fitted(heard(800, 1.0, 0.0)), fitted(heard(800, 1.0, 2.0))
+    mute, telling = fit_calibration(heard(800, 1.0, 0.0)), fit_calibration(heard(800, 1.0, 2.0))
     assert mute.region_weight <= 0.1
     assert telling.region_weight >= 0.5
     assert mute.slide_weight > 0.5
@@ -59,4 +59,4 @@ def test_abstention_begins_where_answers_are_mostly_wrong() -> None:
 
 
 def test_without_questions_nothing_is_fitted() -> None:
-    assert fitted([]).temperature == 1.0
+    assert fit_calibration([]).temperature == 1.0

@@ -36,7 +36,7 @@ class ClosedQuestion:
     answer: str
     """One of the options."""
     family: str
-    """What kind of question, for accuracy by kind."""
+    """The kind of question, for accuracy by kind."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Cohort:
         return [question for question in self.questions if question.slide in names]
 
     def turns_about(self, name: str) -> tuple[Turn, ...]:
-        """What was written about a slide: its conversation, or a call for its report."""
+        """The questions and answers about a slide: its conversation, or a call for its report."""
         return self.turns.get(name) or (Turn(REPORT_CALL, self.reports[name]),)
 
     @property
@@ -82,17 +82,25 @@ def load_training_cohort(root: Path) -> Cohort:
     """Read and check a cohort folder. Raises CohortError, naming the file and row that is wrong."""
     root = Path(root)
     if not root.is_dir():
-        raise CohortError("is no folder", where=root, fix="write a cohort with `giant phantom --out DIR`")
+        raise CohortError(
+            "this is no folder", where=root, fix="write a cohort with `giant phantom --out DIR`"
+        )
     train, val = (tuple(split_names(root, split)) for split in ("train", "val"))
     if shared_names := sorted(set(train) & set(val)):
-        raise CohortError(f"{_listed(shared_names)} in both splits", where=root / "split.json")
+        raise CohortError(f"{_listed(shared_names)} stand in both splits", where=root / "split.json")
     if not train or not val:
-        raise CohortError("one of the splits is empty", where=root / "split.json")
+        raise CohortError(
+            "one of the splits is empty",
+            where=root / "split.json",
+            fix="name slides under both train and val",
+        )
     names = (*train, *val)
     files = {folder: _files(root / folder, names) for folder in SOURCES}
     if not any(files.values()):
         raise CohortError(
-            f"has none of the folders {', '.join(SOURCES)}", where=root, fix="put the slides into one of them"
+            f"the cohort has none of the folders {', '.join(SOURCES)}",
+            where=root,
+            fix="put the slides into one of them",
         )
     questions_file = root / "questions.csv"
     return Cohort(
@@ -148,7 +156,7 @@ def _read_reports(path: Path, names: Collection[str]) -> dict[str, str]:
         if name in names:
             reports[name] = words
     if silent := [name for name in names if name not in reports]:
-        raise CohortError(f"{_listed(silent)} without a report", where=path)
+        raise CohortError(f"{_listed(silent)} have no report", where=path)
     return reports
 
 
@@ -159,7 +167,7 @@ def _read_turns(path: Path, names: Collection[str]) -> dict[str, tuple[Turn, ...
     except ValueError as error:
         raise _malformed(path, "the file", error) from error
     if not isinstance(rows, list):
-        raise CohortError("is no list of conversations", where=path)
+        raise CohortError("the file is no list of conversations", where=path)
     for number, row in enumerate(rows):
         try:
             turns.get(slide_name(row["image"]), []).extend(dialogue(row["conversations"]))
@@ -202,7 +210,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(f"cannot be read ({error})", where=path) from error
+        raise CohortError(f"the file cannot be read ({error})", where=path) from error
 
 
 def _malformed(path: Path, row: str, error: Exception) -> CohortError:

@@ -37,7 +37,7 @@ class ReadingDocument:
     """A text with questions about it."""
 
     context: str
-    """What there is to read."""
+    """The text to read."""
     turns: tuple[Turn, ...]
 
     def document(self) -> str:
@@ -54,7 +54,9 @@ def cohort_texts(cohort: Path, split: str = "train", *, per_slide: int = 32, see
     names = split_names(cohort, split)
     rng = np.random.default_rng([seed, len(names)])
     texts = [reading.document() for reading in _written_readings(cohort, names)]
-    texts += [f"{without_special_tokens(text)}{EOS}" for name, text in _reports(cohort).items() if name in names]
+    texts += [
+        f"{without_special_tokens(text)}{EOS}" for name, text in _reports(cohort).items() if name in names
+    ]
     for truth in _truths(cohort, names):
         texts += [truth_document(t, rng) for t in random_boxes(truth, rng, per_slide)]
     return [texts[i] for i in rng.permutation(len(texts))]
@@ -90,7 +92,7 @@ def split_names(cohort: Path, split: str) -> list[str]:
     """Slide names of one split of split.json. Raises CohortError if there is no such split."""
     splits = _json(Path(cohort) / "split.json")
     if not isinstance(splits, dict) or not isinstance(splits.get(split), list):
-        raise CohortError(f"no list of slides under '{split}'", where=Path(cohort) / "split.json")
+        raise CohortError(f"there is no list of slides under '{split}'", where=Path(cohort) / "split.json")
     return [slide_name(name) for name in splits[split]]
 
 
@@ -191,4 +193,4 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise CohortError(f"cannot be read ({error})", where=path) from error
+        raise CohortError(f"the file cannot be read ({error})", where=path) from error

@@ -2,6 +2,8 @@
 
 A window lies on the tile grid. Its size is drawn log-uniformly, so that small fields, which an agent
 asks about, and large ones, which need adding up, are equally common.
+
+Letters: N tiles of a slide.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def wait() -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """What is begun within knows of no other process: transformers' Trainer would wait for them."""
+    """Hide the other processes from what runs within: transformers' Trainer would wait for them."""
     variables = {name: os.environ.pop(name) for name in PLACE if name in os.environ}
     try:
         yield
@@ -90,7 +90,7 @@ def alone() -> Iterator[None]:
 
 
 def from_main(work: Callable[[], Found]) -> Found:
-    """What `work` gives in the main process, in every process; so is a GiantError that it raises."""
+    """Run `work` in the main process; every process gets its result, or raises its GiantError."""
     if world() == 1:
         return work()
     message: list[Any] = [None, None]

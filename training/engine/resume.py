@@ -15,7 +15,7 @@ LAYOUT, STATE = "layout.json", "trainer_state.json"
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """How a checkpoint is divided into files."""
+    """The division of a checkpoint into files: by how many processes, and under which engine."""
 
     world: int
     """Processes that wrote it."""
@@ -66,7 +66,7 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
 
 
 def layout_of(checkpoint: Path) -> CheckpointLayout:
-    """How a checkpoint is divided. Raises OSError, ValueError or TypeError where it does not say so."""
+    """Read how a checkpoint is divided. Raises OSError, ValueError or TypeError where it does not say so."""
     return CheckpointLayout(**json.loads((checkpoint / LAYOUT).read_text()))
 
 
@@ -75,9 +75,9 @@ def checkpoint_for(folder: Path, layout: CheckpointLayout) -> Path | None:
     checkpoint = last_whole_checkpoint(folder)
     if checkpoint is not None and (wrote := layout_of(checkpoint)) != layout:
         raise RunError(
-            f"was written by {_told(wrote)} and cannot be resumed by {_told(layout)}",
+            f"this checkpoint was written by {_in_words(wrote)} and cannot be resumed by {_in_words(layout)}",
             where=checkpoint,
-            fix=f"resume with {_told(wrote)}, or start the stage again without --resume",
+            fix=f"resume with {_in_words(wrote)}, or start the stage again without --resume",
         )
     return checkpoint
 
@@ -87,6 +87,6 @@ def step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
 
 
-def _told(layout: CheckpointLayout) -> str:
+def _in_words(layout: CheckpointLayout) -> str:
     processes = "1 process" if layout.world == 1 else f"{layout.world} processes"
     return f"{processes} {f'under ZeRO-{layout.zero}' if layout.zero else 'without ZeRO'}"

@@ -1,4 +1,4 @@
-"""How a batch is divided among processes and into micro-batches: every sample once, nobody idle.
+"""The division of a batch among processes and into micro-batches: every sample once, nobody idle.
 
 The batch of a step is the same whatever the number of processes; all of them know all of it and compute
 their share.
@@ -53,7 +53,7 @@ class BatchShare:
         return [i if i < count else 0 for i in range(self.rank, most * self.world, self.world)]
 
     def places_of_rows(self, count: int) -> list[int]:
-        """Where row i stands once the `rows` of all processes have been gathered."""
+        """The place of each row once the `rows` of all processes have been gathered."""
         most = -(-count // self.world)
         return [i % self.world * most + i // self.world for i in range(count)]
 
@@ -88,7 +88,7 @@ def deal(counts: Sequence[int], lengths: Sequence[int], share: BatchShare) -> li
 
 
 def places_of_regions(calls: Sequence[Calls]) -> list[int]:
-    """Where region i stands once what all processes computed has been gathered."""
+    """The place of each region once what all processes computed has been gathered."""
     order = [i for process_calls in calls for call in process_calls for i in call]
     first = {i: place for place, i in reversed(list(enumerate(order)))}
     return [first[i] for i in range(len(first))]

@@ -20,7 +20,7 @@ from training.engine.step_log import COUNTS, StepLog, refuse_divergence
 
 
 class StageTrainer(Trainer):
-    """Trains one stage."""
+    """transformers' Trainer for one stage: batches as they are given, checkpoints of what is trained."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class StageTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # it would print every step on stdout
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Ours; made before DeepSpeed divides the parameters, whose shapes it reads."""
+        """The stage's own optimizer, made before DeepSpeed divides the parameters, whose shapes it reads."""
         if self.optimizer is None:
             self.optimizer = self.make_optimizer()
         return self.optimizer
@@ -70,7 +70,7 @@ class StageTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """As in the Trainer, but DeepSpeed's checkpoint leaves out frozen weights too."""
+        """Save what the Trainer saves; DeepSpeed's checkpoint leaves out frozen weights too."""
         if not self.is_deepspeed_enabled:
             super()._save_optimizer_and_scheduler(output_dir)
             return

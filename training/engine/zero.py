@@ -73,7 +73,7 @@ def zero_config(schedule: Schedule, world: int, parts: int = 1) -> dict[str, Any
 
 
 def prepare_engine(schedule: Schedule) -> None:
-    """All that DeepSpeed needs before it begins. Raises GiantError where it is not installed."""
+    """Set up all that DeepSpeed needs before it begins. Raises GiantError where it is not installed."""
     if schedule.zero and importlib.util.find_spec("deepspeed") is None:
         raise GiantError(
             "ZeRO needs DeepSpeed, which is not installed",

@@ -3,6 +3,8 @@
 Every token of a document counts, the words of an answer more: they are few, and what the later stages need.
 Documents are not cut or joined; batches hold documents of similar length. Measured by perplexity and by
 the share of closed questions whose likeliest option is right, given the text of a report.
+
+Letters: B documents, L tokens of the longest, O options of a question, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -141,11 +143,11 @@ def _option_likelihoods(
     labels = _padded([pair[1] for pair in pairs], IGNORE)  # (O, L)
     with torch.inference_mode():
         logits = model(input_ids=ids).logits[:, :-1].float()  # (O, L-1, V)
-    targets = labels[:, 1:]
+    targets = labels[:, 1:]  # (O, L-1)
     log_likelihoods = (
         logits.log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     )  # (O, L-1)
-    is_answer = targets != IGNORE
+    is_answer = targets != IGNORE  # (O, L-1)
     return (log_likelihoods * is_answer).sum(1).tolist(), is_answer.sum(1).tolist()
 
 

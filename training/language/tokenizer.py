@@ -80,4 +80,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTr
 def word_list(texts: Iterable[str]) -> list[str]:
     """The content words of `texts`, sorted, each once (see `core_model.words`)."""
     # Special tokens stand between words without spaces: removed bare, they would join their neighbours.
-    return sorted({word for text in texts for word in content_words(without_special_tokens(text.replace(EOS, " ")))})
+    return sorted(
+        {word for text in texts for word in content_words(without_special_tokens(text.replace(EOS, " ")))}
+    )

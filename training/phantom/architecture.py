@@ -1,7 +1,7 @@
-"""How each zone is built: glands, nests, fronds, lumina, on the field grid.
+"""The structures of each zone: glands, nests, fronds, lumina, on the field grid.
 
-`build` turns zones into materials and lists the sites that already follow from a structure (the palisade
-of a gland). Everything is in field cells; `um` converts.
+`build_architecture` turns zones into materials and lists the sites that already follow from a structure
+(the palisade of a gland). Everything is in field cells; `um` converts.
 """
 
 from __future__ import annotations

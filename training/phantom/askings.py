@@ -1,4 +1,4 @@
-"""How users ask: the wording of questions per family, and of the sentences that answer them.
+"""The wording of what users ask: of questions per family, and of the sentences that answer them.
 
 Grammars as in `phrases`. Terse forms stand beside whole sentences because both are typed. The
 answers to open questions begin with the decisive word, so that its likelihood tells the choices apart.

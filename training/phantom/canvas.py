@@ -1,4 +1,7 @@
-"""Level-0 planes on which nuclei are stamped: haematoxylin of nuclei and eosin of drawn cytoplasm."""
+"""Level-0 planes on which nuclei are stamped: haematoxylin of nuclei and eosin of drawn cytoplasm.
+
+Letters: N sites of nuclei.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Sites are in field cells (FIELD_PX level-0 pixels). The counts of lymphocytes and mitoses follow from the
 densities of the specification and the areas of the truth map, so that truth and drawing agree exactly.
+
+Letters: N cells, (h, w) rows and columns of the field grid.
 """
 
 from __future__ import annotations
@@ -161,7 +163,7 @@ def _lymphocytes(
 
 
 def count_map(spec: SlideSpec, points: Field, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """How many points (in field cells) lie in each cell of the truth maps."""
+    """The number of points (in field cells) in each cell of the truth maps."""
     cell = truth_cell(spec, points)
     counts = np.zeros(shape, np.int64)
     np.add.at(counts, (cell[:, 1], cell[:, 0]), 1)

@@ -2,6 +2,8 @@
 
 Concentrations are kept on the field grid (h, w) and enlarged block by block; edges of empty space are
 sharpened and fine textures added at full resolution.
+
+Letters: (h, w) rows and columns of the field grid or of a window of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Where the tissue lies on the glass and which zone is where.
 
 All maps are on the field grid, one cell per 4 x 4 level-0 pixels (2 µm at 0.5 µm/px).
+
+Letters: (h, w) rows and columns of the field grid.
 """
 
 from __future__ import annotations

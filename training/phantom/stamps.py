@@ -2,6 +2,8 @@
 
 A stamp holds haematoxylin in hundredths (uint8) and a mask that is a little larger than the nucleus, so
 that a nucleus stamped over another stays apart from it. Lengths are in µm.
+
+Letters: N nuclei.
 """
 
 from __future__ import annotations

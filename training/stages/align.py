@@ -37,7 +37,7 @@ __all__ = ["AlignmentData", "AlignmentTask", "align", "retrieval", "stack_tiles"
 
 
 class AlignmentTask(Trainable):
-    """What stage 1 trains."""
+    """The network that stage 1 trains, and its loss."""
 
     uses_all = False  # a pretrained text encoder may have parts that nothing reads
 

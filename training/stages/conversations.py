@@ -57,11 +57,11 @@ class LlavaTask(Trainable):
         needed. Logits are computed only where a label asks for them.
         """
         projector = self.llava.model.multi_modal_projector
-        features = slide_features.to(projector.linear_1.weight.dtype)
+        features = slide_features.to(projector.linear_1.weight.dtype)  # (B, n, C)
         states = self.llava.model.language_model(
             inputs_embeds=self.llava.merge(input_ids, features), use_cache=False
         ).last_hidden_state  # (B, L, W)
-        targets = labels[:, 1:]
+        targets = labels[:, 1:]  # (B, L-1)
         has_label = targets != IGNORE  # (B, L-1)
         logits = self.llava.lm_head(states[:, :-1][has_label]).float()  # (label_count, V)
         loss = torch.nn.functional.cross_entropy(logits, targets[has_label], reduction="sum")
@@ -168,7 +168,7 @@ def _described(cohort: Cohort, pool: TokenPool, i: int, rng: np.random.Generator
 
 
 def conversations(cohort: Cohort, pool: TokenPool, turns: int) -> list[tuple[int, list[Turn]]]:
-    """All that is written about the pool's slides, at most so many questions together, with its slide."""
+    """Conversations about the pool's whole slides, `turns` questions at a time, with the place there."""
     return [
         (i, list(turns_told[start : start + turns]))
         for i, name in enumerate(pool.slides)

@@ -76,7 +76,7 @@ class TokenPool:
         return [int(i) for i in positions]
 
     def truth(self, i: int, cohort: Cohort) -> BoxTruth | None:
-        """What the region shows, where its slide has a truth map."""
+        """The truth of the region; None where its slide has no truth map."""
         truth = cohort.truths.get(self.slides[i])
         return truth.describe(self.boxes[i]) if truth is not None else None
 
@@ -96,7 +96,7 @@ class TokenPool:
             if len(tokens) != len(index["slides"]):
                 raise ValueError(f"{len(tokens)} rows for {len(index['slides'])} regions")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"slide tokens cannot be read ({error})", where=folder) from error
+            raise RunError(f"the slide tokens cannot be read ({error})", where=folder) from error
         boxes = (Box(*box) if box is not None else None for box in index["boxes"])
         return cls(tokens, tuple(index["slides"]), tuple(boxes))
 
@@ -133,7 +133,7 @@ def make_pool(
         slide_tokens = encoder.slide_tokens(
             tiles, places, recipe.n_tokens, recipe.model.feature_dim, pooling=recipe.pooling
         )
-        tokens[group] = slide_tokens.to(torch.float16)
+        tokens[group] = slide_tokens.to(torch.float16)  # (b, n, C)
         progress("tokens", count, len(groups))
     return TokenPool(
         tokens, tuple(region.slide for region in regions), tuple(region.box for region in regions)

@@ -50,7 +50,7 @@ def orient(maps: Tensor, turns: Tensor) -> Tensor:
     for turn in range(8):
         rows = turns == turn
         if bool(rows.any()):
-            quarter = torch.rot90(maps[rows], turn % 4, (-2, -1))
+            quarter = torch.rot90(maps[rows], turn % 4, (-2, -1))  # (b, ..., P, P)
             result[rows] = quarter.flip(-1) if turn >= 4 else quarter
     return result
 
@@ -66,9 +66,9 @@ def jitter_stain(pixels: Tensor, strength: float, generator: Generator) -> Tenso
     amounts = 1 + strength * torch.randn(count, 3, generator=generator) * torch.tensor([1.0, 1.0, 0.5])
     hues = dyes + 0.15 * strength * torch.randn(count, 3, 3, generator=generator)
     mix = torch.linalg.inv(dyes) @ (amounts[:, :, None] * hues)  # (B, RGB, RGB): densities before → after
-    shift = 0.25 * strength * torch.randn(count, 3, 1, generator=generator)
+    shift = 0.25 * strength * torch.randn(count, 3, 1, generator=generator)  # (B, RGB, 1)
     density = -torch.log((pixels.flatten(2).clamp(0, 255) + 1) / 256)  # (B, RGB, P·P)
-    density = torch.bmm(mix.transpose(1, 2), density) + shift
+    density = torch.bmm(mix.transpose(1, 2), density) + shift  # (B, RGB, P·P)
     return (256 * torch.exp(-density) - 1).clamp(0, 255).view(count, 3, height, width)
 
 

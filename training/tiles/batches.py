@@ -1,4 +1,7 @@
-"""Batches of real and phantom tiles, and what a network's answers about held-out ones are worth."""
+"""Batches of real and phantom tiles, and what a network's answers about held-out ones are worth.
+
+Letters: B tiles of a batch, R of them real, K truth cells of a side, P px of a side.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class TileBatch:
     """Of the B - R phantom tiles."""
 
     def to(self, device: str) -> TileBatch:
-        """The same on another device."""
+        """A copy of the batch on another device."""
         return TileBatch(
             self.pixels.to(device),
             self.labels.to(device),
@@ -120,7 +123,7 @@ class TileData:
         truth = None
         if self.real is not None and self.n_real:
             rows = self.train_rows[self._real_deck.take(step * self.n_real, self.n_real)]
-            images = torch.from_numpy(self.real.pixels[rows])
+            images = torch.from_numpy(self.real.pixels[rows])  # (R, P, P, 3)
             pixels = crop_and_resize(images, cells * settings.cell_px, scale, generator)
             parts.append(orient(pixels, torch.randint(0, 8, (len(rows),), generator=generator)))
             labels = torch.from_numpy(self.real.labels[rows])
@@ -190,7 +193,7 @@ def _phantom_crops(
         ]
         return orient(torch.stack(crops), turns)
 
-    whole = cell_truth(tiles, rows)
+    whole = cell_truth(tiles, rows)  # maps (B, K, K)
     pixels = cut(torch.from_numpy(tiles.pixels[rows]).permute(0, 3, 1, 2), cell_px).float()
     return pixels, replace(
         whole, zones=cut(whole.zones, 1), lymphocytes=cut(whole.lymphocytes, 1), mitoses=cut(whole.mitoses, 1)

@@ -2,6 +2,8 @@
 
 A real tile's class is all that is known of it. A phantom tile is known cell by cell: the truth maps have
 cells of 16 µm, so that a tile of 112 µm shows exactly 7 x 7 of them.
+
+Letters: N tiles, P px of a side, K truth cells of a side.
 """
 
 from __future__ import annotations
@@ -98,9 +100,9 @@ def _table(path: Path) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(f"cannot be read ({error})", where=path) from error
+        raise CohortError(f"the table cannot be read ({error})", where=path) from error
     if not rows or any(not row.get(key) for row in rows for key in ("file", "class", "group")):
-        raise CohortError("needs rows with file, class and group", where=path)
+        raise CohortError("the table needs rows with file, class and group", where=path)
     return rows
 
 
@@ -146,7 +148,7 @@ def read_split(cohort: str | Path) -> dict[str, list[str]]:
         return {part: [str(name) for name in splits[part]] for part in ("train", "val")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CohortError(
-            f"cannot be read ({error})", where=path, fix="write the cohort with `giant phantom`"
+            f"the file cannot be read ({error})", where=path, fix="write the cohort with `giant phantom`"
         ) from error
 
 
@@ -175,7 +177,7 @@ def collect_phantom_tiles(
     cells = [maps for _, rows, _ in per_slide_tiles for maps in rows]
     truths = [truth for images, _, truth in per_slide_tiles for _ in images]
     if not cells:
-        raise CohortError("has no slides to take tiles from", where=cohort)
+        raise CohortError("the cohort has no slides to take tiles from", where=cohort)
     zones, lymphocytes, mitoses = (np.stack(maps) for maps in zip(*cells, strict=True))
     return PhantomTiles(
         np.stack([image for images, _, _ in per_slide_tiles for image in images]),

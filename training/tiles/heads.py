@@ -44,13 +44,13 @@ class CellTruth:
     """(B,) int64, 0 for none, of the slide."""
 
     def to(self, device: str) -> CellTruth:
-        """The same on another device."""
+        """A copy of the truth on another device."""
         return CellTruth(**{item.name: getattr(self, item.name).to(device) for item in fields(self)})
 
     def tumour_share(self) -> Tensor:
         """(B,) share of tumour and necrosis in the tissue; 0 where there is no tissue."""
-        cancer = (self.zones == Zone.TUMOUR) | (self.zones == Zone.NECROSIS)
-        tissue = (self.zones != Zone.GLASS).sum((1, 2))
+        cancer = (self.zones == Zone.TUMOUR) | (self.zones == Zone.NECROSIS)  # (B, k, k)
+        tissue = (self.zones != Zone.GLASS).sum((1, 2))  # (B,)
         return cancer.sum((1, 2)) / tissue.clamp(min=1)
 
     def labels(self) -> tuple[Tensor, Tensor]:
@@ -68,8 +68,8 @@ class CellTruth:
 
     def counts(self) -> Tensor:
         """(B, 3) per area of a full tile: lymphocytes / 10, log(1 + lymphocytes), mitoses."""
-        lymphocytes = self.lymphocytes.mean((1, 2)) * CELLS**2
-        mitoses = self.mitoses.mean((1, 2)) * CELLS**2
+        lymphocytes = self.lymphocytes.mean((1, 2)) * CELLS**2  # (B,)
+        mitoses = self.mitoses.mean((1, 2)) * CELLS**2  # (B,)
         return torch.stack([lymphocytes / 10, lymphocytes.log1p(), mitoses], dim=1)
 
     def kinds(self) -> Tensor:
@@ -126,8 +126,8 @@ def cell_tokens(patches: Tensor, cells: int) -> Tensor:
     """Patch tokens (B, n·n, D) → mean of those in each truth cell (B, k·k, D); k divides n."""
     count, length, dim = patches.shape
     per = round(length**0.5) // cells
-    grid = patches.view(count, cells, per, cells, per, dim)
-    return grid.mean((2, 4)).flatten(1, 2)
+    grid = patches.view(count, cells, per, cells, per, dim)  # (B, k, n/k, k, n/k, D)
+    return grid.mean((2, 4)).flatten(1, 2)  # (B, k·k, D)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 A short loop of its own rather than transformers' Trainer: a batch is cut from arrays in memory and varied
 as a whole, and crops and whole tiles share one network, which single examples in a loader would slow down.
 The kept network is the moving average of the weights.
+
+Letters: B tiles of a batch, n patches of a side, D channels.
 """
 
 from __future__ import annotations
@@ -198,11 +200,13 @@ class TileRun:
             is_same = state["settings"] == self.settings.plain()
         except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
             raise CheckpointError(
-                f"cannot be read ({error})", where=path, fix="remove it to start again"
+                f"the saved state cannot be read ({error})", where=path, fix="remove it to start again"
             ) from error
         if not is_same:
             raise CheckpointError(
-                "is the state of a run with other settings", where=path, fix="choose another folder"
+                "the saved state is of a training with other settings",
+                where=path,
+                fix="choose another folder",
             )
         self.student.load_state_dict(state["student"])
         self.averaged.load_state_dict(state["averaged"])

@@ -1,5 +1,7 @@
 """How much lies linearly in a tile encoder's features: linear readers trained on some groups or slides and
 judged on others.
+
+Letters: N tiles, P px of a side, D channels of a feature.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ def probe_real_tiles(encoder: TileEncoder, tiles_folder: str | Path, seed: int =
 
 
 def probe_features(features: Features, tiles: RealTiles, seed: int = 0) -> ProbeResult:
-    """The same, for features (N, D) at hand."""
+    """Logistic regression on features (N, D) that are computed already; see `probe_real_tiles`."""
     is_held_out = tiles.split_groups(seed, HELD_OUT_SHARE)
     predictions = _classify(features[~is_held_out], tiles.labels[~is_held_out], features[is_held_out])
     labels = tiles.labels[is_held_out]
@@ -90,7 +92,7 @@ def probe_phantom(encoder: TileEncoder, train: PhantomTiles, test: PhantomTiles)
 
     shared_slides = np.intersect1d(train.slides, test.slides)
     if len(shared_slides):
-        raise CohortError("the same slide is trained and judged on", where=shared_slides[0])
+        raise CohortError("this slide is both trained and judged on", where=shared_slides[0])
     train_features, test_features = encode(encoder, train.pixels), encode(encoder, test.pixels)
     train_truth = cell_truth(train, np.arange(len(train)))
     test_truth = cell_truth(test, np.arange(len(test)))
@@ -115,7 +117,7 @@ def encode(encoder: TileEncoder, pixels: npt.NDArray[np.uint8]) -> Features:
         encoder.encode([Image.fromarray(tile) for tile in pixels[start : start + BATCH]])
         for start in range(0, len(pixels), BATCH)
     ]
-    return np.concatenate(rows)
+    return np.concatenate(rows)  # (N, D)
 
 
 def _judge_classes(features: Features, have: Any, new: Features, want: Any) -> float:

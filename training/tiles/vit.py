@@ -42,7 +42,7 @@ def position_window(positions: Tensor, side: int, generator: Generator) -> tuple
     """(1, 1 + N·N, D) → the CLS token's embedding (1, 1, D), and those of a random side x side window."""
     dim = positions.shape[-1]
     full = round((positions.shape[1] - 1) ** 0.5)
-    grid = positions[:, 1:].view(full, full, dim)
+    grid = positions[:, 1:].view(full, full, dim)  # (N, N, D)
     row, column = torch.randint(0, full - side + 1, (2,), generator=generator).tolist()
     return positions[:, :1], grid[row : row + side, column : column + side].reshape(1, side * side, dim)
 

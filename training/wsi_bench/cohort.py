@@ -30,7 +30,7 @@ from training.wsi_bench.summary import Summary, counted
 
 @dataclass(frozen=True)
 class WsiBenchRequest:
-    """What a cohort is made of, and what may be left out of it."""
+    """The request for a cohort: the files it is made of, and what may be left out of it."""
 
     train: Sequence[Path]
     """Files of conversations to train on."""
@@ -77,9 +77,13 @@ def make_cohort(request: WsiBenchRequest) -> Summary:
     Raises CohortError, FeatureStoreError where a feature file is none, UsageError for a senseless share.
     """
     if not 0 < request.val_share < 1:
-        raise UsageError(f"--val-share {request.val_share:g} is no share", fix="Give one between 0 and 1")
+        raise UsageError(
+            f"--val-share {request.val_share:g} is not a share", fix="give a number between 0 and 1"
+        )
     if request.out.exists():
-        raise CohortError("is there already", where=request.out, fix="give another --out, or remove it")
+        raise CohortError(
+            "the output folder is there already", where=request.out, fix="give another --out, or remove it"
+        )
     rows = read_files(request.train, request.test, request.reports)
     if rows.malformed and not request.skip_malformed:
         raise CohortError(
@@ -91,7 +95,7 @@ def make_cohort(request: WsiBenchRequest) -> Summary:
     try:
         _write(request.out, files, slides.links)
     except OSError as error:
-        raise CohortError(f"cannot be written ({error})", where=request.out) from error
+        raise CohortError(f"the cohort cannot be written ({error})", where=request.out) from error
     return summary
 
 

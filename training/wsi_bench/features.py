@@ -15,7 +15,7 @@ KINDS = {".pt": "tokens", ".h5": "features"}
 
 @dataclass(frozen=True)
 class FeatureFiles:
-    """What there is for the slides that were asked for."""
+    """The feature files of the slides that were asked for."""
 
     files: Mapping[str, Mapping[str, Path]]
     """Path by kind and slide; kinds of which no slide has any are not there."""
@@ -30,7 +30,7 @@ class FeatureFiles:
         return [name for name in slides if not all(name in paths for paths in self.files.values())]
 
     def links(self, slides: Collection[str]) -> dict[str, dict[str, Path]]:
-        """Where the links `<kind>/<slide><suffix>` of a cohort lead."""
+        """The links `<kind>/<slide><suffix>` of a cohort by name, and the files they lead to."""
         suffixes = {kind: suffix for suffix, kind in KINDS.items()}
         return {
             kind: {f"{name}{suffixes[kind]}": paths[name].resolve() for name in slides}
@@ -46,7 +46,9 @@ def find_features(folder: Path, slides: Collection[str]) -> FeatureFiles:
     file for any slide, or two for one.
     """
     if not folder.is_dir():
-        raise CohortError("is no folder", where=folder, fix="give the folder of features with --features")
+        raise CohortError(
+            "this is no folder", where=folder, fix="give the folder of features with --features"
+        )
     names = set(slides)
     files: dict[str, dict[str, Path]] = {kind: {} for kind in KINDS.values()}
     try:
@@ -56,14 +58,18 @@ def find_features(folder: Path, slides: Collection[str]) -> FeatureFiles:
                 continue
             if name in files[kind]:
                 raise CohortError(
-                    f"{files[kind][name]} is of the same slide", where=path, fix="leave one of them there"
+                    f"the file {files[kind][name]} is of the same slide",
+                    where=path,
+                    fix="leave one of them there",
                 )
             files[kind][name] = path
     except OSError as error:
-        raise CohortError(f"cannot be read ({error})", where=folder) from error
+        raise CohortError(f"the folder cannot be read ({error})", where=folder) from error
     files = {kind: paths for kind, paths in files.items() if paths}
     if not files:
-        raise CohortError(f"holds no .pt or .h5 file of any of {len(names):,} slides", where=folder)
+        raise CohortError(
+            f"the folder holds no .pt or .h5 file of any of {len(names):,} slides", where=folder
+        )
     _try_one(files)
     return FeatureFiles(files)
 

@@ -23,7 +23,7 @@ def tcga_patient(slide: str) -> str:
 
 
 class Overlap(BaseModel):
-    """What test and training files have in common."""
+    """The slides and patients that test and training files have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -124,7 +124,7 @@ def _raw(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(f"cannot be read ({error})", where=path) from error
+        raise CohortError(f"the file cannot be read ({error})", where=path) from error
     if path.suffix.lower() == ".jsonl":
         for number, line in enumerate(text.split("\n"), start=1):  # splitlines would part texts at U+2028
             if line.strip():
@@ -133,10 +133,10 @@ def _raw(path: Path) -> Iterator[tuple[int, Any]]:
     records = _decoded(text)
     if isinstance(records, ValueError):
         raise CohortError(
-            f"is no JSON ({records})", where=path, fix="a file with a row on each line is .jsonl"
+            f"the file is no JSON ({records})", where=path, fix="a file with a row on each line is .jsonl"
         )
     if not isinstance(records, list):
-        raise CohortError(f"is no list of rows but a {type(records).__name__}", where=path)
+        raise CohortError(f"the file is no list of rows but a {type(records).__name__}", where=path)
     yield from enumerate(records, start=1)
 
 

@@ -1,4 +1,4 @@
-"""What was read to make a cohort, what it holds, and what was left out of it and why."""
+"""The summary of a cohort made of WSI-Bench: what was read, what it holds, what was left out and why."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Summary(BaseModel):
 
 
 def counted(names: Sequence[str], thing: str, why: str = "") -> str:
-    """How many there are, and the first of them: "2 slides without a report (a; b)"."""
+    """The number of names and the first of them: "2 slides without a report (a; b)"."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     noun = f"{thing}{'s' * (len(names) != 1)} {why}".strip()
     return f"{len(names):,} {noun} ({'; '.join(names[:SHOWN])}{more})"

@@ -83,9 +83,9 @@ def empty_split(folder: Path) -> None:
     [
         (lose_slides, r"2 slides \(a.b.1, c\) of 3"),
         (spoil_report, "line 2 is malformed"),
-        (drop_report, r"2 slides \(a.b.2, c\) without a report"),
+        (drop_report, r"2 slides \(a.b.2, c\) have no report"),
         (spoil_turns, "conversation 0 is malformed"),
-        (spoil_split, r"1 slide \(c\) in both splits"),
+        (spoil_split, r"1 slide \(c\) stand in both splits"),
         (empty_split, "empty"),
         (lambda folder: (folder / "reports.jsonl").unlink(), "cannot be read"),
         (lambda folder: write_questions(folder, [ROW, [*ROW[:2], "3", *ROW[3:]]]), "line 3 is malformed"),

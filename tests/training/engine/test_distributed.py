@@ -97,7 +97,7 @@ SHORT = {"zero2": "stage1", "zero3": "stage3"}
 @pytest.fixture(scope="module")
 def engines(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A stage under each engine, which divides nothing here, but does to a model all else that it does."""
-    out = tmp_path_factory.mktemp("engines")
+    out, variables = tmp_path_factory.mktemp("engines"), dict(os.environ)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zero, "SMALL", 500)  # else ZeRO-3 would leave a tiny model whole
         patch.setenv("DS_ACCELERATOR", "cpu")
@@ -106,6 +106,11 @@ def engines(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
             run_here(world, out, {"name": engine, "zero": int(engine[-1]), "stages": [stage]})
     yield out
     ranks.leave()
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(True)  # else a later training of this process would look for the group
+    for name in set(os.environ) - set(variables):  # RANK and its like, as DeepSpeed leaves them
+        del os.environ[name]
 
 
 @pytest.mark.parametrize("engine", SHORT)

@@ -294,5 +294,5 @@ def test_the_phantom_probe_refuses_a_slide_on_both_sides() -> None:
     result = probe_phantom(Mean(), phantom(40), phantom(30, "b"))  # type: ignore[arg-type]
     assert (result.n_train, result.n_test) == (40, 30)
     assert set(result.zones) == {zone.name.lower() for zone in Zone}
-    with pytest.raises(CohortError, match="same slide"):
+    with pytest.raises(CohortError, match="both trained and judged"):
         probe_phantom(Mean(), phantom(40), phantom(30))  # type: ignore[arg-type]
