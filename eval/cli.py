@@ -20,6 +20,7 @@ from agent.cli.options import (
     QuietOpt,
     SeedOpt,
     SlideModelOpt,
+    opt,
 )
 
 if TYPE_CHECKING:
@@ -73,13 +74,9 @@ def evaluate(
         str,
         typer.Argument(metavar="NAME", help="multipathqa, wsi-bench, slidebench, wsi-vqa, generic, cohort."),
     ],
-    data: Annotated[
-        Path, typer.Option(metavar="FILE|DIR", help="The benchmark's file, or the cohort folder.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")],
-    slides: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The slides; a cohort has its own.")
-    ] = None,
+    data: Annotated[Path, opt("FILE|DIR", "The benchmark's file, or the cohort folder.")],
+    out: Annotated[Path, opt("DIR", "Where results go.")],
+    slides: Annotated[Path | None, opt("DIR", "The slides; a cohort has its own.")] = None,
     mode: Annotated[
         str,
         typer.Option(
@@ -91,19 +88,17 @@ def evaluate(
     base_url: BaseUrlOpt = None,
     slide_model: SlideModelOpt = "mini",
     profile: ProfileOpt = None,
-    votes: Annotated[int, typer.Option(metavar="N", help="Runs of mode agent; the majority answers.")] = 1,
+    votes: Annotated[int, opt("N", "Runs of mode agent; the majority answers.")] = 1,
     patches: PatchesOpt = None,
     patch_px: PatchPxOpt = None,
     patch_mpp: PatchMppOpt = None,
     max_steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Most looks of modes agent and slide: 16, or 20 by chat.")
+        int | None, opt("N", "Most looks of modes agent and slide: 16, or 20 by chat.")
     ] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(metavar="USD", help="Spending limit of the whole evaluation.")
-    ] = None,
+    max_cost: Annotated[float | None, opt("USD", "Spending limit of the whole evaluation.")] = None,
     prices: PricesOpt = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N questions.")] = None,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes.")] = 1,
+    limit: Annotated[int | None, opt("N", "Only the first N questions.")] = None,
+    workers: Annotated[int, opt("N", "Processes.")] = 1,
     seed: SeedOpt = 0,
     keep_runs: Annotated[
         bool, typer.Option("--keep-runs", help="Keep every run folder, linked from the page.")
@@ -151,14 +146,12 @@ def score(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What giant eval wrote.")],
     judge: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Judge of open answers: entity-overlap, or provider:name."),
+        opt("NAME", "Judge of open answers: entity-overlap, or provider:name."),
     ] = None,
-    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Server of the judge.")] = None,
+    base_url: Annotated[str | None, opt("URL", "Server of the judge.")] = None,
     prices: PricesOpt = None,
-    max_cost: Annotated[
-        float | None, typer.Option(metavar="USD", help="Spending limit of all judgements in DIR.")
-    ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", help="Judgements at once.")] = 1,
+    max_cost: Annotated[float | None, opt("USD", "Spending limit of all judgements in DIR.")] = None,
+    workers: Annotated[int, opt("N", "Judgements at once.")] = 1,
     quiet: QuietOpt = False,
 ) -> None:
     """Compute summary, page and plots anew from results.jsonl, without model or slides."""
@@ -203,24 +196,16 @@ def compare(
 
 def bench(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(BENCHES)}.")],
-    slide: Annotated[
-        Path | None, typer.Option(metavar="SLIDE", help="ask: the slide to repeat into a large one.")
-    ] = None,
-    side: Annotated[int, typer.Option(metavar="PX", help="ask: side of the large slide.")] = 40960,
+    slide: Annotated[Path | None, opt("SLIDE", "ask: the slide to repeat into a large one.")] = None,
+    side: Annotated[int, opt("PX", "ask: side of the large slide.")] = 40960,
     model: ModelOpt = "mini",
-    work: Annotated[Path, typer.Option(metavar="DIR", help="ask: where the large slide is kept.")] = Path(
-        "giant-bench"
-    ),
+    work: Annotated[Path, opt("DIR", "ask: where the large slide is kept.")] = Path("giant-bench"),
     small: Annotated[bool, typer.Option("--small", help="An encoder at a small size, to try it.")] = False,
     use_compile: Annotated[bool, typer.Option("--compile", help="gigapath: through torch.compile.")] = False,
-    batch: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="gigapath: tiles at once; repeat it.")
-    ] = None,
-    tiles: Annotated[
-        str | None, typer.Option(metavar="N,N", help="slide-encoder: tiles per slide, with commas.")
-    ] = None,
+    batch: Annotated[list[int] | None, opt("N", "gigapath: tiles at once; repeat it.")] = None,
+    tiles: Annotated[str | None, opt("N,N", "slide-encoder: tiles per slide, with commas.")] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="slide-encoder: in mixed precision.")] = False,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="slide-encoder: cpu or cuda.")] = None,
+    device: Annotated[str | None, opt("NAME", "slide-encoder: cpu or cuda.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="agent, slide-encoder: print JSON.")] = False,
 ) -> None:
     """Measure time and memory on this machine."""

@@ -53,6 +53,14 @@ class ReportQuestion(Record):
         return self
 
 
+def _by_degree(name: str, question: str, **sentences: str) -> ReportQuestion:
+    """A question on an ancillary finding, whose options are degrees with the sentence that each becomes."""
+    options = tuple(sentences)
+    return ReportQuestion(
+        name=name, section="ancillary findings", question=question, options=options, says=sentences
+    )
+
+
 BUILT_IN = (
     # Over the whole slide only: what is said of regions differs, so words do not pool.
     ReportQuestion(
@@ -87,38 +95,26 @@ BUILT_IN = (
         options=("grade 1", "grade 2", "grade 3", "no tumour"),
         says={"no tumour": "No grade: no tumour was found."},
     ),
-    ReportQuestion(
-        name="necrosis",
-        section="ancillary findings",
-        question="How much necrosis is there?",
-        options=("absent", "focal", "extensive"),
-        says={
-            "absent": "No necrosis was found.",
-            "focal": "Necrosis is focal.",
-            "extensive": "Necrosis is extensive.",
-        },
+    _by_degree(
+        "necrosis",
+        "How much necrosis is there?",
+        absent="No necrosis was found.",
+        focal="Necrosis is focal.",
+        extensive="Necrosis is extensive.",
     ),
-    ReportQuestion(
-        name="lymphocytes",
-        section="ancillary findings",
-        question="How dense are the lymphocytes?",
-        options=("sparse", "moderate", "dense"),
-        says={
-            "sparse": "Lymphocytes are sparse.",
-            "moderate": "Lymphocytes are moderately dense.",
-            "dense": "Lymphocytes are dense.",
-        },
+    _by_degree(
+        "lymphocytes",
+        "How dense are the lymphocytes?",
+        sparse="Lymphocytes are sparse.",
+        moderate="Lymphocytes are moderately dense.",
+        dense="Lymphocytes are dense.",
     ),
-    ReportQuestion(
-        name="mitoses",
-        section="ancillary findings",
-        question="How high is the mitotic activity?",
-        options=("low", "moderate", "high"),
-        says={
-            "low": "Mitotic activity is low.",
-            "moderate": "Mitotic activity is moderate.",
-            "high": "Mitotic activity is high.",
-        },
+    _by_degree(
+        "mitoses",
+        "How high is the mitotic activity?",
+        low="Mitotic activity is low.",
+        moderate="Mitotic activity is moderate.",
+        high="Mitotic activity is high.",
     ),
 )
 """What the embedded model was trained to say: its own description first, then one finding after another."""

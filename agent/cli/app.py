@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from agent.cli import convert
 from agent.cli.ask import ask
-from agent.cli.options import JsonOpt
+from agent.cli.options import JsonOpt, opt
 from agent.cli.replay import replay
 from agent.cli.report import report
 from agent.cli.similar import index, similar
@@ -148,16 +148,10 @@ def verify(
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="Golden files of reference networks.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(metavar="X", help="Largest |Δ| that agrees.")] = 1e-4,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Prov-GigaPath's tile encoder; with the next two.")
-    ] = None,
-    image: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Its published image, images/prov_normal_000_1.png.")
-    ] = None,
-    expected: Annotated[
-        Path | None, typer.Option(metavar="PT", help="The embedding published with it; agrees within .01.")
-    ] = None,
+    tolerance: Annotated[float, opt("X", "Largest |Δ| that agrees.")] = 1e-4,
+    weights: Annotated[Path | None, opt("FILE", "Prov-GigaPath's tile encoder; with the next two.")] = None,
+    image: Annotated[Path | None, opt("PNG", "Its published image, images/prov_normal_000_1.png.")] = None,
+    expected: Annotated[Path | None, opt("PT", "The embedding published with it; agrees within .01.")] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Check that this installation computes what the reference networks do."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import JsonOpt, QuietOpt, with_ask_options
+from agent.cli.options import JsonOpt, QuietOpt, opt, with_ask_options
 from agent.session.options import AskOptions
 
 
@@ -16,12 +16,8 @@ def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to find out.")],
     ask_options: AskOptions,
     confirm: Annotated[bool, typer.Option("--confirm", help="Be asked before each look.")] = False,
-    hint: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="Something to consider from now on; repeat it.")
-    ] = None,
-    look: Annotated[
-        tuple[int, int, int, int] | None, typer.Option(metavar="X Y W H", help="A place to look at next.")
-    ] = None,
+    hint: Annotated[list[str] | None, opt("TEXT", "Something to consider from now on; repeat it.")] = None,
+    look: Annotated[tuple[int, int, int, int] | None, opt("X Y W H", "A place to look at next.")] = None,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:

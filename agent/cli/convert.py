@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from agent.cli.options import opt
 from core_model.models.importing import add_encoders, card, read_released
-
-if TYPE_CHECKING:
-    pass
 
 
 def import_model(
-    llava: Annotated[
-        Path, typer.Option(metavar="DIR", help="Released checkpoint: merged, LoRA or projector.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The checkpoint folder to write.")],
-    base: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The model that an adapter or a projector belongs to.")
-    ] = None,
+    llava: Annotated[Path, opt("DIR", "Released checkpoint: merged, LoRA or projector.")],
+    out: Annotated[Path, opt("DIR", "The checkpoint folder to write.")],
+    base: Annotated[Path | None, opt("DIR", "The model that an adapter or a projector belongs to.")] = None,
     tile_encoder: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Prov-GigaPath's, or mini, or a checkpoint folder that has one."),
+        opt("FILE", "Prov-GigaPath's, or mini, or a checkpoint folder that has one."),
     ] = None,
-    slide_encoder: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="slide_encoder.pth, or a checkpoint folder.")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the released folder has no tokenizer.json.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the folder's.")] = None,
+    slide_encoder: Annotated[Path | None, opt("FILE", "slide_encoder.pth, or a checkpoint folder.")] = None,
+    tokenizer: Annotated[Path | None, opt("DIR", "Where the released folder has no tokenizer.json.")] = None,
+    name: Annotated[str | None, opt("NAME", "Default: the folder's.")] = None,
 ) -> None:
     """Make a checkpoint that `ask --mode slide` uses out of a released WSI-LLaVA."""
     from agent.session.models import quieten_libraries
@@ -49,7 +39,7 @@ def import_model(
 
 def export_model(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="mini, or a checkpoint folder.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write; it must be new or empty.")],
+    out: Annotated[Path, opt("DIR", "The folder to write; it must be new or empty.")],
 ) -> None:
     """Write a model's language model and projector in LLaVA's format."""
     import torch

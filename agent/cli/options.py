@@ -13,44 +13,38 @@ import typer
 
 from agent.session.options import AskOptions
 
+
+def opt(metavar: str, text: str, *flags: str) -> Any:
+    """An option with its placeholder and help text; `flags` only where they are not the parameter's name."""
+    return typer.Option(*flags, metavar=metavar, help=text)
+
+
 SlideArg = Annotated[str, typer.Argument(metavar="SLIDE", help="A slide file.")]
 SlidesArg = Annotated[list[str], typer.Argument(metavar="SLIDE|DIR...", help="Slides, or folders of them.")]
-BitsOpt = Annotated[
-    int | None, typer.Option(metavar="4|8", help="Pack the language model's weights; needs bitsandbytes.")
-]
-ModelOpt = Annotated[str, typer.Option(metavar="NAME", help="mini, or a checkpoint folder.")]
-AnyModelOpt = Annotated[
-    str, typer.Option(metavar="NAME", help="mini, a checkpoint folder, or provider:name of a chat model.")
-]
+BitsOpt = Annotated[int | None, opt("4|8", "Pack the language model's weights; needs bitsandbytes.")]
+ModelOpt = Annotated[str, opt("NAME", "mini, or a checkpoint folder.")]
+AnyModelOpt = Annotated[str, opt("NAME", "mini, a checkpoint folder, or provider:name of a chat model.")]
 MppOpt = Annotated[float | None, typer.Option(help="µm per px at level 0, where the file does not say.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-EncoderOpt = Annotated[
-    str, typer.Option(metavar="NAME", help="Tile encoder: mini, gigapath, a folder, or an id of the hub.")
-]
+EncoderOpt = Annotated[str, opt("NAME", "Tile encoder: mini, gigapath, a folder, or an id of the hub.")]
 EncoderMppOpt = Annotated[
     float | None,
-    typer.Option(metavar="UM", help="µm per px that a folder's or hub's encoder was trained at; default .5."),
+    opt("UM", "µm per px that a folder's or hub's encoder was trained at; default .5."),
 ]
-BaseUrlOpt = Annotated[str | None, typer.Option(metavar="URL", help="Server of the chat model.")]
-SlideModelOpt = Annotated[
-    str, typer.Option(metavar="NAME", help="Local model that a chat model may consult.")
-]
+BaseUrlOpt = Annotated[str | None, opt("URL", "Server of the chat model.")]
+SlideModelOpt = Annotated[str, opt("NAME", "Local model that a chat model may consult.")]
 ProfileOpt = Annotated[
     str | None,
-    typer.Option(metavar="survey|giant", help="How a chat model looks: our way, or as published."),
+    opt("survey|giant", "How a chat model looks: our way, or as published."),
 ]
-PricesOpt = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Your prices of chat models, over our table.")
-]
-SeedOpt = Annotated[int, typer.Option(metavar="N", help="Decides what is drawn at random.")]
+PricesOpt = Annotated[Path | None, opt("FILE", "Your prices of chat models, over our table.")]
+SeedOpt = Annotated[int, opt("N", "Decides what is drawn at random.")]
 NavigatorOpt = Annotated[
     str | None,
-    typer.Option(metavar="search|chat", help="Who decides where to look; default: what fits the model."),
+    opt("search|chat", "Who decides where to look; default: what fits the model."),
 ]
-OptionOpt = Annotated[
-    list[str] | None, typer.Option("--option", metavar="TEXT", help="An answer to choose from; repeat it.")
-]
+OptionOpt = Annotated[list[str] | None, opt("TEXT", "An answer to choose from; repeat it.", "--option")]
 ModeOpt = Annotated[
     str,
     typer.Option(
@@ -59,20 +53,16 @@ ModeOpt = Annotated[
         " thumbnail, joint, patches, blind.",
     ),
 ]
-PatchesOpt = Annotated[
-    int | None, typer.Option(metavar="N", help="Patches of modes patches (30) and joint (16).")
-]
-PatchPxOpt = Annotated[int | None, typer.Option(metavar="PX", help="Their side, px: 224 and 512.")]
-PatchMppOpt = Annotated[
-    float | None, typer.Option(metavar="UM", help="Their resolution, µm per px: 0.5 and 2.")
-]
-VotesOpt = Annotated[int, typer.Option(metavar="N", help="Independent runs; the majority answers.")]
+PatchesOpt = Annotated[int | None, opt("N", "Patches of modes patches (30) and joint (16).")]
+PatchPxOpt = Annotated[int | None, opt("PX", "Their side, px: 224 and 512.")]
+PatchMppOpt = Annotated[float | None, opt("UM", "Their resolution, µm per px: 0.5 and 2.")]
+VotesOpt = Annotated[int, opt("N", "Independent runs; the majority answers.")]
 MaxStepsOpt = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Most looks before an answer: 16, or 20 by a chat model."),
+    opt("N", "Most looks before an answer: 16, or 20 by a chat model."),
 ]
-MaxCostOpt = Annotated[float | None, typer.Option(metavar="USD", help="Spending limit.")]
-RunFolderOpt = Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder.")]
+MaxCostOpt = Annotated[float | None, opt("USD", "Spending limit.")]
+RunFolderOpt = Annotated[Path | None, opt("DIR", "Run folder.")]
 ResumeOpt = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 
 ASK_OPTIONS: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from agent.cli.options import JsonOpt
+from agent.cli.options import JsonOpt, opt
 from agent.cli.terminal import stdout
 from core_model.errors import GiantError
 
@@ -47,9 +47,7 @@ def _verdict(file: Compared) -> Text:
 
 def replay(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    slide: Annotated[
-        Path | None, typer.Option(metavar="SLIDE", help="Read every region from it again.")
-    ] = None,
+    slide: Annotated[Path | None, opt("SLIDE", "Read every region from it again.")] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Follow a finished run again without model or network; exit 1 where anything differs."""

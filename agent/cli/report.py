@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import QuietOpt, SlidesArg, with_ask_options
+from agent.cli.options import QuietOpt, SlidesArg, opt, with_ask_options
 from agent.session.options import AskOptions
 from core_model.errors import GiantError
 
-SlideBudgetOpt = Annotated[float | None, typer.Option(metavar="USD", help="Spending limit for each slide.")]
-QuestionStepsOpt = Annotated[
-    int | None, typer.Option(metavar="N", help="Most looks per question: 16, or 20 by a chat model.")
-]
+SlideBudgetOpt = Annotated[float | None, opt("USD", "Spending limit for each slide.")]
+QuestionStepsOpt = Annotated[int | None, opt("N", "Most looks per question: 16, or 20 by a chat model.")]
 
 
 @with_ask_options(
@@ -25,16 +23,12 @@ QuestionStepsOpt = Annotated[
 def report(
     slides: SlidesArg,
     ask_options: AskOptions,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports go.")],
+    out: Annotated[Path, opt("DIR", "Where the reports go.")],
     questions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What to ask, in place of the built-in list (JSON).")
+        Path | None, opt("FILE", "What to ask, in place of the built-in list (JSON).")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Slides at once: 1, or on a cluster all its CPUs.")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, or auto.")
-    ] = None,
+    workers: Annotated[int | None, opt("N", "Slides at once: 1, or on a cluster all its CPUs.")] = None,
+    ray: Annotated[str | None, opt("ADDRESS", "Work on this Ray cluster: HOST:PORT, or auto.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what is complete and unchanged.")] = False,
     quiet: QuietOpt = False,
 ) -> None:

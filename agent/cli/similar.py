@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import EncoderMppOpt, EncoderOpt, JsonOpt, MppOpt, QuietOpt, SlideArg, SlidesArg
+from agent.cli.options import EncoderMppOpt, EncoderOpt, JsonOpt, MppOpt, QuietOpt, SlideArg, SlidesArg, opt
 
 
 def index(
     slides: SlidesArg,
     encoder: EncoderOpt = "mini",
     encoder_mpp: EncoderMppOpt = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: the cache.")] = None,
+    out: Annotated[Path | None, opt("DIR", "Default: the cache.")] = None,
     mpp: MppOpt = None,
     quiet: QuietOpt = False,
 ) -> None:
@@ -32,16 +32,10 @@ def index(
 
 def similar(
     slide: SlideArg,
-    box: Annotated[
-        tuple[int, int, int, int] | None, typer.Option(metavar="X Y W H", help="The place, in level-0 px.")
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar="PHRASE", help="Instead of a place; needs an --encoder with words.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", help="How many tiles.")] = 5,
-    among: Annotated[
-        Path | None, typer.Option("--in", metavar="DIR", help="Search all slides indexed there.")
-    ] = None,
+    box: Annotated[tuple[int, int, int, int] | None, opt("X Y W H", "The place, in level-0 px.")] = None,
+    text: Annotated[str | None, opt("PHRASE", "Instead of a place; needs an --encoder with words.")] = None,
+    k: Annotated[int, opt("N", "How many tiles.", "-k")] = 5,
+    among: Annotated[Path | None, opt("DIR", "Search all slides indexed there.", "--in")] = None,
     encoder: EncoderOpt = "mini",
     encoder_mpp: EncoderMppOpt = None,
     mpp: MppOpt = None,

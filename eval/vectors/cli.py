@@ -7,26 +7,18 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import ModelOpt, QuietOpt, SeedOpt
+from agent.cli.options import ModelOpt, QuietOpt, SeedOpt, opt
 
 
 def vectors(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="The cohort folder.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where vectors.json goes.")],
+    data: Annotated[Path, opt("DIR", "The cohort folder.")],
+    out: Annotated[Path, opt("DIR", "Where vectors.json goes.")],
     model: ModelOpt = "mini",
-    split: Annotated[
-        str | None, typer.Option(metavar="val|train|all", help="Default: val where there is one, else all.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N slides.")] = None,
-    patients: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="slide,patient; TCGA's names tell theirs.")
-    ] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What classes are called (JSON), in place of ours.")
-    ] = None,
-    survival: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="slide,time,event; adds the c-index.")
-    ] = None,
+    split: Annotated[str | None, opt("val|train|all", "Default: val where there is one, else all.")] = None,
+    limit: Annotated[int | None, opt("N", "Only the first N slides.")] = None,
+    patients: Annotated[Path | None, opt("CSV", "slide,patient; TCGA's names tell theirs.")] = None,
+    prompts: Annotated[Path | None, opt("FILE", "What classes are called (JSON), in place of ours.")] = None,
+    survival: Annotated[Path | None, opt("CSV", "slide,time,event; adds the c-index.")] = None,
     seed: SeedOpt = 0,
     quiet: QuietOpt = False,
 ) -> None:
