@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core_model.config import Calibration, FamiliarityConfig
-from core_model.features.familiarity import Familiarity, fit_familiarity
+from core_model.features.tiles import Familiarity, fit_familiarity
 from core_model.slides.box import Box
 from training.cohort.cohort import ClosedQuestion, Cohort
 from training.engine.fit import StageProgress, quiet

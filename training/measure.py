@@ -13,7 +13,7 @@ import numpy as np
 
 from core_model.checkpoints.folder import load_checkpoint
 from core_model.language.conversation import IGNORE, Turn, encode_turns
-from core_model.language.scoring import option_log_likelihoods
+from core_model.language.wsi_llava import option_log_likelihoods
 from core_model.models.wsi_llava import WsiLlava
 from training.cohort.cohort import ClosedQuestion
 from training.context import TrainingRun

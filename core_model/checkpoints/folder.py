@@ -219,7 +219,7 @@ def _tensors(folder: Path, name: str, dtype: torch.dtype | None, device: str | N
 
 def _fill(parts: Parts, name: str, state: dict[str, Tensor], folder: Path) -> None:
     if name == "familiarity":
-        from core_model.features.familiarity import Familiarity
+        from core_model.features.tiles import Familiarity
 
         _compare(name, {"mean", "scale", "centroids"}, set(state), folder)
         parts.familiarity = Familiarity(**{key: value.cpu().numpy() for key, value in state.items()})

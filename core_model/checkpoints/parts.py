@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from core_model.config import ModelConfig
     from core_model.encoders.alignment import Alignment
     from core_model.encoders.slide_encoder import LongNetViT
-    from core_model.features.familiarity import Familiarity
+    from core_model.features.tiles import Familiarity
     from core_model.language.wsi_llava import WsiLlavaForConditionalGeneration
 
 WEIGHT_FILES = ("tile_encoder", "slide_encoder", "alignment", "projector", "language_model", "familiarity")

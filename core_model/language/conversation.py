@@ -31,6 +31,14 @@ from core_model.errors import UsageError
 IMAGE, BOS, EOS, PAD, UNKNOWN = "<image>", "<s>", "</s>", "<pad>", "<unk>"
 SPECIAL_TOKENS = (PAD, UNKNOWN, BOS, EOS, IMAGE)
 """In the order of their ids in a tokenizer trained here."""
+TOKEN_ROLES: dict[str, Any] = {
+    "pad_token": PAD,
+    "unk_token": UNKNOWN,
+    "bos_token": BOS,
+    "eos_token": EOS,
+    "extra_special_tokens": [IMAGE],
+}
+"""The same tokens by the role in which transformers' tokenizers take them."""
 IGNORE = -100
 """The label that torch's cross entropy skips."""
 VICUNA_SYSTEM = (

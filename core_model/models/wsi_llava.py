@@ -20,7 +20,7 @@ from core_model.config import GenerationConfig
 from core_model.devices import default_device
 from core_model.errors import UsageError
 from core_model.features.tiles import SlideTokens
-from core_model.language import conversation, scoring
+from core_model.language import conversation, wsi_llava
 from core_model.models.embedder import Embedder
 from core_model.models.tile_encoders import MINI
 from core_model.words import content_words, unknown_words
@@ -88,7 +88,7 @@ class WsiLlava(Embedder):
             system=self.config.system,
             template=self.config.template,
         )
-        ids, probability = scoring.write(llava, self.slide_tokens(features)[None], prompt, settings)
+        ids, probability = wsi_llava.write(llava, self.slide_tokens(features)[None], prompt, settings)
         self._count(len(prompt), len(ids))
         return conversation.readable(self.tokenizer.decode(ids, skip_special_tokens=True)), probability
 
@@ -121,13 +121,13 @@ class WsiLlava(Embedder):
             return np.zeros((0, len(options)))
         conversations = self._encoded(question, options)
         tokens = torch.stack([self.slide_tokens(features) for features in many])  # (R, n, C)
-        scores = scoring.option_log_likelihoods(self.need("llava"), tokens, conversations)  # (R, O)
+        scores = wsi_llava.option_log_likelihoods(self.need("llava"), tokens, conversations)  # (R, O)
         self._count(len(many) * sum(len(ids) for ids, _ in conversations), 0)
         scores = scores / self.config.calibration.temperature
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         return weights / weights.sum(axis=1, keepdims=True)  # (R, O)
 
-    def _encoded(self, question: str, options: Sequence[str]) -> list[scoring.Encoded]:
+    def _encoded(self, question: str, options: Sequence[str]) -> list[wsi_llava.Encoded]:
         """The conversation that each option would make, whole."""
         config, limit = self.config, self.config.language_model.max_positions
         conversations = []
@@ -186,7 +186,7 @@ class WsiLlava(Embedder):
         encoding = self.tokenizer(text, return_offsets_mapping=True)
         limit = self.config.language_model.max_positions
         is_question = [a < stop and b > start and b > a for a, b in encoding["offset_mapping"]]
-        return scoring.mean_nll(self.need("llava"), encoding["input_ids"][:limit], is_question[:limit])
+        return wsi_llava.mean_nll(self.need("llava"), encoding["input_ids"][:limit], is_question[:limit])
 
     @property
     def usage(self) -> Usage:

@@ -77,7 +77,7 @@ def tiny_tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from core_model.language.conversation import BOS, EOS, IMAGE, PAD, SPECIAL_TOKENS, UNKNOWN
+    from core_model.language.conversation import BOS, SPECIAL_TOKENS, TOKEN_ROLES
 
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.Lowercase()
@@ -91,14 +91,7 @@ def tiny_tokenizer() -> Any:
     )
     core.train_from_iterator(TEXTS, trainer)
     core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 2)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        unk_token=UNKNOWN,
-        extra_special_tokens=[IMAGE],
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=core, **TOKEN_ROLES)
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +120,7 @@ def tiny_config(tiny_tokenizer: Any) -> Any:
 def tiny_parts(tiny_config: Any, tiny_tokenizer: Any) -> Any:
     """All parts; tests must not change them."""
     from core_model.checkpoints.folder import new_model
-    from core_model.features.familiarity import fit_familiarity
+    from core_model.features.tiles import fit_familiarity
 
     parts = new_model(tiny_config, tiny_tokenizer, seed=1)
     parts.familiarity = fit_familiarity(np.random.default_rng(0).normal(size=(200, 12)), k=20, seed=0)

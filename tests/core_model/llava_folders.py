@@ -22,17 +22,8 @@ CHANNELS = 768
 
 
 def language(kind: str = "LlamaForCausalLM") -> LanguageModelConfig:
-    return LanguageModelConfig(
-        class_name=kind,  # type: ignore[arg-type]
-        vocab_size=40,
-        embed_dim=16,
-        depth=2,
-        heads=2,
-        kv_heads=1,
-        ffn_dim=24,
-        max_positions=700,
-        tie_embeddings=False,
-    )
+    sizes: Any = {"vocab_size": 40, "embed_dim": 16, "depth": 2, "heads": 2, "kv_heads": 1, "ffn_dim": 24}
+    return LanguageModelConfig(class_name=kind, max_positions=700, tie_embeddings=False, **sizes)
 
 
 def transformers_model(kind: str, seed: int = 0) -> Any:

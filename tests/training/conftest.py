@@ -84,10 +84,10 @@ def linear_features(truth: PhantomTruth, channels: int, noise: float = 0.1) -> T
 class World:
     """Everything that a stage reads."""
 
+    recipe: Any
     cohort: Cohort
     features: dict[str, TileFeatures]
     tokenizer: Any
-    recipe: Any
 
 
 @pytest.fixture(scope="session")

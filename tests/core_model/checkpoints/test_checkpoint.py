@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from core_model.checkpoints.folder import Parts, load_checkpoint, new_model, read_config, save_checkpoint
 from core_model.errors import CheckpointError
 
+Spoil = Callable[[Path], Any]
+
 
 def rehash(folder: Path) -> None:
     """Make the manifest agree with the files again, as a careful forger would."""
@@ -89,9 +91,7 @@ def test_what_is_saved_is_what_is_loaded(
         (change_weights(lambda state: state.update({"norm.bias": torch.ones(1)})), "norm.bias has shape"),
     ],
 )
-def test_a_spoilt_folder_is_refused_by_name(
-    tiny_checkpoint: Path, spoil: Callable[[Path], Any], named: str
-) -> None:
+def test_a_spoilt_folder_is_refused_by_name(tiny_checkpoint: Path, spoil: Spoil, named: str) -> None:
     spoil(tiny_checkpoint)
     with pytest.raises(CheckpointError, match=named) as caught:
         load_checkpoint(tiny_checkpoint)

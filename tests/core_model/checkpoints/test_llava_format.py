@@ -70,7 +70,7 @@ def test_logits_and_loss_are_those_of_llava(shared: Path, name: str) -> None:
 
 @torch.inference_mode()
 def test_greedy_words_are_those_of_llava(shared: Path) -> None:
-    from core_model.language.scoring import write
+    from core_model.language.wsi_llava import write
 
     golden = shared / "goldens" / "wsi_llava_checkpoint"
     expected = load_file(golden / "expected.safetensors")

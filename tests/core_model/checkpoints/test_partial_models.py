@@ -19,7 +19,7 @@ from core_model.config import GenerationConfig, ModelConfig
 from core_model.errors import CheckpointError, FeatureStoreError, GiantError, UsageError
 from core_model.features.slide_tokens import SlideTokens, open_slide_tokens
 from core_model.features.tiles import TileFeatures
-from core_model.language.scoring import write
+from core_model.language.wsi_llava import write
 
 OPTIONS = ["absent", "focal", "extensive necrosis"]
 QUESTION = "Is there necrosis?"
@@ -220,7 +220,7 @@ def repeats(ids: list[int], n: int) -> int:
 
 def test_words_are_drawn_as_often_as_they_are_likely(make: Make) -> None:
     """The share of each first word over many seeds against the softmax at that temperature."""
-    from core_model.language.scoring import _Draw
+    from core_model.language.wsi_llava import _Draw
 
     logits = torch.tensor([[2.0, 1.0, 0.0, -torch.inf]])
     draws = 4000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core_model.features.familiarity import Familiarity, fit_familiarity
+from core_model.features.tiles import Familiarity, fit_familiarity
 
 TRAINED = Familiarity(
     mean=np.array([1.0, 2.0], np.float32),

@@ -16,6 +16,7 @@ from core_model.language.conversation import (
     QWEN_SYSTEM,
     SPECIAL_TOKENS,
     TEMPLATES,
+    TOKEN_ROLES,
     VICUNA_SYSTEM,
     Turn,
     answer_spans,
@@ -46,14 +47,8 @@ def tokenizer() -> Any:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 2)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        extra_special_tokens=[IMAGE, *CHATML],
-    )
+    roles = TOKEN_ROLES | {"extra_special_tokens": [IMAGE, *CHATML]}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **roles)
 
 
 @pytest.fixture(scope="module")

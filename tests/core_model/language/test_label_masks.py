@@ -142,10 +142,17 @@ every_tokenizer = pytest.mark.parametrize("name", TEMPLATE)
 with_and_without_system = pytest.mark.parametrize("spoken", [False, True], ids=["bare", "system"])
 
 
-@every_tokenizer
-@with_and_without_system
-@given(turns=TURNS, n=st.integers(1, 6))
-@EVERY
+def in_every_way(**strategies: Any) -> Callable[[Callable[..., None]], Any]:
+    """Run a test on conversations with every tokenizer, with and without a system sentence."""
+
+    def decorate(test: Callable[..., None]) -> Any:
+        conversations = given(turns=TURNS, n=st.integers(1, 6), **strategies)
+        return every_tokenizer(with_and_without_system(conversations(EVERY(test))))
+
+    return decorate
+
+
+@in_every_way()
 def test_only_the_assistants_words_and_what_closes_them_count(
     tokenizers: Tokenizers, name: str, spoken: bool, turns: list[Turn], n: int
 ) -> None:
@@ -158,10 +165,7 @@ def test_only_the_assistants_words_and_what_closes_them_count(
     assert ids.count(tokenizer.convert_tokens_to_ids(IMAGE)) == n
 
 
-@every_tokenizer
-@with_and_without_system
-@given(turns=TURNS, n=st.integers(1, 6), limit=st.integers(1, 120))
-@EVERY
+@in_every_way(limit=st.integers(1, 120))
 def test_truncation_cuts_from_the_end_and_never_an_image_token(
     tokenizers: Tokenizers, name: str, spoken: bool, turns: list[Turn], n: int, limit: int
 ) -> None:
@@ -178,18 +182,15 @@ def test_truncation_cuts_from_the_end_and_never_an_image_token(
     assert ids.count(tokenizer.convert_tokens_to_ids(IMAGE)) == n
 
 
-@every_tokenizer
-@with_and_without_system
-@given(turns=TURNS, n=st.integers(1, 6))
-@EVERY
+@in_every_way()
 def test_what_is_masked_before_the_first_answer_is_the_prompt_at_inference(
     tokenizers: Tokenizers, name: str, spoken: bool, turns: list[Turn], n: int
 ) -> None:
     tokenizer, template = tokenizers[name], TEMPLATE[name]
     system = SYSTEM[template] if spoken else ""
+    asked = (turns[0].question, turns[0].options, n, 10_000)
     ids, labels = encode_turns(tokenizer, turns, n, 10_000, system=system, template=template)
     first = next(i for i, label in enumerate(labels) if label != IGNORE)
-    asked = (turns[0].question, turns[0].options, n, 10_000)
     assert ids[:first] == encode_prompt(tokenizer, *asked, system=system, template=template)
 
 

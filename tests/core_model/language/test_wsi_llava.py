@@ -14,8 +14,7 @@ from core_model.config import (
     SlideEncoderConfig,
     TileEncoderConfig,
 )
-from core_model.language.scoring import write
-from core_model.language.wsi_llava import WsiLlavaForConditionalGeneration, llava_config
+from core_model.language.wsi_llava import WsiLlavaForConditionalGeneration, llava_config, write
 
 KINDS = ("LlamaForCausalLM", "Qwen2ForCausalLM")
 

@@ -12,8 +12,7 @@ import torch
 
 from core_model import load_model
 from core_model.errors import CheckpointError, FeatureStoreError, NoTissue, UsageError
-from core_model.features.familiarity import fit_familiarity
-from core_model.features.tiles import TileFeatures
+from core_model.features.tiles import TileFeatures, fit_familiarity
 from core_model.language.conversation import Turn, encode_turns
 from core_model.slides.box import Box
 
