@@ -197,7 +197,6 @@ def test_functions_stay_short() -> None:
     assert statistics.quantiles(sizes, n=10)[-1] <= 30
 
 
-@pytest.mark.xfail(strict=False, reason="the names are being changed")
 def test_names_say_the_thing() -> None:
     share, worst, _ = names.riddles()
     assert share <= MOST_RIDDLES, f"{share:.1%}, most often {worst.most_common(10)}"
