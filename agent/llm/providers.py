@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agent.llm.profiles import ModelProfile
@@ -22,8 +22,7 @@ PLACEHOLDER = "none"
 """Sent as the key to a local server that asks for none."""
 
 
-@dataclass(frozen=True)
-class Provider:
+class Provider(NamedTuple):
     """Where a provider's models are, and what they need."""
 
     langchain: str

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from agent.evidence.check import unsupported_note
-from agent.report.figures import Figure, OverviewMap, step_figure
-from agent.report.geojson import evidence_geojson
+from agent.report.figures import Figure, OverviewMap, evidence_geojson, step_figure
 from agent.run.folder import read_answer, read_run, read_trace
 from agent.run.records import Answer, Claim, RunRecord, SlideRecord, Step, TokensRecord
 from agent.text import NOTICE, human_length, human_money, human_share, markdown_text
@@ -174,16 +173,6 @@ def environment(*, html: bool) -> Environment:
 
     Made once, because compiling the templates takes longer than filling them in.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    jinja = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=html,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     filters: dict[str, Callable[..., str]] = {
         "percent": lambda share: human_share(share).replace(" %", "\u00a0%"),
         "count": lambda number: f"{number:,}",
@@ -193,5 +182,20 @@ def environment(*, html: bool) -> Environment:
         "usd": human_money,
         "md": markdown_text,
     }
+    folder = Path(__file__).parent / "templates"
+    return jinja_environment(folder, filters, autoescape=html, keep_trailing_newline=True)
+
+
+def jinja_environment(folder: Path, filters: Mapping[str, Callable[..., str]], **options: Any) -> Environment:
+    """Jinja over the templates of a folder: an unknown name is an error, a line of logic leaves no blank."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **options,
+    )
     jinja.filters.update(filters)
     return jinja

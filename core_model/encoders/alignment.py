@@ -70,8 +70,7 @@ class AlignmentHead(nn.Module):
 
     def __init__(self, slide_dim: int, shared_dim: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(slide_dim, slide_dim)
-        self.project = nn.Linear(slide_dim, shared_dim)
+        self.hidden, self.project = nn.Linear(slide_dim, slide_dim), nn.Linear(slide_dim, shared_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`tokens` (B, n, D) as `LongNetViT.slide_tokens` gives them, unpadded → unit vectors (B, E)."""

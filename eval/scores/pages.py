@@ -163,14 +163,7 @@ def _text(figures: Mapping[str, Any], name: str) -> str:
 
 
 def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from agent.report.pages import jinja_environment
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["round1"] = lambda value: f"{value:.1f}"
-    return environment
+    filters = {"round1": lambda value: f"{value:.1f}"}
+    return jinja_environment(Path(__file__).parent / "templates", filters, autoescape=True)
