@@ -5,23 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from eval.asking.jsonl import read_lines
-from eval.benchmarks.questions import Metric, Question
+from eval.benchmarks.questions import Metric, Question, QuestionRecord
 from eval.benchmarks.rarity import rarity
 
 RESULTS = "results.jsonl"
 
 
-class Result(BaseModel):
+class Result(QuestionRecord):
     """The result of one question in one mode; it holds all that scoring needs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    benchmark: str
-    id: str
     mode: str
     slide: str
     question: str = ""

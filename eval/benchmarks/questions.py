@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from core_model.records import Record
 
 Metric = Literal["accuracy", "balanced_accuracy", "text"]
 """How a task is scored; "text": an open answer, held against a reference in words."""
 
 
-class Question(BaseModel):
-    """A question about a slide, with its right answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class QuestionRecord(Record):
+    """What a record about one question of a benchmark begins with."""
 
     version: Literal[1] = 1
     benchmark: str
     """The task within the benchmark: results are reported for each."""
     id: str
     """Unique within its task."""
+
+
+class Question(QuestionRecord):
+    """A question about a slide, with its right answer."""
+
     slide: str
     """File name as the benchmark gives it; suffix and folder may differ on disk."""
     question: str

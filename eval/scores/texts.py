@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from core_model.errors import UsageError
+from core_model.records import Record
 from eval.asking.jsonl import append_line, read_lines, write_lines
 from eval.asking.results import Result
 from eval.metrics.resampling import draws
@@ -30,10 +30,8 @@ Tell = Callable[[int, int], None]
 """Told how many of how many answers are judged."""
 
 
-class Judgement(BaseModel):
+class Judgement(Record):
     """One answer as a judge saw it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     judge: str
