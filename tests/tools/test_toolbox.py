@@ -343,15 +343,21 @@ def test_text_vectors_are_stored_per_model(slide: Slide, model: Any, tmp_path: P
 # --- damaged slides ------------------------------------------------------------------------------------
 
 
+def toolbox_of_damaged(slide: Slide, model: Any, folder: Path) -> tuple[Toolbox, Any]:
+    """A toolbox over tiles of 224 px, and the parts that its overview says cannot be read."""
+    model.tile_encoder.tile_px, model.tile_encoder.tile_um = 224, 112.0
+    toolbox = Toolbox(slide, model, folder=folder)
+    whole = toolbox.overview()
+    assert whole.ok
+    assert "cannot be read" in whole.text
+    return toolbox, whole.data["unreadable"]
+
+
 def test_a_damaged_slide_says_what_it_cannot_show(shared: Path, model: Any, tmp_path: Path) -> None:
     damaged = shared / "data" / "malformed" / "cmu-1-small-region_corrupt_tiles.svs"
-    model.tile_encoder.tile_px, model.tile_encoder.tile_um = 224, 112.0
     with open_slide(damaged) as slide:
-        toolbox = Toolbox(slide, model, folder=tmp_path / "run")
-        whole = toolbox.overview()
-        assert whole.ok
-        assert "cannot be read" in whole.text
-        assert whole.data["unreadable"]
+        toolbox, unreadable = toolbox_of_damaged(slide, model, tmp_path / "run")
+        assert unreadable
         bad = toolbox.zoom(Box(1200, 1100, 100, 100), 0.5)
         assert not bad.ok
         assert bad.image is None
@@ -369,13 +375,9 @@ def test_a_slide_that_decodes_nowhere_is_an_error(shared: Path, model: Any) -> N
 
 def test_a_damaged_aperio_file_says_what_it_cannot_show(model: Any, tmp_path: Path) -> None:
     path = damage(write_svs(tmp_path / "damaged.svs", stained(1500, 1300), mpp=0.5), [(1, 1), (3, 4)])
-    model.tile_encoder.tile_px, model.tile_encoder.tile_um = 224, 112.0
     with open_slide(path) as slide:
-        toolbox = Toolbox(slide, model, folder=tmp_path / "run")
-        whole = toolbox.overview()
-        assert whole.ok
-        assert "cannot be read" in whole.text
-        assert len(whole.data["unreadable"]) == 2
+        toolbox, unreadable = toolbox_of_damaged(slide, model, tmp_path / "run")
+        assert len(unreadable) == 2
         bad = toolbox.zoom(Box(300, 300, 100, 100), 0.5)
         assert (bad.ok, bad.image, bad.mpp) == (False, None, None)
         assert "does not decode" in bad.text

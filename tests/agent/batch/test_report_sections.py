@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent_fakes import run_record
+
 from agent.batch.questions import REPORT, SECTIONS, ReportQuestion
 from agent.batch.records import Sentence, Specimen
 from agent.batch.sections import QuestionRun, overview_of, report_text, sections
@@ -13,11 +15,7 @@ from agent.run.records import (
     Answer,
     Claim,
     Evidence,
-    ModelRecord,
-    RunRecord,
-    Settings,
     SlideFacts,
-    SlideRecord,
     Step,
     Unreadable,
 )
@@ -48,15 +46,8 @@ def told(asked: ReportQuestion, navigator: str = "search", **answer: Any) -> Que
     given = {"answer": "Words.", "confidence": 0.7, "evidence": evidence, "coverage": COVERAGE} | answer
     facts = SlideFacts(id="1")
     made = Answer(question=asked.question, model="m", mode="agent", slide=facts, run_dir="/x", **given)
-    run = RunRecord(
-        giant="0",
-        question=asked.question,
-        model=ModelRecord(name="m", version="1", fingerprint="f"),
-        slide=SlideRecord(id="1", width=4000, height=3000, mpp=0.5, name="s", bounds=WHOLE),
-        settings=Settings(mode="agent", navigator=navigator, max_steps=4),
-        tiles=8,
-        unreadable=[Unreadable(box=Box(*box), why=why) for box, why in FAILED],
-    )
+    left_out = [Unreadable(box=Box(*box), why=why) for box, why in FAILED]
+    run = run_record(question=asked.question, navigator=navigator, tiles=8, unreadable=left_out)
     return QuestionRun(asked, run, made, {one.index: one for one in steps})
 
 

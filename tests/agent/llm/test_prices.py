@@ -257,31 +257,22 @@ PRICES = st.builds(
 PROFILES = st.builds(ModelProfile, max_tokens=st.integers(1, 20_000))
 
 
+def lines(*reply: st.SearchStrategy[Any]) -> st.SearchStrategy[FakeLine]:
+    """Lines whose replies are such triples of shares and loss."""
+    return st.builds(FakeLine, st.lists(st.tuples(*reply), min_size=1, max_size=8), PRICES, PROFILES)
+
+
 @settings(max_examples=60, deadline=None)
-@given(
-    replies=st.lists(st.tuples(SHARES, SHARES, st.booleans()), min_size=1, max_size=8),
-    price=PRICES,
-    profile=PROFILES,
-    max_cost=st.floats(0.0, 5.0),
-)
-def test_no_run_costs_more_than_its_limit(
-    replies: list[tuple[float, float, bool]], price: Price, profile: ModelProfile, max_cost: float
-) -> None:
-    line = FakeLine(replies, price, profile)
+@given(line=lines(SHARES, SHARES, st.booleans()), max_cost=st.floats(0.0, 5.0))
+def test_no_run_costs_more_than_its_limit(line: FakeLine, max_cost: float) -> None:
     run(line, max_cost, calls=6)
     assert line.cost <= max_cost + 1e-9
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    replies=st.lists(st.tuples(st.floats(0.01, 50.0), SHARES, st.just(False)), min_size=1, max_size=8),
-    price=PRICES,
-    profile=PROFILES,
-    max_cost=st.floats(0.0, 5.0),
-)
+@given(line=lines(st.floats(0.01, 50.0), SHARES, st.just(False)), max_cost=st.floats(0.0, 5.0))
 def test_a_server_that_takes_more_than_estimated_is_not_asked_beyond_the_limit(
-    replies: list[tuple[float, float, bool]], price: Price, profile: ModelProfile, max_cost: float
+    line: FakeLine, max_cost: float
 ) -> None:
-    line = FakeLine(replies, price, profile)
     run(line, max_cost, calls=6)
     assert all(cost <= max_cost for cost in line.before)

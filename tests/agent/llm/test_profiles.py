@@ -16,23 +16,24 @@ def _no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GIANT_PROFILES", raising=False)
 
 
+FAMILIES = {
+    ("level0", 1): (
+        *("openai:gpt-5-2025-08-07", "openai:gpt-6-sol", "openai:o4-mini", "openai:gpt-4o"),
+        *("anthropic:claude-sonnet-4-5", "openai:anthropic/claude-opus-4.5"),
+    ),
+    ("relative", 1): ("google:gemini-2.5-pro", "google_genai:gemini-3-flash-preview"),
+    ("resized", 28): ("openai:Qwen/Qwen2.5-VL-7B-Instruct",),
+    ("relative", 28): ("openai:Qwen/Qwen2-VL-2B",),
+    ("relative", 32): (
+        *("openai:Qwen/Qwen3-VL-8B-Instruct", "openai:qwen3.6-35b", "openai:/models/my-qwen3-vl-tuned/"),
+    ),
+}
+"""Names of models by their kind of boxes, and the number that the sides of images are multiples of."""
+
+
 @pytest.mark.parametrize(
     ("name", "boxes", "multiple"),
-    [
-        ("openai:gpt-5-2025-08-07", "level0", 1),
-        ("openai:gpt-6-sol", "level0", 1),
-        ("openai:o4-mini", "level0", 1),
-        ("openai:gpt-4o", "level0", 1),
-        ("anthropic:claude-sonnet-4-5", "level0", 1),
-        ("google:gemini-2.5-pro", "relative", 1),
-        ("google_genai:gemini-3-flash-preview", "relative", 1),
-        ("openai:Qwen/Qwen2.5-VL-7B-Instruct", "resized", 28),
-        ("openai:Qwen/Qwen2-VL-2B", "relative", 28),
-        ("openai:Qwen/Qwen3-VL-8B-Instruct", "relative", 32),
-        ("openai:qwen3.6-35b", "relative", 32),
-        ("openai:/models/my-qwen3-vl-tuned/", "relative", 32),
-        ("openai:anthropic/claude-opus-4.5", "level0", 1),
-    ],
+    [(name, *expected) for expected, names in FAMILIES.items() for name in names],
 )
 def test_boxes_go_by_the_family(name: str, boxes: str, multiple: int) -> None:
     profile = profile_for(name)

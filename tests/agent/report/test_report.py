@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_fakes import run_record
 from PIL import Image
 from qupath import read_qupath
 
@@ -21,8 +22,6 @@ from agent.run.records import (
     Cost,
     Evidence,
     ModelRecord,
-    RunRecord,
-    Settings,
     SlideFacts,
     SlideRecord,
     Step,
@@ -83,12 +82,11 @@ def write_run(
         "run_dir": str(folder),
     } | changes
     answer = Answer(**given)
-    run = RunRecord(
+    run = run_record(
         giant="1",
         question=answer.question,
         model=ModelRecord(name="mini", version="3", fingerprint="f00d"),
         slide=SlideRecord(**FACTS, name="case 7", bounds=bounds, tissue_mm2=1.5),
-        settings=Settings(mode="agent", navigator="search", max_steps=9),
         tiles=40,
         unreadable=[Unreadable(box=Box(64, 64, 32, 32), why="does not decode")],
         unsupported=unsupported,

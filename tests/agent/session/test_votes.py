@@ -19,32 +19,21 @@ from agent.run.folder import read_trace
 from agent.run.records import (
     Answer,
     Cost,
-    ModelRecord,
     RunRecord,
-    Settings,
     SlideFacts,
-    SlideRecord,
     Step,
     Vote,
 )
 from agent.session.votes import Ballot, options_of_vote, whole, write_whole
 from agent.text import answer_sentence
 from core_model.errors import RunError
-from core_model.slides.box import Box
 
 Run = Callable[..., list[Any]]
 OPTIONS = ["a", "b", "c"]
 
 
 def record(options: list[str] | None, votes: int) -> RunRecord:
-    return RunRecord(
-        giant="0",
-        question="?",
-        options=options,
-        model=ModelRecord(name="m", version="1", fingerprint="f"),
-        slide=SlideRecord(id="s", width=9, height=9, mpp=1.0, name="n", bounds=Box(0, 0, 9, 9)),
-        settings=Settings(mode="agent", navigator="search", max_steps=3, votes=votes),
-    )
+    return fakes.run_record(options=options, votes=votes)
 
 
 def ballot(

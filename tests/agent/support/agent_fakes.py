@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from agent.run.records import ModelRecord, RunRecord, Settings, SlideRecord
 from core_model.features.tiles import TileFeatures
 from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
@@ -42,6 +43,19 @@ def fake_slide(name: str = "demo", ident: str = "slide-1") -> Any:
         bounds=box,
         effective_mpp=lambda mpp: max(mpp, MPP),
     )
+
+
+def run_record(mode: str = "agent", navigator: str = "search", **fields: Any) -> RunRecord:
+    """The record of a run over the fake slide; `fields` come on top of what it says of itself."""
+    whole = Box(0, 0, WIDTH, HEIGHT)
+    usual = {
+        "giant": "0",
+        "question": "?",
+        "model": ModelRecord(name="m", version="1", fingerprint="f"),
+        "slide": SlideRecord(id="s", width=WIDTH, height=HEIGHT, mpp=0.5, name="s", bounds=whole),
+        "settings": Settings(mode=mode, navigator=navigator, max_steps=4, votes=fields.pop("votes", 1)),
+    }
+    return RunRecord(**usual | fields)
 
 
 class FakeModel:

@@ -7,9 +7,7 @@ line per moment: how the first ended, which slides the second took up, and what 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import batch_jobs as jobs
 import langgraph.graph  # noqa: F401 - loaded once here, not in every child
 from cli_fakes import PaintModel
+from forks import forked
 
 from agent.batch import batch, manifest
 from agent.batch import slide as batch_slide
@@ -62,32 +61,14 @@ def run(out: Path, slides: list[Path], way: tuple[str, str, int] | None) -> list
     return [told[1] for told in watched.told if told[0] == "ended" and told[2] == "reported"]
 
 
-def forked(work: Callable[[], list[str]]) -> tuple[int, list[str]]:
-    """Work in a child. Returns the signal that ended it (0: none), and what it returned."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.write(writer, json.dumps(work()).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = json.loads(pipe.read() or b"[]")
-    status = os.waitpid(child, 0)[1]
-    return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0), said
-
-
 def main() -> None:
     root, slides = Path(sys.argv[1]), [Path(path) for path in json.loads(sys.argv[2])]
     for way in [None, *json.loads(sys.argv[3])]:
         out = root / ("unbroken" if way is None else "-".join(map(str, way)))
-        died, _ = forked(lambda out=out, way=way: run(out, slides, way))
+        died, _ = forked(run, out, slides, way)
         index = (out / "reports.jsonl").read_text() if (out / "reports.jsonl").exists() else ""
         before = [json.loads(line)["slide"] for line in index.splitlines()]
-        _, again = forked(lambda out=out: run(out, slides, None))
+        _, again = forked(run, out, slides, None)
         line = {"way": way, "signal": died, "before": before, "again": again, "out": str(out)}
         print(json.dumps(line), flush=True)
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import chat_fakes as chat
 import langchain_openai  # noqa: F401 - loaded once here, not in every child
 import langgraph.graph  # noqa: F401
+from forks import forked
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 import agent.navigators.chat  # noqa: F401
@@ -101,24 +102,6 @@ def run(root: Path, url: str, folder: Path, profile: str, way: list[Any] | None)
     return count.counts
 
 
-def forked(*args: Any) -> tuple[int, dict[str, int]]:
-    """Run in a child. Returns the signal that ended it (0: none) and its counts."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.write(writer, json.dumps(run(*args)).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        counts = json.loads(pipe.read() or b"{}")
-    status = os.waitpid(child, 0)[1]
-    return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0), counts
-
-
 def placed(death: list[Any], counts: dict[str, int]) -> list[Any]:
     """A way to die with its number, from the share of all passages of an unbroken run."""
     what, moment, share = death
@@ -132,10 +115,10 @@ def main() -> None:
         folder, signals, kept = root / profile / name, [], []
         places = [placed(death, usual[profile]) for death in deaths]
         for place in places:
-            signals.append(forked(root, url, folder, profile, place)[0])
+            signals.append(forked(run, root, url, folder, profile, place)[0])
             entries = folder.rglob("journal/chat-*.json")
             kept.append(sorted(str(path.relative_to(folder)) for path in entries))
-        ended, counts = forked(root, url, folder, profile, None)
+        ended, counts = forked(run, root, url, folder, profile, None)
         usual.setdefault(profile, counts)  # the first run of a profile is unbroken
         line = {"profile": profile, "name": name, "places": places, "signals": signals, "kept": kept}
         print(json.dumps({**line, "ended": ended}), flush=True)

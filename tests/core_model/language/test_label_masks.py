@@ -142,6 +142,12 @@ every_tokenizer = pytest.mark.parametrize("name", TEMPLATE)
 with_and_without_system = pytest.mark.parametrize("spoken", [False, True], ids=["bare", "system"])
 
 
+def manner(tokenizers: Tokenizers, name: str, spoken: bool) -> tuple[Any, str, str]:
+    """Tokenizer, template and system sentence; the sentence is empty where it is not `spoken`."""
+    template = TEMPLATE[name]
+    return tokenizers[name], template, SYSTEM[template] if spoken else ""
+
+
 def in_every_way(**strategies: Any) -> Callable[[Callable[..., None]], Any]:
     """Run a test on conversations with every tokenizer, with and without a system sentence."""
 
@@ -156,8 +162,7 @@ def in_every_way(**strategies: Any) -> Callable[[Callable[..., None]], Any]:
 def test_only_the_assistants_words_and_what_closes_them_count(
     tokenizers: Tokenizers, name: str, spoken: bool, turns: list[Turn], n: int
 ) -> None:
-    tokenizer, template = tokenizers[name], TEMPLATE[name]
-    system = SYSTEM[template] if spoken else ""
+    tokenizer, template, system = manner(tokenizers, name, spoken)
     ids, labels = encode_turns(tokenizer, turns, n, 10_000, system=system, template=template)
     assert (ids, labels) == reference(tokenizer, turns, n, system, template)
     end = tokenizer.convert_tokens_to_ids(END[template])
@@ -169,8 +174,7 @@ def test_only_the_assistants_words_and_what_closes_them_count(
 def test_truncation_cuts_from_the_end_and_never_an_image_token(
     tokenizers: Tokenizers, name: str, spoken: bool, turns: list[Turn], n: int, limit: int
 ) -> None:
-    tokenizer, template = tokenizers[name], TEMPLATE[name]
-    system = SYSTEM[template] if spoken else ""
+    tokenizer, template, system = manner(tokenizers, name, spoken)
     whole, learned = reference(tokenizer, turns, n, system, template)
     first = next(i for i, label in enumerate(learned) if label != IGNORE)
     if limit <= first:
@@ -186,8 +190,7 @@ def test_truncation_cuts_from_the_end_and_never_an_image_token(
 def test_what_is_masked_before_the_first_answer_is_the_prompt_at_inference(
     tokenizers: Tokenizers, name: str, spoken: bool, turns: list[Turn], n: int
 ) -> None:
-    tokenizer, template = tokenizers[name], TEMPLATE[name]
-    system = SYSTEM[template] if spoken else ""
+    tokenizer, template, system = manner(tokenizers, name, spoken)
     asked = (turns[0].question, turns[0].options, n, 10_000)
     ids, labels = encode_turns(tokenizer, turns, n, 10_000, system=system, template=template)
     first = next(i for i, label in enumerate(labels) if label != IGNORE)

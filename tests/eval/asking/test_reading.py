@@ -101,10 +101,7 @@ LABELS = [
     ("4", "4"),
     ("Gleason 3+4, grade group 2", None),
     ("The answer is 2 (Gleason 3+4=7)", "2"),
-    ('{"answer": 7}', None),
-    ('{"answer": -1}', None),
-    ("no cancer", None),
-    ("", None),
+    *((text, None) for text in ('{"answer": 7}', '{"answer": -1}', "no cancer", "")),
 ]
 
 
