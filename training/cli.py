@@ -48,11 +48,7 @@ def register(app: typer.Typer) -> None:
 
 def _command(name: str):  # type: ignore[no-untyped-def]  # typer reads the inner function's signature
     def command(
-        data: DataOpt,
-        out: OutOpt,
-        recipe: RecipeOpt = "mini",
-        resume: ResumeOpt = False,
-        set_: SetOpt = None,
+        data: DataOpt, out: OutOpt, recipe: RecipeOpt = "mini", resume: ResumeOpt = False, set_: SetOpt = None
     ) -> None:
         run_steps(name, recipe, data, out, resume, set_ or [])
 

@@ -102,33 +102,11 @@ def wsi_llava_7b() -> Recipe:
             text_length=512,
         ),
         stage2=ProjectSettings(
-            schedule=Schedule(
-                epochs=1,
-                batch=256,
-                micro_batch=32,
-                learning_rate=1e-3,
-                warmup=0.03,
-                weight_decay=0.0,
-                beta2=0.999,
-                zero=2,
-                workers=2,
-                recompute=True,
-            ),
+            schedule=_llava_schedule(epochs=1, batch=256, micro_batch=32, learning_rate=1e-3, zero=2),
             max_length=2048,
         ),
         stage3=InstructSettings(
-            schedule=Schedule(
-                epochs=3,
-                batch=128,
-                micro_batch=4,
-                learning_rate=2e-4,
-                warmup=0.03,
-                weight_decay=0.0,
-                beta2=0.999,
-                zero=3,
-                workers=2,
-                recompute=True,
-            ),
+            schedule=_llava_schedule(epochs=3, batch=128, micro_batch=4, learning_rate=2e-4, zero=3),
             projector_rate=2e-5,
             rank=128,
             alpha=256,
@@ -136,6 +114,11 @@ def wsi_llava_7b() -> Recipe:
             max_length=2048,
         ),
     )
+
+
+def _llava_schedule(**fields: Any) -> Schedule:
+    """LLaVA-1.5's optimiser, which both of its stages share, with the fields in which they differ."""
+    return Schedule(warmup=0.03, weight_decay=0.0, beta2=0.999, workers=2, recompute=True, **fields)
 
 
 def wsi_llava_qwen7b() -> Recipe:

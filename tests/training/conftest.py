@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -80,14 +79,13 @@ def linear_features(truth: PhantomTruth, channels: int, noise: float = 0.1) -> T
     )
 
 
-@dataclass(frozen=True)
-class World:
+class World(NamedTuple):
     """Everything that a stage reads."""
 
-    recipe: Any
-    cohort: Cohort
     features: dict[str, TileFeatures]
+    cohort: Cohort
     tokenizer: Any
+    recipe: Any
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +30,7 @@ MAX_ASPECT = 2.5
 """Longest side of a window over its shortest, before it meets the border of the tissue."""
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """Tiles of one slide that are shown together."""
 
     slide: str

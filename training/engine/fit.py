@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from training.settings import Schedule
 
 __all__ = [
     "LOG",
+    "FitOptions",
     "StageBatch",
     "StageProgress",
     "Trainable",
@@ -35,6 +36,13 @@ __all__ = [
 
 StageBatch = dict[str, Any]
 CHECKPOINTS = "trainer"
+
+
+class FitOptions(TypedDict, total=False):
+    """The options of `fit` that a stage hands through."""
+
+    resume: bool
+    progress: StageProgress
 
 
 class Trainable(nn.Module):

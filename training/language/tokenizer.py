@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 from core_model.language.conversation import (
     BOS,
     EOS,
-    IMAGE,
-    PAD,
     SPECIAL_TOKENS,
-    UNKNOWN,
+    TOKEN_ROLES,
     without_special_tokens,
 )
 from core_model.words import content_words
@@ -66,14 +64,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTr
         special_tokens=[(BOS, SPECIAL_TOKENS.index(BOS))],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        unk_token=UNKNOWN,
-        extra_special_tokens=[IMAGE],
-        clean_up_tokenization_spaces=False,
-        padding_side="right",
+        tokenizer_object=core, clean_up_tokenization_spaces=False, padding_side="right", **TOKEN_ROLES
     )
 
 

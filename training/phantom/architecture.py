@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,8 +63,7 @@ class Architecture:
     """Keratin pearls: x, y, radius in field cells (N, 3)."""
 
 
-@dataclass(frozen=True)
-class GlandStyle:
+class GlandStyle(NamedTuple):
     """Shape of glands: lengths in µm."""
 
     spacing: float

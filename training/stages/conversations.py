@@ -5,9 +5,10 @@ Letters: B samples, L tokens of the longest, n slide tokens, C channels of a sli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -16,14 +17,15 @@ from torch import Tensor
 from core_model.devices import default_device
 from core_model.language.conversation import IGNORE, Turn, encode_plain, encode_turns
 from training.cohort.cohort import Cohort
-from training.engine.fit import StageBatch, Trainable
+from training.engine.fit import FitOptions, StageBatch, Trainable, fit
 from training.engine.shares import ALONE, BatchShare
 from training.engine.step_log import COUNTS
 from training.phantom.language import caption, pathology_report, questions
 from training.stages.pool import TokenPool
 
 if TYPE_CHECKING:
-    from training.settings import Recipe
+    from core_model.checkpoints.parts import Parts
+    from training.settings import Recipe, Schedule
 
 Sample = tuple[int, list[int], list[int]]
 """Position in the pool, token ids, labels."""
@@ -86,6 +88,15 @@ class SampleBatches:
         self.parts = share.parts(size)
         self._round, self._batches = -1, []  # type: tuple[int, list[list[Sample]]]
 
+    @classmethod
+    def of_stage(
+        cls, number: int, parts: Parts, pool: TokenPool, make: Make, schedule: Schedule, seed: int
+    ) -> Self:
+        """The batches of stage 2 or 3, of which this process computes its share."""
+        pad = int(parts.tokenizer.pad_token_id)
+        share = BatchShare.here(schedule.micro_batch)
+        return cls(pool, make, schedule.batch, [seed, 20 + number], pad, share)
+
     def batch(self, number: int) -> StageBatch:
         """The arguments of `LlavaTask.forward` for this process's share of a micro-batch."""
         step, part = divmod(number, self.parts)
@@ -110,6 +121,21 @@ class SampleBatches:
             self._batches = [samples[start : start + self.size] for start in starts]
             self._round = turn
         return self._batches[place]
+
+
+def fit_llava(
+    llava: Any,
+    batches: SampleBatches,
+    schedule: Schedule,
+    folder: Path,
+    *,
+    seed: int,
+    rates: Mapping[str, float] | None = None,
+    **options: Unpack[FitOptions],
+) -> None:
+    """Train what requires gradients of `llava` on `batches`, in place."""
+    task = LlavaTask(llava, schedule.recompute)
+    fit(task, batches.batch, schedule, folder, seed=seed, parts=batches.parts, rates=rates, **options)
 
 
 def without_labels(sample: Sample) -> Sample:

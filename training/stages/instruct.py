@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import nn
 
 from training.cohort.cohort import Cohort
-from training.engine.fit import StageProgress, fit, quiet, require_part
-from training.engine.shares import BatchShare
-from training.stages.conversations import LlavaTask, SampleBatches, conversations, instruction_samples
+from training.engine.fit import FitOptions, require_part
+from training.stages.conversations import SampleBatches, conversations, fit_llava, instruction_samples
 from training.stages.pool import TokenPool
 
 if TYPE_CHECKING:
@@ -28,39 +27,17 @@ PROJECTOR = "llava.model.multi_modal_projector."
 
 
 def instruct(
-    parts: Parts,
-    cohort: Cohort,
-    pool: TokenPool,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    resume: bool = False,
-    progress: StageProgress = quiet,
+    parts: Parts, cohort: Cohort, pool: TokenPool, recipe: Recipe, folder: Path, **options: Unpack[FitOptions]
 ) -> None:
     """Train projector and language model of `parts` in place."""
     llava = require_part(parts.llava)
     lora_model = add_lora(llava, recipe.stage3, recipe.seed)
     samples = len(pool) if cohort.truths else len(conversations(cohort, pool, recipe.stage3.turns))
     schedule = recipe.stage3.schedule.over(samples)
-    batches = SampleBatches(
-        pool,
-        instruction_samples(cohort, pool, parts.tokenizer, recipe),
-        schedule.batch,
-        [recipe.seed, 23],
-        int(parts.tokenizer.pad_token_id),
-        BatchShare.here(schedule.micro_batch),
-    )
-    fit(
-        LlavaTask(llava, schedule.recompute),
-        batches.batch,
-        schedule,
-        folder,
-        seed=recipe.seed + 3,
-        parts=batches.parts,
-        rates={PROJECTOR: recipe.stage3.projector_rate},
-        resume=resume,
-        progress=progress,
-    )
+    make = instruction_samples(cohort, pool, parts.tokenizer, recipe)
+    batches = SampleBatches.of_stage(3, parts, pool, make, schedule, recipe.seed)
+    rates = {PROJECTOR: recipe.stage3.projector_rate}
+    fit_llava(llava, batches, schedule, folder, seed=recipe.seed + 3, rates=rates, **options)
     lora_model.merge_and_unload()
 
 

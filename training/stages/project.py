@@ -6,12 +6,11 @@ As in LLaVA's first stage: template `plain` (image tokens, then a description), 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from training.cohort.cohort import Cohort
-from training.engine.fit import StageProgress, fit, quiet, require_part
-from training.engine.shares import BatchShare
-from training.stages.conversations import LlavaTask, SampleBatches, plain_samples
+from training.engine.fit import FitOptions, require_part
+from training.stages.conversations import SampleBatches, fit_llava, plain_samples
 from training.stages.pool import TokenPool
 
 if TYPE_CHECKING:
@@ -20,34 +19,12 @@ if TYPE_CHECKING:
 
 
 def project(
-    parts: Parts,
-    cohort: Cohort,
-    pool: TokenPool,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    resume: bool = False,
-    progress: StageProgress = quiet,
+    parts: Parts, cohort: Cohort, pool: TokenPool, recipe: Recipe, folder: Path, **options: Unpack[FitOptions]
 ) -> None:
     """Train the projector of `parts` in place."""
     llava = require_part(parts.llava).requires_grad_(False)
     llava.model.multi_modal_projector.requires_grad_(True)
     schedule = recipe.stage2.schedule.over(len(pool))
-    batches = SampleBatches(
-        pool,
-        plain_samples(cohort, pool, parts.tokenizer, recipe),
-        schedule.batch,
-        [recipe.seed, 22],
-        int(parts.tokenizer.pad_token_id),
-        BatchShare.here(schedule.micro_batch),
-    )
-    fit(
-        LlavaTask(llava, schedule.recompute),
-        batches.batch,
-        schedule,
-        folder,
-        seed=recipe.seed + 2,
-        parts=batches.parts,
-        resume=resume,
-        progress=progress,
-    )
+    make = plain_samples(cohort, pool, parts.tokenizer, recipe)
+    batches = SampleBatches.of_stage(2, parts, pool, make, schedule, recipe.seed)
+    fit_llava(llava, batches, schedule, folder, seed=recipe.seed + 2, **options)

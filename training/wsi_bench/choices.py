@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from core_model.words import LETTERS, split_options
 from training.wsi_bench.rows import Row
@@ -22,8 +22,7 @@ COLUMNS = (
 YES_NO = ("Yes", "No")
 
 
-@dataclass(frozen=True)
-class ChoiceQuestion:
+class ChoiceQuestion(NamedTuple):
     """A question with options and the right one."""
 
     row: Row

@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+ByPatientOpt = Annotated[
+    bool, typer.Option("--by-patient/--by-slide", help="Splits share no patient, or only no slide.")
+]
+KeepOverlapOpt = Annotated[
+    bool, typer.Option("--keep-overlap", help="Train on test slides too, as the published files have it.")
+]
+AllowMissingOpt = Annotated[
+    bool, typer.Option("--allow-missing", help="Leave out slides without features or report.")
+]
+SkipMalformedOpt = Annotated[bool, typer.Option("--skip-malformed", help="Leave out malformed rows.")]
+
 
 def wsi_bench(
     train: Annotated[list[Path], typer.Option(metavar="FILE", help="Training conversations; repeat it.")],
@@ -28,18 +39,10 @@ def wsi_bench(
     ] = None,
     val_share: Annotated[float, typer.Option(help="Share of the slides held back to measure on.")] = 0.05,
     seed: Annotated[int, typer.Option(help="The same seed holds the same slides back.")] = 0,
-    by_patient: Annotated[
-        bool, typer.Option("--by-patient/--by-slide", help="Splits share no patient, or only no slide.")
-    ] = True,
-    keep_overlap: Annotated[
-        bool, typer.Option("--keep-overlap", help="Train on test slides too, as the published files have it.")
-    ] = False,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Leave out slides without features or report.")
-    ] = False,
-    skip_malformed: Annotated[
-        bool, typer.Option("--skip-malformed", help="Leave out malformed rows.")
-    ] = False,
+    by_patient: ByPatientOpt = True,
+    keep_overlap: KeepOverlapOpt = False,
+    allow_missing: AllowMissingOpt = False,
+    skip_malformed: SkipMalformedOpt = False,
 ) -> None:
     """Make a cohort folder of WSI-Bench's published files and of features computed elsewhere."""
     from training.wsi_bench.cohort import WsiBenchRequest, make_cohort

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core_model.errors import CohortError
 from core_model.language.conversation import IMAGE, Turn
@@ -68,8 +68,7 @@ class Row:
         return {"id": self.id, "image": self.image, "conversations": messages}
 
 
-@dataclass(frozen=True)
-class Malformed:
+class Malformed(NamedTuple):
     """A row that is not as it should be."""
 
     file: Path

@@ -266,13 +266,16 @@ def test_survival_takes_a_patient_once() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("survival", "slide,time,event\ns00,later,1\n", "line 2 has no time"),
-        ("survival", "slide,time,event\ns00,nan,1\n", "line 2 has no time"),
-        ("survival", "slide,time,event\ns00,1,perhaps\n", "line 2 has no time"),
+        *(
+            ("survival", f"slide,time,event\ns00,{cells}\n", "line 2 has no time")
+            for cells in ("later,1", "nan,1", "1,perhaps")
+        ),
         ("survival", "slide,time\ns00,1\n", "has no column event"),
         ("prompts", "{", "cannot be read"),
-        ("prompts", '{"colour": ["grey"]}', "no lists of phrasings"),
-        ("prompts", '{"colour": {"grey": "slate"}}', "no lists of phrasings"),
+        *(
+            ("prompts", f'{{"colour": {classes}}}', "no lists of phrasings")
+            for classes in ('["grey"]', '{"grey": "slate"}')
+        ),
     ],
 )
 def test_tables_that_are_none(cohort: Path, tmp_path: Path, name: str, text: str, says: str) -> None:

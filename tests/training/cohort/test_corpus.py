@@ -170,8 +170,10 @@ def test_slide_names_keep_their_dots(path: str) -> None:
         ("split.json", "[]", "train"),
         ("split.json", "not json", "cannot be read"),
         ("reports.jsonl", '{"slide": "one"}', "reports"),
-        ("instructions.json", '[{"image": "one.pt", "conversations": [{"from": "gpt"}]}]', "malformed"),
-        ("instructions.json", '{"image": 1}', "malformed"),
+        *(
+            ("instructions.json", text, "malformed")
+            for text in ('[{"image": "one.pt", "conversations": [{"from": "gpt"}]}]', '{"image": 1}')
+        ),
     ],
 )
 def test_malformed_files_are_named(foreign: Path, file: str, text: str, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from training.phantom import askings
 from training.phantom.language import (
     CATEGORIES,
+    QA,
     benchmark_questions,
     caption,
     choice,
@@ -72,6 +74,14 @@ def random_truth(rng: np.random.Generator) -> BoxTruth:
 def truths(count: int, seed: int = 0) -> list[BoxTruth]:
     rng = np.random.default_rng(seed)
     return [random_truth(rng) for _ in range(count)]
+
+
+def truths_with_questions(count: int, seed: int) -> Iterator[tuple[BoxTruth, QA]]:
+    """Every question on each truth, worded by `seed`."""
+    rng = np.random.default_rng(seed)
+    for t in truths(count):
+        for qa in questions(t, rng):
+            yield t, qa
 
 
 @pytest.mark.parametrize("family", TOLD)
@@ -156,51 +166,45 @@ def test_what_users_type_is_among_the_questions() -> None:
 
 
 def test_closed_questions_offer_the_truth_once_among_the_familys_options() -> None:
-    rng = np.random.default_rng(9)
     fewer = 0
-    for t in truths(200):
-        for qa in questions(t, rng):
-            if qa.options is None:
-                continue
-            assert qa.options.count(qa.answer) == 1
-            assert len(set(qa.options)) == len(qa.options) >= 2
-            if qa.family != "presence":
-                offered = {
-                    option.replace("tumor", "tumour").replace("tumouur", "tumour") for option in qa.options
-                }
-                assert offered <= {spell(option, False) for option in CATEGORIES[qa.family]}
-                assert qa.answer.replace("no tumor", "no tumour").replace("uur", "ur") == choice(t, qa.family)
-                fewer += len(qa.options) < len(CATEGORIES[qa.family])
+    for t, qa in truths_with_questions(200, seed=9):
+        if qa.options is None:
+            continue
+        assert qa.options.count(qa.answer) == 1
+        assert len(set(qa.options)) == len(qa.options) >= 2
+        if qa.family != "presence":
+            offered = {
+                option.replace("tumor", "tumour").replace("tumouur", "tumour") for option in qa.options
+            }
+            assert offered <= {spell(option, False) for option in CATEGORIES[qa.family]}
+            assert qa.answer.replace("no tumor", "no tumour").replace("uur", "ur") == choice(t, qa.family)
+            fewer += len(qa.options) < len(CATEGORIES[qa.family])
     assert fewer > 20
 
 
 def test_open_answers_begin_with_the_decisive_words() -> None:
-    rng = np.random.default_rng(10)
     counted = 0
-    for t in truths(200):
-        for qa in questions(t, rng):
-            if qa.options is None and qa.family != "describe":
-                answer = qa.answer.lower().replace("tumor", "tumour").replace("tumouur", "tumour")
-                assert answer.startswith(choice(t, qa.family)), qa
-                assert qa.answer[0].isupper()
-                counted += 1
+    for t, qa in truths_with_questions(200, seed=10):
+        if qa.options is None and qa.family != "describe":
+            answer = qa.answer.lower().replace("tumor", "tumour").replace("tumouur", "tumour")
+            assert answer.startswith(choice(t, qa.family)), qa
+            assert qa.answer[0].isupper()
+            counted += 1
     assert counted > 300
 
 
 def test_yes_no_questions_about_necrosis_and_types_are_answered_rightly() -> None:
-    rng = np.random.default_rng(11)
     named = 0
-    for t in truths(400):
-        for qa in questions(t, rng):
-            if qa.options is None or set(qa.options) != {"yes", "no"}:
-                continue
-            text = qa.question.lower()
-            types = [name for name in DIAGNOSES if re.search(rf"(?<![a-z]){name}", text)]
-            if types:
-                named += 1
-                assert (qa.answer == "yes") == (types[0] == t.diagnosis), qa
-            elif "necro" in text:
-                assert (qa.answer == "yes") == (t.necrosis != "absent"), qa
+    for t, qa in truths_with_questions(400, seed=11):
+        if qa.options is None or set(qa.options) != {"yes", "no"}:
+            continue
+        text = qa.question.lower()
+        types = [name for name in DIAGNOSES if re.search(rf"(?<![a-z]){name}", text)]
+        if types:
+            named += 1
+            assert (qa.answer == "yes") == (types[0] == t.diagnosis), qa
+        elif "necro" in text:
+            assert (qa.answer == "yes") == (t.necrosis != "absent"), qa
     assert named > 50
 
 

@@ -219,10 +219,11 @@ def test_yes_and_no_are_options_too() -> None:
 @pytest.mark.parametrize(
     ("question", "answer", "reason"),
     [
-        ("Which? A) one B) two", 'B "', "the answer 'B \"' is none of A, B"),
-        ("Which? A) one B) two", "C", "the answer 'C' is none of A, B"),
-        ("Which? A) one B) one", "A", "an option is empty or given twice"),
-        ("Which? A) B) two", "A", "an option is empty or given twice"),
+        *(("Which? A) one B) two", said, f"the answer '{said}' is none of A, B") for said in ('B "', "C")),
+        *(
+            (f"Which? {options}", "A", "an option is empty or given twice")
+            for options in ("A) one B) one", "A) B) two")
+        ),
         ("A) one B) two", "A", "no question before the options"),
     ],
 )
