@@ -60,7 +60,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Mark:
+class PlaceMark:
     """A place on the overview that a sentence rests on: x, y, w, h in px of the overview's tissue part."""
 
     cited: Cited
@@ -108,17 +108,18 @@ class SlidePage:
         )
 
     @cached_property
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[PlaceMark]:
         """Every place smaller than the slide that a sentence rests on, the first sentence for each."""
         if self.map is None:
             return []
-        scale, marks = self.map.width / self.whole.w, dict[Box, Mark]()
+        scale, marks = self.map.width / self.whole.w, dict[Box, PlaceMark]()
         for section in self.made.sections:
             for sentence in section.sentences:
                 for evidence in self.places(sentence.evidence):
                     x, y, w, h = (round(v * scale, 1) for v in evidence.box or self.whole)
                     marks.setdefault(
-                        evidence.box or self.whole, Mark(evidence, section.name, sentence.text, (x, y, w, h))
+                        evidence.box or self.whole,
+                        PlaceMark(evidence, section.name, sentence.text, (x, y, w, h)),
                     )
         return sorted(marks.values(), key=lambda mark: -mark.at[2] * mark.at[3])  # small ones on top
 

@@ -189,7 +189,7 @@ def ask(
     """Ask a question about a slide; answer it with evidence and a report."""
     from agent.cli import terminal
 
-    answer = terminal.ask(
+    answer = terminal.ask_and_show(
         slide, question, ask_options, confirm=confirm, hints=hint or (), look=look, quiet=quiet
     )
     if as_json:

@@ -51,7 +51,7 @@ def replay(
     as_json: JsonOpt = False,
 ) -> None:
     """Follow a finished run again without model or network; exit 1 where anything differs."""
-    from agent.replay.follow import replay as follow_again
+    from agent.replay.follow import follow_again
 
     outcome = follow_again(run, slide)
     if as_json:

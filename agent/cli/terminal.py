@@ -61,7 +61,7 @@ def stdout() -> Console:
     return Console(markup=False, highlight=False, emoji=False, soft_wrap=is_pipe, width=width)
 
 
-def ask(
+def ask_and_show(
     slide: str,
     question: str,
     options: AskOptions,

@@ -21,7 +21,7 @@ MPP_TOLERANCE = 0.01
 """Relative difference at which two resolutions are still the same one, written with fewer digits."""
 
 
-def check(answer: Answer, steps: Sequence[Step]) -> list[str]:
+def check_answer(answer: Answer, steps: Sequence[Step]) -> list[str]:
     """What the steps do not support, one sentence each; empty where the answer stands."""
     by_index = {step.index: step for step in steps}
     problems = [problem for citation in answer.evidence if (problem := fault(citation, by_index)) is not None]

@@ -174,7 +174,7 @@ def answer(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
 def check(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
     """Hold the answer against the steps; send it back once, then mark what stays unsupported."""
     draft, steps = Answer.model_validate(state["answer"]), steps_of(state)
-    problems = evidence.check(draft, steps)
+    problems = evidence.check_answer(draft, steps)
     updates: Updates = {"problems": problems, "spent": runtime.context.meter.lap()}
     if problems and not state.get("revisions", 0):
         return {**updates, "revisions": 1}
@@ -191,7 +191,7 @@ def review(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
     if second == before:
         return updates
     steps = steps_of(state)
-    problems = evidence.check(second, steps)
+    problems = evidence.check_answer(second, steps)
     second = evidence.mark(second, problems, steps)
     return {**updates, "problems": problems, "answer": second.model_dump(mode="json")}
 

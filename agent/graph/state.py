@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Weights(NamedTuple):
-    """Of the slide model's calibration, what an answer is pooled with."""
+    """Weights from the slide model's calibration, with which an answer is pooled."""
 
     slide: float
     """Weight of what it says of the whole slide."""

@@ -34,7 +34,7 @@ SHOWN = 80
 """Characters of a line that differs."""
 
 
-def replay(run_folder: Path, slide: Path | None = None, *, name: str | None = None) -> Replayed:
+def follow_again(run_folder: Path, slide: Path | None = None, *, name: str | None = None) -> Replayed:
     """Follow the run again and compare; with `slide`, compare the regions too. `name` is told in its place.
 
     Raises `RunError` where the folder holds no finished run, or `slide` is another slide or none.
@@ -42,7 +42,7 @@ def replay(run_folder: Path, slide: Path | None = None, *, name: str | None = No
     folder = run_folder.expanduser().absolute()
     record, steps = _finished(folder), read_trace(folder)
     answer = read_answer(folder)
-    votes = [replay(folder / vote, slide, name=vote) for vote in _votes(folder, record)]
+    votes = [follow_again(folder / vote, slide, name=vote) for vote in _votes(folder, record)]
     problems = broken_seals(folder, record) + broken_images(folder, steps)
     files: list[Compared] = []
     with TemporaryDirectory(prefix="giant-replay-") as temporary:

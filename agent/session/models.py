@@ -28,7 +28,7 @@ THUMBNAIL_PX = 1024
 
 
 @dataclass
-class Usage:
+class NoUsage:
     """Tokens of a model that is never asked."""
 
     tokens_in: int = 0
@@ -41,7 +41,7 @@ class NoSlideModel:
     name, version, fingerprint = "none", "", ""
 
     def __init__(self) -> None:
-        self.usage = Usage()
+        self.usage = NoUsage()
 
 
 def opened(request: Request, stack: ExitStack) -> Request:

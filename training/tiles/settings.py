@@ -73,7 +73,7 @@ class TileSettings:
             )
 
     def plain(self) -> dict[str, Any]:
-        """As JSON holds them: two settings are the same when these are."""
+        """The settings as JSON values: equal settings have equal values."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         plain: dict[str, Any] = json.loads(json.dumps(values | {"encoder": self.encoder.model_dump()}))
         return plain

@@ -19,7 +19,7 @@ import chat_server as server
 import pytest
 
 from agent.llm.client import ChatClient, open_chat
-from agent.replay.follow import replay
+from agent.replay.follow import follow_again
 from agent.run.folder import read_trace
 from agent.run.records import Answer
 from agent.session import ask as session
@@ -207,7 +207,7 @@ class Chaos:
         assert (out / "report.html").exists()
         if given["max_cost"] is not None:
             assert (answer.cost.usd or 0.0) <= given["max_cost"]
-        again = replay(out)
+        again = follow_again(out)
         assert again.problems == []
         assert [file.file for file in again.files if file.differs] == []
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.evidence.check import check, mark
+from agent.evidence.check import check_answer, mark
 from agent.evidence.claims import OTHER, SCALES, judge, judged, need, need_of_absence
 from agent.evidence.negation import read
 from agent.run.records import Action, Answer, Claim, Evidence, SlideFacts, Step
@@ -233,7 +233,7 @@ def test_a_verdict_does_not_depend_on_order(
     assert [claim.model_copy(update={"steps": []}) for claim in after] == [
         claim.model_copy(update={"steps": []}) for claim in before
     ]
-    assert check(an_answer(shuffled, evidence), steps) == check(
+    assert check_answer(an_answer(shuffled, evidence), steps) == check_answer(
         an_answer(claims, [1, 2, 3]), list(STEPS.values())
     )
     backwards = judged(claims[::-1], STEPS, COVERAGE)
@@ -250,11 +250,11 @@ def test_problems_of_claims_are_problems_of_the_answer_and_are_marked_beside_the
     claims = [Claim(text="No mitoses.", steps=[1]), Claim(text="Glands.", steps=[2])]
     steps = list(STEPS.values())
     made = an_answer(claims, [2])
-    problems = check(made, steps)
+    problems = check_answer(made, steps)
     assert len(problems) == 1
     assert problems[0].startswith("Claim 1 (“No mitoses.”) does not stand: the absence of “mitoses” needs")
     marked = mark(made, problems, steps)
     assert marked.claims[0].unsupported
     assert marked.claims[1].unsupported is None
     assert problems[0] in marked.answer
-    assert mark(marked, check(marked, steps), steps) == marked, "marking twice changes nothing"
+    assert mark(marked, check_answer(marked, steps), steps) == marked, "marking twice changes nothing"

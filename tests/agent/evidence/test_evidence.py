@@ -43,7 +43,7 @@ def answer(**changes: Any) -> Answer:
 
 
 def test_a_true_citation_stands() -> None:
-    assert evidence.check(answer(), [step()]) == []
+    assert evidence.check_answer(answer(), [step()]) == []
 
 
 @pytest.mark.parametrize(
@@ -59,45 +59,45 @@ def test_a_true_citation_stands() -> None:
     ],
 )
 def test_a_citation_that_differs_from_its_step_fails(citation: dict[str, Any], says: str) -> None:
-    problems = evidence.check(answer(evidence=[cited(**citation)]), [step()])
+    problems = evidence.check_answer(answer(evidence=[cited(**citation)]), [step()])
     assert len(problems) == 1
     assert says in problems[0]
 
 
 def test_a_failed_look_supports_nothing() -> None:
-    assert "did not succeed" in evidence.check(answer(), [step(ok=False)])[0]
+    assert "did not succeed" in evidence.check_answer(answer(), [step(ok=False)])[0]
 
 
 def test_an_answer_needs_evidence_but_an_abstention_needs_a_reason() -> None:
-    assert evidence.check(answer(evidence=[]), [step()]) == ["The answer cites no step."]
+    assert evidence.check_answer(answer(evidence=[]), [step()]) == ["The answer cites no step."]
     silent = answer(evidence=[], abstained=True)
-    assert evidence.check(silent, [step()]) == ["The answer abstains without a reason."]
-    assert evidence.check(silent.model_copy(update={"reason": "Unknown stain."}), [step()]) == []
+    assert evidence.check_answer(silent, [step()]) == ["The answer abstains without a reason."]
+    assert evidence.check_answer(silent.model_copy(update={"reason": "Unknown stain."}), [step()]) == []
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf])
 def test_confidence_and_coverage_are_shares(value: float) -> None:
-    assert "confidence" in evidence.check(answer(confidence=value), [step()])[0]
-    assert "coverage at 0.5" in evidence.check(answer(coverage={"0.5": value}), [step()])[0]
+    assert "confidence" in evidence.check_answer(answer(confidence=value), [step()])[0]
+    assert "coverage at 0.5" in evidence.check_answer(answer(coverage={"0.5": value}), [step()])[0]
 
 
 def test_the_choice_is_one_of_the_options() -> None:
     two = answer(options=["yes", "maybe"], choice="perhaps")
-    assert "none of the options" in evidence.check(two, [step()])[0]
-    assert "chooses" in evidence.check(answer(choice="yes", abstained=True, reason="r"), [step()])[0]
+    assert "none of the options" in evidence.check_answer(two, [step()])[0]
+    assert "chooses" in evidence.check_answer(answer(choice="yes", abstained=True, reason="r"), [step()])[0]
 
 
 @pytest.mark.parametrize("claim", ["no tumour", "Absent.", "benign tissue", "free of mitoses", "None", "no"])
 def test_absence_is_claimed_with_coverage(claim: str) -> None:
     bare = answer(answer=claim)
-    assert "absent" in evidence.check(bare, [step()])[0]
-    assert evidence.check(answer(answer=f"{claim}; 20 % of the tissue was seen"), [step()]) == []
-    assert evidence.check(answer(answer=f"{claim}; 20 % seen", coverage={}), [step()])
+    assert "absent" in evidence.check_answer(bare, [step()])[0]
+    assert evidence.check_answer(answer(answer=f"{claim}; 20 % of the tissue was seen"), [step()]) == []
+    assert evidence.check_answer(answer(answer=f"{claim}; 20 % seen", coverage={}), [step()])
 
 
 def test_presence_needs_no_coverage() -> None:
     assert not evidence.claims_absence("grade 3 adenocarcinoma with focal necrosis")
-    assert evidence.check(answer(coverage={}), [step()]) == []
+    assert evidence.check_answer(answer(coverage={}), [step()]) == []
 
 
 @pytest.mark.parametrize(
@@ -114,21 +114,21 @@ def test_steps_named_in_the_text_are_found(text: str, numbers: list[int]) -> Non
 
 
 def test_a_step_named_in_the_text_must_exist() -> None:
-    assert evidence.check(answer(answer="As step 4 shows."), [step()]) == [
+    assert evidence.check_answer(answer(answer="As step 4 shows."), [step()]) == [
         "The text cites step 4, which does not exist."
     ]
 
 
 def test_what_stays_unsupported_is_marked() -> None:
     wrong = answer(confidence=math.nan)
-    marked = evidence.mark(wrong, evidence.check(wrong, [step()]), [step()])
+    marked = evidence.mark(wrong, evidence.check_answer(wrong, [step()]), [step()])
     assert "Unsupported:" in marked.answer
     assert marked.confidence == 0.0
 
 
 def test_the_search_navigator_makes_claims_of_its_looks(run_agent: Any) -> None:
     *steps, made = run_agent(options=fakes.OPTIONS, model=fakes.FakeModel(sharpness=1.0))
-    assert evidence.check(made, steps) == []
+    assert evidence.check_answer(made, steps) == []
     leading, *others = made.claims
     assert leading.text == "Pink tissue."
     assert not leading.against

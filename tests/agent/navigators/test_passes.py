@@ -9,7 +9,7 @@ import chat_fakes as chat
 import pytest
 from langchain_core.messages import AIMessage
 
-from agent.replay.follow import replay
+from agent.replay.follow import follow_again
 
 Ask = Callable[..., chat.Ran]
 
@@ -104,4 +104,4 @@ def test_the_limit_holds_and_ends_in_an_abstention(ask: Ask) -> None:
 @pytest.mark.parametrize("mode", ["thumbnail", "joint", "patches", "blind"])
 def test_every_mode_replays(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = chat.asker(tmp_path, monkeypatch)(chat.line(pick("pink tissue")), mode=mode)
-    assert replay(ran.folder, None).ok
+    assert follow_again(ran.folder, None).ok

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import agent
 from agent.cli.app import build_app
 from agent.graph.control import Control, Said
-from agent.replay.follow import FILES, replay
+from agent.replay.follow import FILES, follow_again
 from agent.run.journal import seal
 from agent.run.records import Answer
 from core_model.errors import RunError
@@ -60,7 +60,7 @@ def finished(made: Path, tmp_path: Path) -> Path:
 
 def assert_same(folder: Path, slide: Path | None = None) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    found = replay(folder, slide)
+    found = follow_again(folder, slide)
     assert found.ok, found.first_fault
     assert [file.file for file in found.files] == list(FILES)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
@@ -108,12 +108,12 @@ def test_a_run_with_tiles_that_do_not_decode_replays(shared: Path, tmp_path: Pat
 
 def test_votes_replay_one_by_one_and_as_a_whole(slide: Path, tmp_path: Path) -> None:
     run(slide, tmp_path / "run", votes=3, max_steps=3)
-    found = replay(tmp_path / "run")
+    found = follow_again(tmp_path / "run")
     assert [vote.run for vote in found.votes] == ["votes/1", "votes/2", "votes/3"]
     assert_same(tmp_path / "run", slide)
     image = next((tmp_path / "run" / "votes" / "2" / "regions").iterdir())
     image.write_bytes(image.read_bytes() + b"x")
-    assert "votes/2: step" in replay(tmp_path / "run").first_fault
+    assert "votes/2: step" in follow_again(tmp_path / "run").first_fault
 
 
 def test_a_run_with_a_persons_words_replays(slide: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 def faults(folder: Path) -> str:
-    found = replay(folder)
+    found = follow_again(folder)
     assert not found.ok
     told = [f"{file.file}: {file.differs}" for file in found.files if file.differs]
     return "\n".join([*found.problems, *told])
@@ -230,11 +230,11 @@ def test_a_changed_record_is_named(finished: Path, old: str, new: str) -> None:
 def test_another_slide_is_refused_and_changed_pixels_are_named(finished: Path, slide: Path) -> None:
     other = paint(slide.with_name("other.png"), 0.2)
     with pytest.raises(RunError, match="is another slide: its identity"):
-        replay(finished, other)
+        follow_again(finished, other)
     trace = finished / "trace.jsonl"
     line = json.loads(trace.read_text().splitlines()[0])
     change(trace, line["observation"]["pixels_sha256"], "0" * 64)
-    found = replay(finished, slide)
+    found = follow_again(finished, slide)
     assert found.regions is not None
     assert found.equal == found.regions - 1
     assert found.changed == [
@@ -252,9 +252,9 @@ def test_a_record_that_contradicts_itself_is_no_traceback(finished: Path) -> Non
             data[int(rng.integers(len(data)))] = int(rng.integers(32, 127))
             path.write_bytes(bytes(data))
             with suppress(RunError):  # where run, trace or answer cannot be read at all
-                assert bytes(data) == whole[path] or not replay(finished).ok, path
+                assert bytes(data) == whole[path] or not follow_again(finished).ok, path
         path.write_bytes(whole[path])
-    assert replay(finished).ok
+    assert follow_again(finished).ok
 
 
 # ---- the command ----
@@ -335,7 +335,7 @@ def seal_again(folder: Path, **fields: Any) -> None:
 
 def test_a_run_of_another_version_is_compared_by_its_facts(finished: Path, slide: Path) -> None:
     as_if_made_before(finished)
-    outcome = replay(finished, slide)
+    outcome = follow_again(finished, slide)
     assert outcome.ok, outcome
     reworded = {file.file for file in outcome.files if file.reworded}
     assert reworded == {"run.json", "answer.json", "report.html", "report.md"}
@@ -356,6 +356,6 @@ def test_a_changed_fact_in_a_run_of_another_version_is_named(
     as_if_made_before(finished)
     change(finished / file, old, new)
     seal_again(finished)
-    outcome = replay(finished)
+    outcome = follow_again(finished)
     assert not outcome.ok
     assert "the run was made by giant 0.0.9" in " ".join(outcome.problems)

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage
 from qupath import read_qupath
 
 from agent.graph.control import Control, Said
-from agent.replay.follow import replay
+from agent.replay.follow import follow_again
 from agent.run.folder import read_trace
 from agent.run.records import Answer
 from agent.session import ask as session
@@ -49,7 +49,7 @@ LOOKS = [
 
 
 def assert_same(folder: Path, slide: Path | None = None) -> None:
-    found = replay(folder, slide)
+    found = follow_again(folder, slide)
     assert found.ok, found.first_fault
     if slide is not None:
         for part in found.votes or [found]:
@@ -101,7 +101,7 @@ def finished(ask: Ask) -> Path:
 
 
 def faults(folder: Path) -> str:
-    found = replay(folder)
+    found = follow_again(folder)
     assert not found.ok
     return "\n".join([*found.problems, *(f"{file.file}: {file.differs}" for file in found.files)])
 

@@ -13,7 +13,7 @@ import torch
 from cli_fakes import FIELDS, giant, one_line, only_json
 
 import agent
-from agent.replay.follow import replay
+from agent.replay.follow import follow_again
 from agent.run.records import Answer, RunRecord
 from agent.session.tokens import LIMIT
 from core_model.errors import FeatureStoreError, RunError, UsageError
@@ -169,10 +169,10 @@ def test_on_the_command_line(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_an_answer_from_tokens_replays(tokens: Path, given: dict[str, Any]) -> None:
     folder = Path(asked(tokens, **given).run_dir)
-    found = replay(folder)
+    found = follow_again(folder)
     assert found.ok, found.first_fault
     with pytest.raises(RunError, match="showed no region"):
-        replay(folder, tokens)
+        follow_again(folder, tokens)
     said = next((folder / "journal").glob("*.json"))
     said.unlink()
-    assert f"journal/{said.name} is missing" in replay(folder).first_fault
+    assert f"journal/{said.name} is missing" in follow_again(folder).first_fault

@@ -14,7 +14,7 @@ from painted_slides import ColourModel, paint
 from PIL import Image
 
 import agent
-from agent.evidence.check import check
+from agent.evidence.check import check_answer
 from agent.run.records import Answer, RunRecord, Step
 from core_model.errors import GiantError, NoTissue
 
@@ -38,7 +38,7 @@ def ask(slide: Path, **given: Any) -> tuple[list[Step], Answer]:
 def test_the_answer_comes_from_the_pixels(tmp_path: Path, purple: float, choice: str) -> None:
     steps, answer = ask(paint(tmp_path / "slide.png", purple))
     assert answer.choice == choice
-    assert check(answer, steps) == []
+    assert check_answer(answer, steps) == []
     assert all(step.observation.ok for step in steps)
     folder = Path(answer.run_dir)
     for cited in answer.evidence:
@@ -53,7 +53,7 @@ def test_the_answer_comes_from_the_pixels(tmp_path: Path, purple: float, choice:
 def test_an_open_question(tmp_path: Path) -> None:
     steps, answer = ask(paint(tmp_path / "slide.png", 0.7), options=None)
     assert answer.answer.startswith("Grey tissue")
-    assert check(answer, steps) == []
+    assert check_answer(answer, steps) == []
 
 
 def test_the_second_question_reuses_the_features(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_tiles_that_do_not_decode_are_reported(shared: Path) -> None:
     assert f"{len(run.unreadable)} of {total} tiles could not be read" in (answer.reason or "")
     x, y, w, h = run.unreadable[0].box
     assert f"({x}, {y}, {w}, {h})" in (answer.reason or "")
-    assert check(answer, steps) == []
+    assert check_answer(answer, steps) == []
 
 
 def test_nothing_of_the_slides_metadata_is_written(shared: Path) -> None:

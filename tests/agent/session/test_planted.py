@@ -20,7 +20,7 @@ from chat_server import ChatServer, Served, calls, images_of
 from PIL import Image, ImageDraw
 
 from agent.llm.client import open_chat
-from agent.replay.follow import replay
+from agent.replay.follow import follow_again
 from agent.run.records import Answer
 from agent.session import ask as session
 from core_model.slides.slide import open_slide
@@ -141,7 +141,7 @@ def test_orders_in_pixels_change_neither_tools_nor_budget_nor_form(tmp_path: Pat
     assert (plain.steps, plain.cost.calls, plain.choice) == (burnt.steps, burnt.cost.calls, burnt.choice)
     system = [asked.body["messages"][0] for asked in (*before.requests, *after.requests)]
     assert len({json.dumps(message) for message in system}) <= 2, "one for the run, one for the second look"
-    assert replay(tmp_path / "burnt").ok
+    assert follow_again(tmp_path / "burnt").ok
 
 
 class Possessed(chat.SlideModel):

@@ -10,7 +10,7 @@ from typing import Any
 import agent_fakes as fakes
 import pytest
 
-from agent.evidence.check import check
+from agent.evidence.check import check_answer
 from agent.run.folder import read_trace
 from agent.run.records import Answer, RunRecord, Step
 from core_model.errors import NoTissue, RunError
@@ -34,7 +34,7 @@ def test_a_closed_question_is_answered_from_what_was_seen(run_agent: Run) -> Non
     assert steps[0].action.tool == "overview"
     assert steps[1].action.args["box"] == [0, 0, fakes.WIDTH, fakes.HEIGHT]
     assert answer.confidence == pytest.approx(steps[-1].posterior["pink tissue"])  # type: ignore[index]
-    assert check(answer, steps) == []
+    assert check_answer(answer, steps) == []
     assert answer.steps == len(steps) == len({step.index for step in steps})
     assert all(step.action.reason.endswith(".") for step in steps)
     assert answer.coverage["8.0"] == 1.0
@@ -97,7 +97,7 @@ def test_the_budget_is_kept(run_agent: Run, budget: int) -> None:
     steps, answer = split(run_agent(options=fakes.OPTIONS, model=model, max_steps=budget))
     assert len(steps) <= budget
     assert answer.choice is not None
-    assert check(answer, steps) == []
+    assert check_answer(answer, steps) == []
 
 
 def test_the_search_ends_when_all_tissue_was_seen(run_agent: Run) -> None:
@@ -165,7 +165,7 @@ def test_what_the_model_does_not_know_it_does_not_answer(
     assert [step.action.tool for step in steps] == ["overview", "zoom", "zoom"]  # shown, not asked
     assert [cited.step for cited in answer.evidence] == [1, 2, 3]
     assert not any(option in answer.answer for option in fakes.OPTIONS)
-    assert check(answer, steps) == []
+    assert check_answer(answer, steps) == []
 
 
 def test_a_word_of_the_question_that_is_unknown_is_told_but_no_bar(run_agent: Run) -> None:
@@ -182,7 +182,7 @@ def test_low_confidence_is_no_answer(run_agent: Run) -> None:
     assert 0 < answer.confidence < 0.9
     assert "below the 0.90" in (answer.reason or "")
     assert answer.evidence
-    assert check(answer, steps) == []
+    assert check_answer(answer, steps) == []
 
 
 def test_too_few_readable_tiles(run_agent: Run) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.evidence.check import check
+from agent.evidence.check import check_answer
 from agent.graph.control import Control
 from agent.run.folder import read_trace
 from agent.run.records import (
@@ -173,7 +173,7 @@ def test_votes_are_runs_of_their_own_and_the_whole_is_one_too(run_agent: Run, tm
     steps = read_trace(folder)
     leading = max(agreeing, key=lambda vote: vote.confidence)
     assert [step.action for step in steps] == [step.action for step in read_trace(folder / leading.run)]
-    assert check(answer, steps) == []
+    assert check_answer(answer, steps) == []
     shown = [step.observation.image for step in steps if step.observation.image]
     assert all(image.startswith(f"{leading.run}/regions/") for image in shown)
     assert all((folder / image).is_file() for image in shown)
