@@ -82,7 +82,7 @@ def test_claims_become_the_sections_of_the_report() -> None:
     assert against["against"]
     assert made["grade"][0]["unsupported"]
     assert made["grade"][0]["evidence"] == []
-    assert made["ancillary findings"][0]["seen"].startswith("Of the tissue was shown")
+    assert made["ancillary findings"][0]["seen"].startswith("Of the tissue, ")
     assert not any("breast" in one["text"] for one in made["specimen"])
     assert "Margins are not on the slide." in [one["text"] for one in made["limits"]]
     assert "not supported by what was seen" in made["limits"][-1]["text"]
