@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,9 +17,6 @@ from tools.records import AskRegionArgs, Observation, OverviewArgs, PanArgs, Ret
 from tools.retrieve import retrieve
 from tools.workbench import Workbench
 from tools.zoom import zoom
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
