@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import shutil
 import threading
 import uuid
@@ -16,6 +18,25 @@ from pydantic import BaseModel
 
 from core_model.errors import RunError
 
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EFBIG: "the file would be larger than the system allows",
+    errno.EIO: "the disk is full or failing",
+}
+_NUMBER = re.compile(r"(?:os error|[Ee]rrno =?) ?(\d+)")
+_TEXTS = {
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+    "disk I/O error": errno.EIO,
+    "PytorchStreamWriter failed": errno.EIO,
+    "inline_container.cc": errno.EIO,
+}
+"""What SQLite and torch make of the system's error: neither passes its number on."""
+LONGEST = 150
+"""Bytes of a name that its temporary name repeats: a name may have 255 in all."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -25,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
     fails, `path` is as before and the temporary file is gone. Raises `OSError`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    part = path.with_name(f".{_short(path.name)}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield part
         flush(part)
@@ -35,13 +56,46 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def disk_trouble(error: BaseException) -> str | None:
+    """In one line, what is wrong with the disk where that is why something failed; None where it is not.
+
+    Also where a library turned the system's error into one of its own.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if (number := _number(cause)) in _DISK:
+            name = cause.filename if isinstance(cause, OSError) else None
+            return f"{name}: {_DISK[number]}" if name else _DISK[number]
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _number(error: BaseException) -> int:
+    """The system's number of an error, 0 where it has none."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if found := _NUMBER.search(str(error)):
+        return int(found.group(1))
+    return next((number for text, number in _TEXTS.items() if text in str(error)), 0)
+
+
+def _short(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:LONGEST])
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that it is either the old one or the new one. Raises `OSError`."""
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder beside `folder` to fill, and put it in its place when that went well.
 
     Where anything fails, what was there is as before and the new folder is gone. Raises `OSError`.
     """
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    part = folder.with_name(f".{_short(folder.name)}.{uuid.uuid4().hex[:8]}.part")
     try:
         part.mkdir(parents=True)
         yield part
@@ -55,7 +109,7 @@ def _swap(part: Path, folder: Path) -> None:
     if not folder.exists():
         part.replace(folder)
         return
-    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
+    old = folder.with_name(f".{_short(folder.name)}.{uuid.uuid4().hex[:8]}.old")
     folder.replace(old)
     part.replace(folder)
     shutil.rmtree(old)
@@ -71,20 +125,18 @@ def flush(path: Path) -> None:
 
 
 def write_value(path: Path, value: Any) -> None:
-    """Write any JSON value to a temporary name beside `path`, then rename it. Raises `OSError`."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    """Write any JSON value, whole or not at all. Raises `OSError`."""
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def write_json(path: Path, record: BaseModel) -> None:
-    """Write a record as JSON to a temporary name beside `path`, then rename it."""
+    """Write a record as JSON, whole or not at all. Raises `RunError`."""
     write_text(path, record.model_dump_json(indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file so that it is either the old one or the new one, never half of it. Raises `RunError`."""
+    temporary = path.with_name(f".{_short(path.name)}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -92,7 +144,8 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunError(
             f"the file cannot be written ({error.strerror})", where=path, fix="Choose another --out"
         ) from error

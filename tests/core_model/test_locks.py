@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from core_model.errors import CheckpointError, RunError
-from core_model.locks import LOCK, held
+from core_model.locks import LOCK, STAND_IN, held
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -103,3 +106,50 @@ def test_where_nothing_can_be_written_the_caller_says_what_to_do(tmp_path: Path)
     with pytest.raises(CheckpointError, match=r"the folder cannot be written \(.*\)\. Clear it"), lock:
         raise AssertionError("held a folder below a file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A disk that answers a lock as network disks without locks do."""
+
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+LOCKLESS = pytest.mark.parametrize(
+    "no_locks", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], indirect=True, ids=errno.errorcode.get
+)
+
+
+@LOCKLESS
+@pytest.mark.usefixtures("no_locks")
+def test_a_disk_without_locks_is_worked_on_and_still_by_one_at_a_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    with caplog.at_level(logging.WARNING), held(folder, wait=False, remove=True):
+        assert "cannot lock files" in caplog.text
+        refused = pytest.raises(RunError, match=r"another process is working.* delete .*\.lock\.held")
+        with refused, held(folder, wait=False):
+            raise AssertionError("two hold it")
+        with held(folder, wait=False, name=".other.lock"):
+            pass
+    assert not list(folder.iterdir()), "nothing is left of the lock"
+    with held(folder, wait=False):
+        pass
+
+
+@pytest.mark.parametrize("no_locks", [errno.ENOLCK], indirect=True)
+@pytest.mark.usefixtures("no_locks")
+def test_what_a_killed_process_left_on_a_disk_without_locks_does_not_count(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:  # takes the lock and dies in it
+        lock = held(tmp_path, wait=False)
+        lock.__enter__()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (tmp_path / (LOCK + STAND_IN)).is_file()
+    with held(tmp_path, wait=False):
+        pass
