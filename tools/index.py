@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core_model.atomic import replacing
+from core_model.atomic import write_bytes
 from core_model.errors import FeatureStoreError
 from core_model.features.tiles import TileFeatures
-from core_model.slides.box import Box
+from core_model.slides.box import Box, tile_box
 
 FORMAT = "giant-index-1"
 
@@ -44,21 +44,22 @@ class TileIndex:
     """(N, 2) int64: x, y of each tile's corner in level-0 px."""
     size: int
     """Side of a tile in level-0 px."""
+    extent: tuple[int, int] | None = None
+    """Width and height of the slide in level-0 px, where known; the last tiles may reach beyond."""
 
     @classmethod
     def build(cls, vectors: np.ndarray, tiles: TileFeatures) -> TileIndex:
         """Index `vectors` (N, D), one per tile of `tiles`, in whatever space they are."""
         if len(vectors) != len(tiles):
             raise ValueError(f"{len(vectors)} vectors for {len(tiles)} tiles")
-        return cls(unit(vectors), tiles.coords, tiles.size)
+        return cls(unit(vectors), tiles.coords, tiles.size, tiles.extent)
 
     def __len__(self) -> int:
         return len(self.coords)
 
     def box(self, row: int) -> Box:
-        """Box of the tile in `row`."""
-        x, y = self.coords[row]
-        return Box(int(x), int(y), self.size, self.size)
+        """Box of the tile in `row`: its part on the slide."""
+        return tile_box(self.coords[row], self.size, self.extent)
 
     def search(self, vector: np.ndarray, k: int, exclude: np.ndarray | None = None) -> list[Hit]:
         """The k tiles nearest to `vector` (D,), best first; fewer where there are fewer.
@@ -93,14 +94,18 @@ class TileIndex:
 
     def save(self, path: Path, identity: Mapping[str, str]) -> None:
         """Write vectors and places atomically; `about` says what they belong to and is checked by `load`."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         tensors = {"vectors": self.vectors, "coords": self.coords, "size": np.array([self.size])}
+        if self.extent is not None:
+            tensors["extent"] = np.array(self.extent)
         try:
-            with replacing(path) as part:
-                save_file(tensors, part, metadata={**identity, "format": FORMAT})
+            # Not save_file: it makes files that nobody else may read, whatever the umask.
+            write_bytes(path, save(tensors, metadata={**identity, "format": FORMAT}))
         except OSError as error:
-            raise FeatureStoreError(f"the index cannot be written ({error})", where=path) from error
+            raise FeatureStoreError(
+                f"the index cannot be written ({error.strerror or error})", where=path
+            ) from error
 
     @classmethod
     def load(cls, path: Path, identity: Mapping[str, str] | None = None) -> TileIndex:
@@ -111,6 +116,7 @@ class TileIndex:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in ("vectors", "coords", "size")}
+                extent = file.get_tensor("extent") if "extent" in file.keys() else None  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise FeatureStoreError(f"the file is no whole index ({error})", where=path, fix=_FIX) from error
         for name, value in {**(identity or {}), "format": FORMAT}.items():
@@ -121,7 +127,11 @@ class TileIndex:
         whole = vectors.ndim == 2 and coords.shape == (len(vectors), 2) and size.shape == (1,)
         if not whole or vectors.dtype != np.float32 or coords.dtype != np.int64:
             raise FeatureStoreError("its arrays do not fit each other", where=path, fix=_FIX)
-        return cls(vectors, coords, int(size[0]))
+        if extent is not None and (extent.shape != (2,) or (extent < 1).any()):
+            raise FeatureStoreError("its arrays do not fit each other", where=path, fix=_FIX)
+        return cls(
+            vectors, coords, int(size[0]), (int(extent[0]), int(extent[1])) if extent is not None else None
+        )
 
 
 _FIX = "Delete it; it is made again when needed"

@@ -120,7 +120,7 @@ def find_similar(
             slide.check(Box(*query.box))
         if among is not None:
             _index_files(among, "features_*")  # said before a large encoder is loaded
-        encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(among)
+        encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(among, kept=False)
         other_files = (
             _index_files(among, store.path(slide, encoder.name).parent.name) if among is not None else []
         )
@@ -224,7 +224,7 @@ def _hit(name: str, hit: Hit) -> Similar:
     return Similar(slide=name, box=hit.box, score=round(hit.score, 6))
 
 
-def _store(folder: Path | None) -> FeatureStore:
+def _store(folder: Path | None, kept: bool = True) -> FeatureStore:
     from core_model.features.store import FeatureStore, cache_folder
 
-    return FeatureStore(folder if folder is not None else cache_folder())
+    return FeatureStore(folder if folder is not None else cache_folder(), kept)

@@ -117,7 +117,11 @@ class Workbench:
             except FeatureStoreError as error:
                 log.warning("%s", error)
         index = TileIndex.build(self.model.embed_tiles(self.features), self.features)
-        index.save(path, identity)
+        try:
+            index.save(path, identity)
+        except FeatureStoreError as error:
+            if not self._store.spares(error):
+                raise
         return index
 
     def _text_index_identity(self) -> dict[str, str] | None:

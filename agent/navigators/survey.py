@@ -59,7 +59,7 @@ def describe(windows: list[Box], tiles: TileFeatures) -> tuple[np.ndarray, np.nd
         return np.array([box[:2] for box in windows], dtype=np.float64), np.ones(len(windows), dtype=bool)
     means = np.zeros((len(windows), tiles.features.shape[1]))
     counts = np.zeros(len(windows), dtype=np.int64)
-    centers = tiles.coords + tiles.size / 2  # (N, 2)
+    centers = tiles.centers  # (N, 2)
     for i, box in enumerate(windows):
         near = (centers >= (box.x, box.y)) & (centers < (box.right, box.bottom))
         inside = near.all(axis=1)

@@ -86,7 +86,7 @@ def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | No
     from core_model.features.store import FeatureStore
     from tools.toolbox import Toolbox
 
-    store = FeatureStore(cache_folder())
+    store = FeatureStore(cache_folder(), kept=False)
     return Toolbox(slide, model, store=store, folder=folder, progress=progress, frame=frame)
 
 

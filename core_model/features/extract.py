@@ -1,7 +1,7 @@
 """From a slide to tile features: find tissue, lay the grid, read and encode, keep the result.
 
 Threads read ahead while the encoder computes. A tile that does not decode is listed with its reason and
-never reaches the encoder.
+never reaches the encoder. What a tile lacks beyond the slide's right and lower edge is glass: white.
 
 Letters: N tiles, D channels of a tile feature.
 """
@@ -25,6 +25,9 @@ from core_model.slides.tissue import TileGrid, TissueMask, find_tissue, tile_gri
 
 MIN_TISSUE = 0.25
 """Least share of a tile that is tissue."""
+
+GLASS = (255, 255, 255)
+"""Colour of what a tile lacks beyond the slide's edge."""
 
 READERS = 4
 """Reading threads; OpenSlide decodes outside Python's lock."""
@@ -61,11 +64,12 @@ def extract(
     features = store.load(slide, encoder)
     if features is not None:
         return features
-    with store.lock(slide, encoder.name):
+    with store.lock(slide, encoder.name) as writable:
         features = store.load(slide, encoder)  # another process may have written it meanwhile
         if features is None:
             features = encode_slide(slide, encoder, progress, batch_size, tissue)
-            store.save(slide, encoder, features)
+            if writable:
+                store.save(slide, encoder, features)
     return features
 
 
@@ -104,6 +108,7 @@ def encode_slide(
         slide_mpp=slide.mpp,
         encoder=encoder.name,
         failed=tuple(failures),
+        extent=grid.extent,
     )
 
 
@@ -115,7 +120,7 @@ def _read_ahead(
         waiting: deque[Future[Image.Image | RegionUnreadable | None]] = deque()
         try:
             for i in range(len(grid)):
-                waiting.append(pool.submit(_read_tile, slide, grid.box(i), mpp, bool(grid.unsure[i])))
+                waiting.append(pool.submit(_read_tile, slide, grid, i, mpp))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -124,15 +129,21 @@ def _read_ahead(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read_tile(slide: Slide, box: Box, mpp: float, unsure: bool) -> Image.Image | RegionUnreadable | None:
-    """One tile. Where the overview could not tell whether it has tissue, its own pixels decide."""
+def _read_tile(slide: Slide, grid: TileGrid, i: int, mpp: float) -> Image.Image | RegionUnreadable | None:
+    """Tile `i`. Where the overview could not tell whether it has tissue, its own pixels decide."""
+    box = grid.box(i)
     try:
         image = slide.read(box, mpp)
-        if unsure and tissue_mask(np.asarray(slide.read(box, 8.0))).mean() < MIN_TISSUE:
+        if grid.unsure[i] and tissue_mask(np.asarray(slide.read(box, 8.0))).mean() < MIN_TISSUE:
             return None
     except RegionUnreadable as error:
         return error
-    return image
+    if (box.w, box.h) == (grid.size, grid.size):
+        return image
+    side = max(1, round(grid.size * slide.mpp / slide.effective_mpp(mpp)))
+    tile = Image.new("RGB", (side, side), GLASS)
+    tile.paste(image, (0, 0))
+    return tile
 
 
 def _encode(encoder: Encoder, images: list[Image.Image]) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 On disk: `features_<encoder>/<slide>.h5` in TRIDENT's layout (`features`, `coords`, attributes on
 `coords`), which its users' tools read, plus attributes of our own that prove what the numbers belong to.
-A file is written beside its place and renamed, read back only if it is whole and ours, and otherwise
-done again.
+A file is made in memory, since HDF5 crashes on a disk that fills up, written beside its place and renamed.
+It is read back only if it is whole and ours, and otherwise done again. Only what is proved to be ours is
+replaced.
 
 Letters: N tiles, D channels of a tile feature.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import logging
 import os
 import re
@@ -23,10 +25,11 @@ import h5py
 import numpy as np
 import platformdirs
 
-from core_model.atomic import replacing
+from core_model.atomic import write_bytes
 from core_model.errors import FeatureStoreError
+from core_model.features.h5 import UNREADABLE, open_h5, whole
 from core_model.features.tiles import EncoderIdentity, TileFeatures
-from core_model.locks import held
+from core_model.locks import READ_ONLY, held
 from core_model.slides.box import Box, magnification
 from core_model.slides.slide import Slide
 from core_model.slides.tissue import METHOD
@@ -39,27 +42,32 @@ class UnusableFile(Exception):
 
 
 CACHE_VARIABLE = "GIANT_CACHE"
-
+LONGEST = 200
+"""Bytes of a slide's name that the names of its files repeat: a name may have 255 in all."""
 
 log = logging.getLogger(__name__)
 
 
 class FeatureStore:
-    """A folder of feature files."""
+    """A folder of feature files.
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    `kept`: whoever asks needs the files. Otherwise (a cache) features that cannot be kept because the place
+    is read-only are used from memory, with a warning.
+    """
+
+    def __init__(self, root: str | Path, kept: bool = True) -> None:
+        self.root, self.kept = Path(root), kept
 
     def path(self, slide: Slide, encoder_name: str) -> Path:
         """Where features of `slide` by that encoder lie.
 
-        TRIDENT names files by the slide's stem. Where that of another slide has it, a part of its identity
-        is added, so that slides of one name do not take turns in overwriting each other.
+        TRIDENT names files by the slide's stem. Where that of another slide has it, or a file of which
+        nobody can tell whose it is, a part of the slide's identity is added, so that nothing is overwritten.
         """
 
         safe = re.sub(r"[^\w.-]+", "_", encoder_name).strip("._") or "encoder"
-        path = self.root / f"features_{safe}" / f"{slide.name}.h5"
-        return path.with_stem(f"{slide.name}-{slide.id[:8]}") if is_of_another(path, slide) else path
+        path = self.root / f"features_{safe}" / f"{_short(slide)}.h5"
+        return path.with_stem(f"{path.stem}-{slide.id[:8]}") if _is_taken(path, slide) else path
 
     def load(self, slide: Slide, encoder: EncoderIdentity) -> TileFeatures | None:
         """The stored features; None where there are none, or what is there is not whole and ours.
@@ -68,6 +76,9 @@ class FeatureStore:
         """
         path = self.path(slide, encoder.name)
         if not path.exists():
+            first = path.with_stem(_short(slide))
+            if path != first and (why := why_unreadable(first)):
+                log.warning("%s is left alone, and its features will be redone: %s", first, why)
             return None
 
         try:
@@ -83,25 +94,56 @@ class FeatureStore:
         """
 
         path = self.path(slide, encoder.name)
+        if why := why_unreadable(path):
+            raise FeatureStoreError(
+                f"a file in the way is left alone ({why})", where=path, fix="Move it away"
+            )
+        content = feature_file(slide, encoder, tiles, path.parent)
         try:
-            with replacing(path) as part:
-                write_features(part, slide, encoder, tiles)
-                if path.exists() and not is_ours(path):
-                    path.replace(path.with_name(path.name + ".foreign"))
+            if path.exists() and not is_ours(path):
+                path.replace(path.with_name(path.name + ".foreign"))
+            write_bytes(path, content)
         except OSError as error:
-            raise FeatureStoreError(f"the features cannot be written ({error})", where=path) from error
+            raise FeatureStoreError(
+                f"the features cannot be written ({error.strerror or error})", where=path, fix=_FIX
+            ) from error
         return path
 
     @contextlib.contextmanager
-    def lock(self, slide: Slide, encoder_name: str, wait: bool = True) -> Iterator[None]:
+    def lock(self, slide: Slide, encoder_name: str, wait: bool = True) -> Iterator[bool]:
         """Be the only writer of one feature file. The system frees the lock when its holder dies.
 
-        Raises `FeatureStoreError` where the lock cannot be made, or is held and `wait` is False.
+        Yields whether the file can be written: False, after a warning, for a store that is read-only and
+        need not be `kept`. Raises `FeatureStoreError` where the lock cannot be made, or is held and `wait` is
+        False.
         """
         path = self.path(slide, encoder_name)
-        fix = f"Set {CACHE_VARIABLE} to a folder that can be written"
-        with held(path.parent, wait, name=f".{path.name}.lock", error_class=FeatureStoreError, fix=fix):
-            yield
+        lock = held(path.parent, wait, name=f".{path.name}.lock", error_class=FeatureStoreError, fix=_FIX)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(lock)
+            except FeatureStoreError as error:
+                if not self.spares(error):
+                    raise
+                yield False
+                return
+            yield True
+
+    def spares(self, error: FeatureStoreError) -> bool:
+        """Whether work goes on, after a warning, where a file could not be written because of `error`."""
+        spared = not self.kept and isinstance(error.__cause__, OSError) and error.__cause__.errno in READ_ONLY
+        if spared:
+            log.warning("%s This time it is kept in memory only.", error)
+        return spared
+
+
+_FIX = f"Set {CACHE_VARIABLE} to a folder that can be written"
+
+
+def _short(slide: Slide) -> str:
+    """The slide's name, or its beginning and a part of its identity where no ending would fit behind it."""
+    raw = os.fsencode(slide.name)
+    return slide.name if len(raw) <= LONGEST else f"{os.fsdecode(raw[:LONGEST])}-{slide.id[:8]}"
 
 
 def cache_folder() -> Path:
@@ -110,18 +152,20 @@ def cache_folder() -> Path:
     return Path(override).expanduser() if override else platformdirs.user_cache_path("giant", appauthor=False)
 
 
-def write_features(path: Path, slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures) -> None:
-    """Write a new file at `path`; raises `OSError`."""
-    with h5py.File(path, "w") as file:
-        _write(file, slide, encoder, tiles, path.parent)
+def feature_file(slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures, folder: Path) -> memoryview:
+    """The bytes of a file of these features that will lie in `folder`."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        _write(file, slide, encoder, tiles, folder)
+    return buffer.getbuffer()
 
 
 def read_features(path: Path, slide: Slide, encoder: EncoderIdentity) -> TileFeatures:
     """Read and check everything; raises `UnusableFile`."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_h5(path) as file:
             return _read(file, slide, encoder)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise UnusableFile(str(error)) from error
 
 
@@ -159,15 +203,15 @@ def _read(file: h5py.File, slide: Slide, encoder: EncoderIdentity) -> TileFeatur
             raise ValueError(f"it was not written by giant, or by another version (no {name})")
         if attributes[name] != value:
             raise ValueError(f"{name} is {attributes[name]!r} where {value!r} is needed")
-    features, coords = file["features"][()], file["coords"][()]
+    features, coords = whole(file, "features")[()], whole(file, "coords")[()]
     if features.dtype != np.float32 or features.shape != (len(coords), encoder.dim):
         raise ValueError(f"features have shape {features.shape} and type {features.dtype}")
     if coords.dtype != np.int64 or coords.shape[1:] != (2,):
         raise ValueError(f"coords have shape {coords.shape} and type {coords.dtype}")
     if attributes["giant_digest"] != digest(features, coords):
         raise ValueError("its content does not match its digest")
-    reasons = file["failed_reason"].asstr()[()]
-    boxes = (Box(*(int(v) for v in row)) for row in file["failed"][()])
+    reasons = whole(file, "failed_reason").asstr()[()]
+    boxes = (Box(*(int(v) for v in row)) for row in whole(file, "failed")[()])
     return TileFeatures(
         features=features,
         coords=coords,
@@ -176,6 +220,7 @@ def _read(file: h5py.File, slide: Slide, encoder: EncoderIdentity) -> TileFeatur
         slide_mpp=slide.mpp,
         encoder=encoder.name,
         failed=tuple(zip(boxes, (str(r) for r in reasons), strict=True)),
+        extent=(slide.width, slide.height),
     )
 
 
@@ -202,18 +247,38 @@ def digest(features: np.ndarray, coords: np.ndarray) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """True where giant wrote the file, or where it is too damaged to tell and of no use to anybody."""
+    """True where giant wrote the file."""
+    return "giant_format" in _says(path)
+
+
+def why_unreadable(path: Path) -> str | None:
+    """Why a file cannot be told: damaged, or in use by another program. None where it can, or is missing."""
     try:
-        with h5py.File(path, "r") as file:
-            return "coords" in file and "giant_format" in file["coords"].attrs
+        _says(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _is_taken(path: Path, slide: Slide) -> bool:
+    """True where a file is there that giant wrote for another slide, or nobody can tell.
+
+    A changed slide counts as another one.
+    """
+    try:
+        return bool(_says(path).get("giant_slide_id", slide.id) != slide.id)
+    except FileNotFoundError:
+        return False
     except OSError:
         return True
 
 
-def is_of_another(path: Path, slide: Slide) -> bool:
-    """True where giant wrote the file for another slide; a changed slide counts as another one."""
-    try:
-        with h5py.File(path, "r") as file:
-            return bool(file["coords"].attrs.get("giant_slide_id", slide.id) != slide.id)
-    except (OSError, KeyError):
-        return False
+def _says(path: Path) -> dict[str, Any]:
+    """The attributes of a file's places, none where it has no places. Raises `OSError`."""
+    with open_h5(path) as file:
+        try:
+            return dict(file["coords"].attrs) if isinstance(file.get("coords"), h5py.Dataset) else {}
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise OSError(f"its attributes cannot be read ({error})") from error

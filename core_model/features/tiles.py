@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from core_model.slides.box import Box
+from core_model.slides.box import Box, tile_box
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,22 +52,34 @@ class TileFeatures:
     """Name of the tile encoder."""
     failed: tuple[tuple[Box, str], ...] = ()
     """Tiles that could not be read, with the reason. They have no features."""
+    extent: tuple[int, int] | None = None
+    """Width and height of the slide in level-0 px. The last tiles of a row and column may reach beyond, where
+    glass was put in their place. None where it is not known."""
 
     def __len__(self) -> int:
         return len(self.coords)
 
     def box(self, i: int) -> Box:
-        """Box of tile `i`."""
-        x, y = self.coords[i]
-        return Box(int(x), int(y), self.size, self.size)
+        """Box of tile `i`: its part on the slide."""
+        return tile_box(self.coords[i], self.size, self.extent)
+
+    @property
+    def ends(self) -> np.ndarray:
+        """(N, 2): x, y of each tile's far corner, or of its part on the slide."""
+        far = self.coords + self.size
+        return far if self.extent is None else np.minimum(far, self.extent)
+
+    @property
+    def centers(self) -> np.ndarray:
+        """(N, 2): x, y of the middle of each tile's part on the slide."""
+        return (self.coords + self.ends) / 2
 
     def inside_mask(self, box: Box, min_overlap: float = 0.5) -> np.ndarray:
-        """(N,) bool: tiles of which at least `min_overlap` lies in `box`."""
-        x, y = self.coords[:, 0], self.coords[:, 1]
-        w = np.minimum(x + self.size, box.right) - np.maximum(x, box.x)
-        h = np.minimum(y + self.size, box.bottom) - np.maximum(y, box.y)
-        common = np.maximum(w, 0) * np.maximum(h, 0)
-        return (common > 0) & (common >= min_overlap * self.size**2)
+        """(N,) bool: tiles of which at least `min_overlap`, of their part on the slide, lies in `box`."""
+        corners, far = self.coords, self.ends  # (N, 2), (N, 2)
+        common = np.minimum(far, (box.right, box.bottom)) - np.maximum(corners, (box.x, box.y))
+        area = np.maximum(common, 0).prod(axis=1)
+        return (area > 0) & (area >= min_overlap * (far - corners).prod(axis=1))
 
     def inside(self, box: Box, min_overlap: float = 0.5) -> TileFeatures:
         """The tiles of which at least `min_overlap` lies in `box`, and the failed ones likewise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -42,6 +43,14 @@ class Box(NamedTuple):
     def contains(self, x: float, y: float) -> bool:
         """Whether the level-0 point lies inside."""
         return self.x <= x < self.right and self.y <= y < self.bottom
+
+
+def tile_box(corner: Sequence[int], size: int, extent: tuple[int, int] | None) -> Box:
+    """Box of a tile with its corner (2,) at x, y: its part on a slide of `extent` where that is known."""
+    x, y = int(corner[0]), int(corner[1])
+    if extent is None:
+        return Box(x, y, size, size)
+    return Box(x, y, min(size, extent[0] - x), min(size, extent[1] - y))
 
 
 def magnification(mpp: float) -> float:

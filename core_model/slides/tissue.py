@@ -12,14 +12,14 @@ Letters: H rows and W columns of the mask, N tiles or boxes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
 
 from core_model.errors import NoTissue
-from core_model.slides.box import Box
+from core_model.slides.box import Box, tile_box
 from core_model.slides.slide import Slide
 
 
@@ -35,14 +35,20 @@ class TileGrid:
     """Side of a tile in µm, as asked for."""
     unsure: np.ndarray
     """(N,) bool: tiles that may or may not show enough tissue, because the overview is unknown there."""
+    extent: tuple[int, int]
+    """Width and height of the slide in level-0 px; the last tiles of a row and column may reach beyond."""
 
     def __len__(self) -> int:
         return len(self.coords)
 
+    def whole(self) -> TileGrid:
+        """Without the tiles that reach beyond the slide."""
+        keep = (self.coords + self.size <= self.extent).all(axis=1)  # (N,)
+        return replace(self, coords=self.coords[keep], unsure=self.unsure[keep])
+
     def box(self, i: int) -> Box:
-        """Box of tile `i`."""
-        x, y = self.coords[i]
-        return Box(int(x), int(y), self.size, self.size)
+        """Box of tile `i`: its part on the slide."""
+        return tile_box(self.coords[i], self.size, self.extent)
 
 
 METHOD = "od-1"
@@ -262,24 +268,18 @@ def _at(sums: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def tile_grid(slide: Slide, tissue: TissueMask, tile_um: float, min_tissue: float = 0.25) -> TileGrid:
-    """Tiles of `tile_um` µm wholly on the slide, on a grid from (0, 0), at least `min_tissue` of each tissue.
+    """Tiles of `tile_um` µm on a grid from (0, 0) over the whole slide, at least `min_tissue` of each tissue.
 
-    A tile that would reach that share if its unknown part were tissue is kept as `unsure`. Raises
-    `NoTissue` where no tile is left, or none fits on the slide.
+    The last tiles of a row and column may reach beyond the slide: their share is that of their part on it. A
+    tile that would reach the share if its unknown part were tissue is kept as `unsure`. Raises `NoTissue`
+    where no tile is left.
     """
     size = max(1, round(tile_um / slide.mpp))
-    columns, rows = slide.width // size, slide.height // size
-    if columns == 0 or rows == 0:
-        raise NoTissue(
-            f"the slide measures {slide.width * slide.mpp:.0f} x {slide.height * slide.mpp:.0f} µm,"
-            f" smaller than one tile of {tile_um:g} µm",
-            where=slide.name,
-            fix="Check --mpp if the slide should be larger",
-        )
-    y, x = np.mgrid[0:rows, 0:columns]
+    y, x = np.mgrid[0 : -(-slide.height // size), 0 : -(-slide.width // size)]
     coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64) * size  # (N, 2)
-    tissue_shares = tissue.shares(coords, size, size)
-    unknown_shares = tissue.unknown_shares(coords, size, size)
+    on_slide = np.minimum(size, (slide.width, slide.height) - coords).prod(axis=1) / size**2  # (N,)
+    tissue_shares = tissue.shares(coords, size, size) / on_slide
+    unknown_shares = tissue.unknown_shares(coords, size, size) / on_slide
     enough = tissue_shares >= min_tissue
     perhaps = ~enough & (unknown_shares > 0) & (tissue_shares + unknown_shares >= min_tissue)
     keep = enough | perhaps
@@ -289,4 +289,4 @@ def tile_grid(slide: Slide, tissue: TissueMask, tile_um: float, min_tissue: floa
             where=slide.name,
             fix="Look at its overview; it may be nearly blank",
         )
-    return TileGrid(coords[keep], size, tile_um, perhaps[keep])
+    return TileGrid(coords[keep], size, tile_um, perhaps[keep], (slide.width, slide.height))

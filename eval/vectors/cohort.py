@@ -147,7 +147,7 @@ def _features(
     if slides is None:
         raise CohortError(f"the cohort has neither a folder of slides nor features/{name}.h5", where=data)
     with open_slide(slides.find(name)) as slide:
-        return extract(slide, model.tile_encoder, FeatureStore(cache_folder()), progress)
+        return extract(slide, model.tile_encoder, FeatureStore(cache_folder(), kept=False), progress)
 
 
 def slides_of(plan: VectorPlan) -> list[str]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from core_model.errors import FeatureStoreError
 from core_model.features.tiles import TileFeatures
-from tools.index import TileIndex
+from core_model.slides.box import Box
+from tools.index import TileIndex, unit
 
 
 def make(count: int, dim: int = 8, seed: int = 0) -> TileIndex:
@@ -69,3 +70,16 @@ def test_what_is_not_this_index_is_refused(tmp_path: Path) -> None:
             TileIndex.load(path, {"slide": "x"})
     with pytest.raises(FeatureStoreError):
         TileIndex.load(tmp_path / "gone.safetensors")
+
+
+def test_an_index_remembers_where_its_slide_ends_and_anybody_may_read_it(tmp_path: Path) -> None:
+    coords = np.array([[0, 0], [100, 0]], dtype=np.int64)
+    index = TileIndex(unit(np.ones((2, 3))), coords, 100, (130, 60))
+    assert index.box(1) == Box(100, 0, 30, 60)
+    index.save(tmp_path / "index", {})
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert (tmp_path / "index").stat().st_mode == plain.stat().st_mode
+    assert TileIndex.load(tmp_path / "index").box(1) == Box(100, 0, 30, 60)
+    TileIndex(index.vectors, coords, 100).save(tmp_path / "index", {})
+    assert TileIndex.load(tmp_path / "index").box(1) == Box(100, 0, 100, 100), "written before this was known"

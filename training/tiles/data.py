@@ -199,7 +199,7 @@ def _from_slide(
 
     truth = PhantomTruth.load(cohort, name)
     with open_slide(cohort / "slides" / f"{name}.tiff") as slide:
-        grid = tile_grid(slide, find_tissue(slide), tile_px * mpp)
+        grid = tile_grid(slide, find_tissue(slide), tile_px * mpp).whole()  # truth ends at the edge
         if grid.size != CELLS * truth.cell_px:
             raise CohortError(
                 f"a tile of {grid.size} px does not show {CELLS} x {CELLS} truth cells of {truth.cell_px} px",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -55,6 +59,50 @@ def test_batches_make_no_difference(slide: Slide, batch_size: int) -> None:
     found, wanted = extract(slide, ColourEncoder(), batch_size=batch_size), extract(slide, ColourEncoder())
     assert np.array_equal(found.features, wanted.features)
     assert np.array_equal(found.coords, wanted.coords)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tissue", "boxes"),
+    [
+        (224, 448, (0, 0, 448, 224), [Box(0, 0, 224, 224), Box(224, 0, 224, 224)]),
+        (440, 440, (0, 0, 440, 440), [Box(0, 0, 224, 224), Box(224, 0, 216, 224), Box(0, 224, 224, 216),
+                                      Box(224, 224, 216, 216)]),
+        (500, 548, (448, 100, 100, 300), [Box(448, 0, 100, 224), Box(448, 224, 100, 224)]),
+        (548, 500, (60, 448, 300, 100), [Box(0, 448, 224, 100), Box(224, 448, 224, 100)]),
+        (120, 150, (0, 0, 150, 120), [Box(0, 0, 150, 120)]),
+    ],
+    ids=["whole tiles", "a region of 440 px", "last column", "last row", "less than a tile"],
+)  # fmt: skip
+def test_tissue_is_read_out_to_the_edge_and_glass_put_behind_it(
+    write_slide: WriteSlide,
+    he_image: Callable[..., np.ndarray],
+    height: int,
+    width: int,
+    tissue: tuple[int, int, int, int],
+    boxes: list[Box],
+) -> None:
+    images = []
+
+    class Keeping(ColourEncoder):
+        def encode(self, images_: list[Image.Image]) -> np.ndarray:
+            images.extend(images_)
+            return super().encode(images_)
+
+    with open_slide(write_slide(he_image(height, width, tissue), mpp=0.5)) as slide:
+        found = extract(slide, Keeping())
+        assert [found.box(i) for i in range(len(found))] == boxes
+        for image, box in zip(images, boxes, strict=True):
+            pixels = np.asarray(image)
+            assert pixels.shape == (224, 224, 3)
+            assert np.array_equal(pixels[: box.h, : box.w], np.asarray(slide.read(box, 0.5)))
+            assert (pixels[box.h :] == 255).all()
+            assert (pixels[:, box.w :] == 255).all()
+        assert len(found.inside(slide.box)) == len(found)
+        last = boxes[-1]
+        assert len(found.inside(last)) == 1
+        assert len(found.inside(last._replace(w=last.w // 2))) == 1, "half of what is on the slide is enough"
+        assert len(found.inside(last._replace(w=last.w // 2 - 2))) == 0
+        assert found.centers[-1].tolist() == [last.x + last.w / 2, last.y + last.h / 2]
 
 
 def test_progress_is_told_from_start_to_end(slide: Slide) -> None:
@@ -157,6 +205,69 @@ def test_a_damaged_or_foreign_file_is_redone_with_a_warning(
     assert store.load(slide, encoder) is not None
 
 
+@pytest.mark.parametrize("damage", [cut, empty, text])
+def test_a_file_that_may_be_anybodys_is_left_as_it_is(
+    slide: Slide, store: FeatureStore, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = ColourEncoder()
+    extract(slide, encoder, store)
+    path = store.path(slide, encoder.name)
+    damage(path)
+    before = path.read_bytes()
+    with caplog.at_level(logging.WARNING):
+        extract(slide, encoder, store)
+    assert f"{path} is left alone" in caplog.text
+    assert path.read_bytes() == before
+    assert store.path(slide, encoder.name).name == f"slide-{slide.id[:8]}.h5"
+    path.with_name(f"slide-{slide.id[:8]}.h5").write_bytes(before)
+    with pytest.raises(FeatureStoreError, match="left alone") as caught:
+        extract(slide, encoder, store)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_another_program_writes_is_left_to_it(
+    slide: Slide, store: FeatureStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = store.path(slide, "colour")
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as theirs:
+        theirs["features"] = np.ones((5, 6), np.float32)
+    before = path.read_bytes()
+    with path.open("rb") as handle, caplog.at_level(logging.WARNING):
+        fcntl.flock(handle, fcntl.LOCK_EX)  # as HDF5 does where it writes
+        extract(slide, ColourEncoder(), store)
+        assert "another program has it open" in caplog.text
+        assert store.load(slide, ColourEncoder()) is not None
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob("*.foreign"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS], ids=errno.errorcode.get)
+def test_features_on_a_disk_without_locks_are_read(
+    slide: Slide, store: FeatureStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    extract(slide, ColourEncoder(), store)
+    whole = h5py.File
+
+    def refuse(path: Path, mode: str, locking: bool | None = None) -> h5py.File:
+        if locking is not False:
+            raise OSError(f"Unable to open file (unable to lock file, errno = {number}, error message = '')")
+        return whole(path, mode, locking=locking)
+
+    monkeypatch.setattr("core_model.features.h5.h5py.File", refuse)
+    assert store.load(slide, ColourEncoder()) is not None
+
+
+def test_names_as_long_as_a_disk_takes_them_have_features(
+    write_slide: WriteSlide, he_image: Callable[..., np.ndarray], store: FeatureStore
+) -> None:
+    with open_slide(write_slide(he_image(300, 300, (0, 0, 300, 300)), "n" * 240 + ".tiff")) as slide:
+        extract(slide, ColourEncoder(), store)
+        assert store.load(slide, ColourEncoder()) is not None
+        other = store.path(slide, "colour").with_suffix(".text.safetensors")
+        assert len(other.name) <= 255
+
+
 def test_a_foreign_file_in_the_way_is_kept(slide: Slide, store: FeatureStore) -> None:
     path = store.path(slide, "colour")
     path.parent.mkdir(parents=True)
@@ -224,6 +335,61 @@ def test_a_writer_that_fails_leaves_nothing_behind(
     folder = store.path(slide, encoder.name).parent
     assert store.path(slide, encoder.name).read_bytes() == before
     assert not list(folder.glob("*.part")) + list(folder.glob(".*.part"))
+
+
+def test_a_disk_that_takes_no_more_is_one_line_and_no_half_file(slide: Slide, store: FeatureStore) -> None:
+    """HDF5 itself crashes there: it never meets the disk."""
+    found = extract(slide, ColourEncoder())
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, old[1]))
+    try:
+        with pytest.raises(
+            FeatureStoreError, match=r"cannot be written \(File too large.*GIANT_CACHE"
+        ) as caught:
+            store.save(slide, ColourEncoder(), found)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert "\n" not in str(caught.value)
+    assert not list(store.path(slide, "colour").parent.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM], ids=errno.errorcode.get)
+def test_a_cache_that_is_read_only_stops_nobody(
+    slide: Slide,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    make = Path.mkdir
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.is_relative_to(tmp_path / "home"):
+            raise OSError(number, os.strerror(number))
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with caplog.at_level(logging.WARNING):
+        found = extract(slide, ColourEncoder(), FeatureStore(tmp_path / "home" / "cache", kept=False))
+    assert len(found) == 8
+    assert "GIANT_CACHE" in caplog.text
+    with pytest.raises(FeatureStoreError, match=r"cannot be written.*GIANT_CACHE"):
+        extract(slide, ColourEncoder(), FeatureStore(tmp_path / "home" / "cache"))
+
+
+def test_a_laboratorys_store_is_read_where_it_cannot_be_written(
+    slide: Slide, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(slide, ColourEncoder(), store)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for target in ("core_model.atomic.flush", "core_model.locks._acquired"):
+        monkeypatch.setattr(target, refuse)
+    encoder = ColourEncoder()
+    assert len(extract(slide, encoder, store)) == 8
+    assert encoder.seen == 0
 
 
 def test_an_unwritable_store_is_one_error(slide: Slide, tmp_path: Path) -> None:

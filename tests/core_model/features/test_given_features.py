@@ -158,6 +158,145 @@ def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
     assert "\n" not in str(caught.value)
 
 
+def rows(step: int, n: int = 12) -> np.ndarray:
+    """Places in rows of four tiles, `step` apart."""
+    return np.stack([np.arange(n) % 4 * step, np.arange(n) // 4 * step], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("coords", "more", "told"),
+    [
+        (rows(512), {}, None),
+        (rows(256), {"overlap": 128}, None),
+        (rows(256), {}, r"lie 256 px apart, where their overlap of 0 allows 512"),
+        (rows(128), {}, "px of another level"),
+        (rows(128), {"overlap": 128}, "allows 256"),
+        (rows(512) // 2 * 0, {}, "11 of 12 tiles lie where another one lies"),
+        (rows(511), {}, None),  # rounded
+        (rows(512), {"target_magnification": 10}, "reduced 2 times by their size, and 4 times"),
+        (rows(512), {"level0_magnification": 0.25}, "40 µm/px are none"),
+    ],
+)
+def test_places_that_contradict_the_tiles_are_refused(
+    path: Path, coords: np.ndarray, more: dict[str, Any], told: str | None
+) -> None:
+    write(path, TRIDENT | more, np.ones((12, D), "f4"), coords)
+    if told is None:
+        assert np.array_equal(read_slide_features(path).coords, coords)
+        return
+    with pytest.raises(FeatureStoreError, match=told):
+        read_slide_features(path)
+
+
+def atlas(path: Path, encoders: dict[str, np.ndarray], read: tuple[int, int, int] = (512, 512, 0)) -> Path:
+    """A file as AtlasPatch writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file.attrs.update({name: TRIDENT[name] for name in
+                           ("patch_size", "patch_size_level0", "level0_magnification",
+                            "target_magnification", "overlap")})  # fmt: skip
+        file["coords"] = np.concatenate([rows(512), np.tile(read, (12, 1))], axis=1)
+        for name, features in encoders.items():
+            file[f"features/{name}"] = features
+    return path
+
+
+def test_atlaspatchs_files_are_read_and_asked_for_by_encoder(path: Path) -> None:
+    one, two = np.ones((12, 3), "f4"), np.zeros((12, 5), "f4")
+    found = read_slide_features(atlas(path, {"uni_v2": one}))
+    assert (found.encoder, found.size, found.slide_mpp, found.tile_um) == ("uni_v2", 512, 0.25, 128.0)
+    assert np.array_equal(found.coords, rows(512))
+    atlas(path, {"uni_v2": one, "conch": two})
+    with pytest.raises(FeatureStoreError, match="several encoders: say which of conch, uni_v2"):
+        read_slide_features(path)
+    assert read_slide_features(path, encoder="conch").features.shape == (12, 5)
+    with pytest.raises(FeatureStoreError, match="no dataset 'virchow', only conch, uni_v2"):
+        read_slide_features(path, encoder="virchow")
+    with pytest.raises(FeatureStoreError, match="other sizes than 512 px"):
+        read_slide_features(atlas(path, {"uni_v2": one}, read=(256, 256, 0)))
+    assert len(read_slide_features(atlas(path, {"uni_v2": one}, read=(256, 256, 1)))) == 12
+
+
+def bomb(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", (10**9, 1536), "f4", chunks=(1, 1536))
+        file.create_dataset("coords", (10**9, 2), "i8", chunks=(1024, 2)).attrs.update(TRIDENT)
+
+
+def packed_bomb(path: Path) -> None:
+    """Every chunk is there, of zeros that are packed twice."""
+    with h5py.File(path, "w") as file:
+        chunk, n = (1 << 20, 2), 1 << 20
+        shuffled = {"chunks": chunk, "compression": "gzip", "scaleoffset": 0}
+        file.create_dataset("coords", data=np.zeros((n, 2), "i8"), **shuffled).attrs.update(TRIDENT)
+        file.create_dataset("features", (n, 1), "f4", chunks=(n, 1), data=np.zeros((n, 1), "f4"))
+
+
+def half_written(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        features = file.create_dataset("features", (12, D), "f4", chunks=(4, D))
+        features[:8] = 1
+        file["coords"] = rows(512)
+        file["coords"].attrs.update(TRIDENT)
+
+
+def linked(path: Path) -> None:
+    write(path, TRIDENT)
+    with h5py.File(path, "r+") as file:
+        del file["features"]
+        file["features"] = h5py.ExternalLink("/etc/passwd", "/features")
+
+
+def stored_elsewhere(path: Path) -> None:
+    write(path, TRIDENT)
+    raw = path.with_name("raw")
+    raw.write_bytes(FEATURES.tobytes())
+    with h5py.File(path, "r+") as file:
+        del file["features"]
+        file.create_dataset("features", (N, D), "f4", external=[(str(raw), 0, FEATURES.nbytes)])
+
+
+def virtual(path: Path) -> None:
+    write(path.with_name("other.h5"), TRIDENT)
+    write(path, TRIDENT)
+    with h5py.File(path, "r+") as file:
+        del file["features"]
+        layout = h5py.VirtualLayout((N, D), "f4")
+        layout[:] = h5py.VirtualSource(path.with_name("other.h5"), "features", (N, D))
+        file.create_virtual_dataset("features", layout)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (bomb, r"would be 6,144,000,000,000 bytes, and the file holds 0 of them"),
+        (packed_bomb, "would be"),
+        (half_written, r"'features' of shape \(12, 5\)"),
+        (linked, r"lie in another file \('/etc/passwd'\), which is not followed"),
+        (stored_elsewhere, "lie in other files"),
+        (virtual, "lie in other files"),
+    ],
+)
+def test_what_does_not_lie_in_the_file_is_not_read(
+    path: Path, make: Callable[[Path], None], told: str
+) -> None:
+    path.parent.mkdir()
+    make(path)
+    with pytest.raises(FeatureStoreError, match=told) as caught:
+        read_slide_features(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (4, D)}, {"chunks": (4, D), "compression": "gzip"}])
+def test_files_packed_in_any_usual_way_are_read(path: Path, options: dict[str, Any]) -> None:
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", data=np.zeros((12, D), "f4"), **options)
+        file["coords"] = rows(512)
+        file["coords"].attrs.update(TRIDENT)
+    assert len(read_slide_features(path)) == 12
+
+
 def test_a_file_of_something_else_is_told_by_what_it_holds(path: Path) -> None:
     path.parent.mkdir()
     with h5py.File(path, "w") as file:

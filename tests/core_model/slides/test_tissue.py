@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -219,7 +220,8 @@ def test_tiles_keep_their_physical_size(
     with open_slide(write_slide(he_image(900, 900, (0, 0, 900, 900)), mpp=mpp)) as slide:
         grid = tile_grid(slide, find_tissue(slide), tile_um=112)
         assert grid.size == size
-        assert len(grid) == (900 // size) ** 2, "tiles lie wholly on the slide"
+        assert len(grid) == (-(-900 // size)) ** 2, "the last column and row are not lost"
+        assert len(grid.whole()) == (900 // size) ** 2
         for i in range(len(grid)):
             slide.check(grid.box(i))
 
@@ -233,13 +235,29 @@ def test_a_quarter_of_tissue_makes_a_tile(
         assert tile_grid(slide, tissue, 160, 0.5).coords.tolist() == [[0, 0]]
 
 
-def test_a_slide_smaller_than_a_tile_says_so(write_slide: WriteSlide) -> None:
+def test_a_slide_smaller_than_a_tile_is_one_tile(write_slide: WriteSlide) -> None:
     rgb = np.full((16, 16, 3), (215, 120, 170), dtype=np.uint8)
     with open_slide(write_slide(rgb, tile=16)) as slide, pytest.raises(NoTissue):
         tile_grid(slide, find_tissue(slide), 112)
-    rgb = np.full((160, 160, 3), (215, 120, 170), dtype=np.uint8)
-    with open_slide(write_slide(rgb)) as slide, pytest.raises(NoTissue, match="smaller than one tile"):
-        tile_grid(slide, find_tissue(slide), 112)
+    rgb = np.full((160, 180, 3), (215, 120, 170), dtype=np.uint8)
+    with open_slide(write_slide(rgb)) as slide:
+        grid = tile_grid(slide, find_tissue(slide), 112)
+        assert [grid.box(i) for i in range(len(grid))] == [slide.box]
+
+
+@given(w=st.integers(1, 90), h=st.integers(1, 90), size=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_tiles_cover_every_pixel_of_the_slide_once(w: int, h: int, size: int) -> None:
+    slide = Box(0, 0, w, h)
+    mask = np.ones((3, 3), dtype=bool)
+    tissue = TissueMask(mask, ~mask, 8.0, slide, 8.0)
+    grid = tile_grid(SimpleNamespace(width=w, height=h, mpp=1.0, name="s"), tissue, float(size))  # type: ignore[arg-type]
+    seen = np.zeros((h, w), dtype=int)
+    for i in range(len(grid)):
+        box = grid.box(i)
+        seen[box.y : box.bottom, box.x : box.right] += 1
+    assert (seen == 1).all()
+    assert len(grid.whole()) == (w // size) * (h // size)
 
 
 # ---- edges ----
