@@ -59,6 +59,9 @@ class Refusal:
         return self.kind in MENDABLE
 
 
+OTHER = Refusal("other")
+
+
 class RequestRefused(ProviderError):
     """A request that its server turned down for its form; in another form it may go through."""
 
@@ -192,7 +195,7 @@ def refusal_of(status: int | None, text: str) -> Refusal:
         return Refusal("loading")
     if status is None or status < 300 or status in _ABOUT_THE_REQUEST or status >= 500:
         return _about_the_request(status, words)
-    return Refusal("other")
+    return OTHER
 
 
 _ABOUT_THE_REQUEST = (400, 404, 405, 406, 409, 413, 415, 422, 424, 429)
@@ -205,12 +208,12 @@ def _about_the_request(status: int | None, words: str) -> Refusal:
         if rate is not None:
             return rate
     if status == 429:
-        return Refusal("other")
+        return OTHER
     for kind in (_roles, _no_images, _tools, _context, _size, _images):
         refusal = kind(words)
         if refusal is not None:
             return refusal
-    return Refusal("too_large") if status == 413 else Refusal("other")
+    return Refusal("too_large") if status == 413 else OTHER
 
 
 def _rate(words: str) -> Refusal | None:

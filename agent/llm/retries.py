@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from agent.llm.providers import PROVIDERS, split_name
 from agent.llm.redact import Redactor
+from agent.llm.refusals import OTHER, Refusal, RequestRefused, refusal_of
 from core_model.errors import ProviderError
 
 _RESUME = "What the run has is kept: resume it"
@@ -56,10 +57,14 @@ class Fault:
     """Whether the account has nothing left to pay with: waiting does not help."""
     unsent: bool = False
     """Whether there was no connection to send anything over."""
+    refusal: Refusal = OTHER
+    """What the server says it cannot do or take."""
 
     @property
     def again(self) -> bool:
         """Whether another attempt may do better."""
+        if self.refusal.mendable:
+            return False
         if self.kind != "status" or self.status is None:
             return True
         return (self.status in _AGAIN or self.status >= 500) and not self.exhausted
@@ -84,6 +89,7 @@ def fault_of(error: BaseException) -> Fault:
                 _message(cause, body),
                 _wanted_wait(headers, body),
                 _exhausted(cause, body),
+                refusal=refusal_of(status, _whole_body(cause)),
             )
     names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
     unsent = bool(names & {"ConnectError", "ConnectTimeout", "ConnectionRefusedError"})
@@ -136,6 +142,12 @@ def _message(error: BaseException, body: dict[str, Any]) -> str:
     return message if isinstance(message, str) else ""
 
 
+def _whole_body(error: BaseException) -> str:
+    """Everything that the server said, as text."""
+    text = getattr(getattr(error, "response", None), "text", None)
+    return text if isinstance(text, str) and text else str(error)
+
+
 def _exhausted(error: BaseException, body: dict[str, Any]) -> bool:
     return "insufficient_quota" in (body.get("code"), body.get("type"), getattr(error, "code", None))
 
@@ -167,6 +179,8 @@ def _until(date: str) -> float | None:
 def provider_error(name: str, fault: Fault, attempts: int, redactor: Redactor) -> ProviderError:
     """The error after `attempts` faults. Nothing of the server's words that could be a key is in it."""
     message, fix = _message_and_fix(name, fault, attempts, redactor)
+    if fault.refusal.mendable:
+        return RequestRefused(message, fault.refusal, where=name, fix=fix)
     return ProviderError(message, where=name, fix=fix)
 
 
