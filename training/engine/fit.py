@@ -115,19 +115,18 @@ def fit(
     device = next(module.parameters()).device
     for parameter in module.trained().values():
         parameter.data = parameter.data.float()
-    trainee = zero.twin(module) if schedule.zero else module
-    log = StepLog(folder, step_of(start), progress) if ranks.is_main() else None
-    trainer = _trainer(trainee, batch_of, schedule, folder, seed, parts, rates or {}, log)
-    if ranks.rank():
-        set_seed(seed + ranks.rank())  # each process drops out other numbers
-    trainer.train(resume_from_checkpoint=str(start) if start else None)
-    tensors = zero.whole_tensors(trainee.trained(), module.trained())
-    if log is not None:
-        log.close()
-    trainer.accelerator.free_memory()
-    del trainer, trainee
-    if schedule.zero:
-        zero.leave_deepspeed()
+    with zero.deepspeed_of(schedule):
+        trainee = zero.twin(module) if schedule.zero else module
+        log = StepLog(folder, step_of(start), progress) if ranks.is_main() else None
+        trainer = _trainer(trainee, batch_of, schedule, folder, seed, parts, rates or {}, log)
+        if ranks.rank():
+            set_seed(seed + ranks.rank())  # each process drops out other numbers
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        tensors = zero.whole_tensors(trainee.trained(), module.trained())
+        if log is not None:
+            log.close()
+        trainer.accelerator.free_memory()
+        del trainer, trainee
     module.to(device).load_state_dict(tensors)
     module.eval()
     ranks.from_main(partial(shutil.rmtree, folder / CHECKPOINTS, ignore_errors=True))

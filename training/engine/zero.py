@@ -11,7 +11,8 @@ import gc
 import importlib.util
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -88,13 +89,24 @@ def prepare_engine(schedule: Schedule) -> None:
         warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
 
 
-def leave_deepspeed() -> None:
-    """Undo what transformers and accelerate remember: else they would cut up the next model too."""
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+@contextmanager
+def deepspeed_of(schedule: Schedule) -> Iterator[None]:
+    """While it lasts, DeepSpeed may change the process; after it, also after an error, nothing is left of it.
 
-    unset_hf_deepspeed_config()
-    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
-    gc.collect()  # engine and model refer to each other
+    transformers and accelerate remember that it ran, and would cut up the next model too. ZeRO-3 puts its own
+    `linear` in torch's place, which rounds otherwise under autocast.
+    """
+    linear = nn.functional.linear
+    try:
+        yield
+    finally:
+        nn.functional.linear = linear
+        if schedule.zero:
+            from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+            unset_hf_deepspeed_config()
+            os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
+            gc.collect()  # engine and model refer to each other
 
 
 def twin(module: Module) -> Module:
