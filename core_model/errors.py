@@ -18,12 +18,14 @@ Errors are raised where they are understood and printed once, in the command lin
 
 from __future__ import annotations
 
+from core_model.names import printable
+
 
 class GiantError(Exception):
     """A failure that a user can understand and act on.
 
     `what` says what went wrong, `where` names the slide or file, `fix` says what to do. `str()` is
-    always one line.
+    always one line, and can be printed anywhere.
     """
 
     exit_code = 1
@@ -33,7 +35,8 @@ class GiantError(Exception):
         parts = [f"{where}: {what}" if where is not None else what]
         if fix:
             parts.append(fix)
-        super().__init__(" ".join(". ".join(part.rstrip(". ") for part in parts).split()) + ".")
+        line = " ".join(". ".join(part.rstrip(". ") for part in parts).split()) + "."
+        super().__init__(printable(line))
 
 
 class UsageError(GiantError):

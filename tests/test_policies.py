@@ -31,6 +31,7 @@ ROOMS: dict[str, imports.Layers] = {
         ("slides", "language"),
         ("weights", "atomic", "locks"),
         ("config", "devices", "words", "records", "errors"),
+        ("names",),
     ),
     "tools": (
         ("",),

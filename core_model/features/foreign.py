@@ -23,7 +23,7 @@ from core_model.features.h5 import UNREADABLE, open_h5, whole
 from core_model.features.store import digest
 from core_model.features.tiles import TileFeatures
 from core_model.slides.box import Box
-from core_model.slides.sources import COARSEST, FINEST
+from core_model.slides.scale import COARSEST, FINEST
 
 FOLDER = "features_"
 """TRIDENT's folder of one encoder is called this and the encoder's name."""

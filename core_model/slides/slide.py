@@ -5,6 +5,7 @@ Coordinates are level-0 pixels everywhere; resolutions are µm per pixel (mpp) o
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from core_model.slides.resample import Window
-    from core_model.slides.sources import MppSource, PixelSource
+    from core_model.slides.scale import MppSource
+    from core_model.slides.sources import PixelSource
 
 
 @dataclass(frozen=True)
@@ -61,36 +63,59 @@ class Survey:
         return Image.fromarray(pixels)
 
 
+log = logging.getLogger(__name__)
+
 MAX_PIXELS = 1 << 26
 """Largest image `read` returns: 67 Mpx, 200 MB as RGB."""
 
 
-def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+def open_slide(path: str | Path, mpp: float | None = None, mpp_override: float | None = None) -> Slide:
     """Open a whole-slide image, or a plain TIFF, PNG or JPEG.
 
-    `mpp` overrides what the file says about µm/px at level 0. Raises `SlideError` where the file cannot
-    be used, `MppError` where its scale is missing or absurd.
+    `path` may also be a folder that holds one slide, or any file of a DICOM series. `mpp` is µm/px at level 0
+    where the file states none, `mpp_override` whatever it states. Raises `SlideError` where the file cannot
+    be used or is no slide of its own, `MppError` where its scale is missing or absurd.
     """
-    from core_model.slides.sources import content_id, find_mpp, open_source
+    from core_model.slides.discover import main_file, slide_name
+    from core_model.slides.identity import slide_id
+    from core_model.slides.scale import find_scale
+    from core_model.slides.sources import open_source
 
-    path = Path(path)
+    try:
+        path = main_file(Path(path))
+        name = slide_name(path)
+    except OSError as error:
+        raise SlideError(f"it cannot be read ({error.strerror or error})", where=path) from error
     source = open_source(path)
     try:
-        value, origin = find_mpp(source.properties, mpp, path)
-        identity = source.properties.get("openslide.quickhash-1") or content_id(path)
+        scale = find_scale(source.properties, mpp, mpp_override, path)
+        slide = Slide(path, source, slide_id(path, source), scale.mpp, scale.source, name)
     except BaseException:
         source.close()
         raise
-    return Slide(path, source, identity, value, origin)
+    slide.warnings = scale.warnings
+    for warning in slide.warnings:
+        log.warning("%s: %s", slide.name, warning)
+    return slide
 
 
 class Slide:
     """An open slide. Reading is thread-safe; use it as a context manager to free the file."""
 
-    def __init__(self, path: Path, source: PixelSource, identity: str, mpp: float, origin: MppSource) -> None:
-        self.path, self.id, self.name = path, identity, path.stem
-        """Identity is taken from the content, never from the path."""
+    def __init__(
+        self,
+        path: Path,
+        source: PixelSource,
+        identity: str,
+        mpp: float,
+        origin: MppSource,
+        name: str | None = None,
+    ) -> None:
+        self.path, self.id, self.name = path, identity, path.stem if name is None else name
+        """Identity is taken from the content, never from the path. The name can be printed anywhere."""
         self.mpp, self.mpp_source = mpp, origin
+        self.warnings: tuple[str, ...] = ()
+        """What contradicts in what the file states: a sentence each."""
         self.vendor = source.vendor
         self.level_dimensions = source.level_dimensions
         self.width, self.height = self.level_dimensions[0]
@@ -99,7 +124,7 @@ class Slide:
         )
         self.box = Box(0, 0, self.width, self.height)
         self.bounds = _bounds(source.properties, self.box)
-        """The scanned part where the file says it (MRXS), else the whole."""
+        """The scanned part where the file says it (MRXS, SCN), else the whole."""
         self._source = source
 
     def __enter__(self) -> Slide:
@@ -164,13 +189,13 @@ class Slide:
         return Survey(image, unknown, box, self.effective_mpp(mpp))
 
     def overview(self, max_px: int = 1024) -> tuple[Image.Image, float]:
-        """The whole slide with its long side at most `max_px`, and its mpp; unknown parts are hatched."""
-        survey = self.survey(mpp=self.overview_mpp(max_px))
+        """The scanned part with its long side at most `max_px`, and its mpp; unknown parts are hatched."""
+        survey = self.survey(self.bounds, self.overview_mpp(max_px))
         return survey.shown(), survey.mpp
 
     def overview_mpp(self, max_px: int) -> float:
-        """The finest resolution at which the whole slide's long side is at most `max_px`."""
-        return self.effective_mpp(self.mpp * max(self.width, self.height) / max_px)
+        """The finest resolution at which the scanned part's long side is at most `max_px`."""
+        return self.effective_mpp(self.mpp * max(self.bounds.w, self.bounds.h) / max_px)
 
     def _window(self, box: Box, mpp: float) -> Window:
         from core_model.slides.resample import Window

@@ -22,10 +22,12 @@ def stained(height: int, width: int, seed: int = 0) -> np.ndarray:
     return (wave[..., None] * pink + (1 - wave[..., None]) * purple).astype(np.uint8)
 
 
-def write_svs(path: Path, rgb: np.ndarray, mpp: float | None = 0.499, levels: int = 2) -> Path:
+def write_svs(
+    path: Path, rgb: np.ndarray, mpp: float | None = 0.499, levels: int = 2, power: float = 20
+) -> Path:
     """Write an Aperio SVS file: JPEG tiles, a thumbnail behind level 0, each level a quarter of the last."""
     height, width = rgb.shape[:2]
-    scale = f"|AppMag = 20|MPP = {mpp:.4f}" if mpp is not None else ""
+    scale = f"|AppMag = {power:g}|MPP = {mpp:.4f}" if mpp is not None else ""
     whole = f"{width}x{height} [0,0 {width}x{height}] ({TILE}x{TILE}) JPEG/RGB Q=95"
     head = f"Aperio Image Library v11.2.1 \r\n{whole}"
     with tifffile.TiffWriter(path) as tiff:

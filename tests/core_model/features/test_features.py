@@ -299,7 +299,7 @@ def test_features_of_another_slide_of_the_same_name_are_not_taken(
     one.close()
     other = open_slide(write_slide(he_image(500, 500, (0, 0, 500, 500), seed=2), "slide.tiff"))
     assert store.load(other, encoder) is None
-    rescaled = open_slide(tmp_path / "slide.tiff", mpp=0.6)
+    rescaled = open_slide(tmp_path / "slide.tiff", mpp_override=0.6)
     extract(other, encoder, store)
     assert store.load(rescaled, encoder) is None
     assert store.load(other, encoder) is not None

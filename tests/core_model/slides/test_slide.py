@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -155,11 +156,40 @@ def test_a_closed_slide_says_so(write_slide: WriteSlide) -> None:
 # --- scale ---------------------------------------------------------------------------------------------
 
 
-def test_the_users_scale_overrides_the_files(write_slide: WriteSlide) -> None:
-    path = write_slide(noise(64, 64), mpp=0.25)
-    assert open_slide(path, mpp=0.75).mpp == 0.75
-    assert open_slide(path, mpp=0.75).mpp_source == "user"
-    assert open_slide(path).mpp_source == "property"
+def test_the_users_scale_stands_where_the_file_states_none(write_slide: WriteSlide) -> None:
+    stated = open_slide(write_slide(noise(64, 64), mpp=0.25), mpp=0.75)
+    assert (stated.mpp, stated.mpp_source) == (pytest.approx(0.25), "property")
+    assert "--mpp-override 0.75" in stated.warnings[0]
+    for silent in (None, 353.0):  # an absurd statement is none
+        slide = open_slide(write_slide(noise(64, 64), mpp=silent), mpp=0.75)
+        assert (slide.mpp, slide.mpp_source, slide.warnings) == (0.75, "user", ())
+
+
+def test_the_users_scale_overrules_the_files_when_that_is_said(write_slide: WriteSlide) -> None:
+    slide = open_slide(write_slide(noise(64, 64), mpp=0.25), mpp_override=0.75)
+    assert (slide.mpp, slide.mpp_source, slide.warnings) == (0.75, "user", ())
+
+
+def test_the_same_scale_again_is_no_contradiction(write_slide: WriteSlide) -> None:
+    slide = open_slide(write_slide(noise(64, 64), mpp=0.25), mpp=0.252)
+    assert (slide.mpp, slide.mpp_source, slide.warnings) == (pytest.approx(0.25), "property", ())
+
+
+@pytest.mark.parametrize(("power", "told"), [(40, True), (20, False), (10, True), (13.5, False)])
+def test_a_magnification_that_contradicts_the_scale_is_told(tmp_path: Path, power: float, told: bool) -> None:
+    path = write_svs(tmp_path / "a.svs", stained(480, 480), mpp=0.5, levels=1, power=power)
+    slide = open_slide(path)
+    assert slide.mpp == pytest.approx(0.5)
+    assert [f"{power:g}x" in warning for warning in slide.warnings] == [True] * told
+    assert bool(open_slide(path, mpp_override=10 / power).warnings) is False
+
+
+def test_the_physical_size_of_an_ome_tiff_is_its_scale(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tiff"
+    size = {"PhysicalSizeX": 250, "PhysicalSizeY": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeYUnit": "nm"}
+    tifffile.imwrite(path, stained(256, 256), tile=(128, 128), photometric="rgb", ome=True, metadata=size)
+    slide = open_slide(path)
+    assert (slide.mpp, slide.mpp_source) == (pytest.approx(0.25), "property")
 
 
 def test_a_plain_tiffs_resolution_is_its_scale(tmp_path: Path) -> None:

@@ -1,0 +1,299 @@
+"""Which slides lie under a path: the one place that says so, for files, folders and whole trees.
+
+A slide is found by its main file. Its parts, and label, macro, overview and thumbnail images, are no slides;
+what is skipped is kept with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core_model.errors import SlideError
+from core_model.names import printable, safe_name
+from core_model.slides.dicom import Instance, is_dicom, main_instance, read_instance
+from core_model.slides.kinds import (
+    DICOM,
+    HAMAMATSU,
+    MIRAX,
+    OLYMPUS,
+    PICTURES,
+    SUFFIXES,
+    TIFFS,
+    Kind,
+    Skipped,
+    associated_kind,
+    folder_kind,
+    is_zarr,
+)
+from core_model.slides.parts import index_names, is_alone, owner_of, series_of
+
+_OURS = ("run.json", "begun.json", "reports.jsonl")
+"""Files by which a folder of results is known; its images are copies of regions."""
+
+
+class NotASlide(SlideError):
+    """A file that is a part of a slide, or its label, macro or overview image."""
+
+    kind: Kind = "other"
+
+
+@dataclass
+class Slides:
+    """The slides under some paths, each once, in order, and what was skipped."""
+
+    paths: list[Path] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def summary(self, most: int = 20) -> list[str]:
+        """One line for each reason to skip: how many, which (at most `most` are named), and why."""
+        groups: dict[str, list[str]] = {}
+        for item in self.skipped:
+            groups.setdefault(item.why, []).append(printable(str(item.path)))
+        return [
+            f"{len(names)} skipped, {why}: {', '.join(names[:most])}"
+            + (f" and {len(names) - most} more" if len(names) > most else "")
+            for why, names in groups.items()
+        ]
+
+
+def slides_under(paths: Iterable[str | Path]) -> Slides:
+    """The slides named, and those in the folders named and in all folders below; links are followed.
+
+    A file that is named is kept as it is unless it is known to be none: opening it says what is wrong.
+    Plain PNG and JPEG files of a folder are slides only where it holds no others.
+    """
+    found: dict[Path, None] = {}
+    skipped: list[Skipped] = []
+    for path in map(Path, paths):
+        if path.is_dir() and not is_zarr(path):
+            walk = _Walk()
+            walk.enter(path)
+            found |= dict.fromkeys(walk.slides())
+            skipped += walk.skipped
+            continue
+        try:
+            found[_main_file(path)] = None
+        except NotASlide as error:
+            skipped.append(Skipped(path, error.kind, error.what))
+    return Slides(list(found), skipped)
+
+
+def main_file(path: Path) -> Path:
+    """The file by which the slide at `path` is opened: of a folder its only slide, of a series its main file.
+
+    Raises `SlideError` where that is no slide, or no single one.
+    """
+    if not path.is_dir() or is_zarr(path):
+        return _main_file(path)
+    slides = slides_under([path])
+    if len(slides.paths) == 1:
+        return slides.paths[0]
+    if not slides.paths:
+        raise SlideError("this folder holds no slide", where=path, fix=" ".join(slides.summary(3)) or None)
+    names = ", ".join(printable(str(p.relative_to(path))) for p in slides.paths[:3])
+    raise SlideError(
+        f"this folder holds {len(slides.paths)} slides: {names}…", where=path, fix="Name one of them"
+    )
+
+
+def slide_name(path: Path) -> str:
+    """The name of the slide that `path` opens: the file's stem, made printable.
+
+    Of a DICOM series that has its folder to itself it is the folder's name. Raises `OSError`.
+    """
+    name = path.stem
+    if path.is_file() and is_dicom(path):
+        if is_alone(path) and path.absolute().parent.name:
+            name = path.absolute().parent.name
+        elif path.suffix.lower() != DICOM:
+            name = path.name  # an UID, whose last number is no suffix
+    return safe_name(name)
+
+
+def _main_file(path: Path) -> Path:
+    """The main file of a slide that is named by one of its files. Raises `NotASlide`."""
+    if not path.is_file():
+        return path
+    if is_dicom(path):
+        return _main_of_series(path)
+    if (owner := owner_of(path)) is not None:
+        raise _refused("part", f"this is a part of {owner.name}", path, f"Name {owner} in its place")
+    if (kind := associated_kind(path)) is not None:
+        raise _refused(
+            "associated",
+            f"by its name this is the {kind} image of a slide",
+            path,
+            "If it is a scan, give the file another name",
+        )
+    if path.suffix.lower() in PICTURES and (scan := _scan_beside(path)) is not None:
+        raise _refused(
+            "picture", f"by its name this is a picture of {scan}", path, "If it is a scan, rename it"
+        )
+    return path
+
+
+def _main_of_series(path: Path) -> Path:
+    instances = series_of(path)
+    if not instances:
+        return path
+    main = main_instance(instances)
+    if main is None:
+        own = next(item for item in instances if item.path == path)
+        fix = "Name a folder or file that holds the slide itself"
+        raise _refused("associated", f"this is the {_kind(own)} image of a slide", path, fix)
+    return main.path
+
+
+def _refused(kind: Kind, what: str, path: Path, fix: str) -> NotASlide:
+    error = NotASlide(what, where=path, fix=fix)
+    error.kind = kind
+    return error
+
+
+def _scan_beside(path: Path) -> str | None:
+    """A scanner's file in the same folder whose name the picture's begins with."""
+    for other in sorted(path.parent.iterdir()):
+        suffix = other.suffix.lower()
+        is_scan = suffix in SUFFIXES and suffix not in (*PICTURES, *TIFFS)
+        if is_scan and path.stem.casefold().startswith(other.stem.casefold()):
+            return other.name
+    return None
+
+
+def _kind(instance: Instance) -> str:
+    return instance.kind.lower() or "additional"
+
+
+class _Walk:
+    """A tree being looked through: folders once each, however many links lead to them."""
+
+    def __init__(self) -> None:
+        self.skipped: list[Skipped] = []
+        self._found: list[Path] = []
+        self._pictures: list[Path] = []
+        self._series: dict[str, list[Instance]] = {}
+        self._seen: set[tuple[int, int]] = set()
+
+    def enter(self, top: Path) -> None:
+        """Look through a folder and all below it; none is too deep."""
+        waiting = [top]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                stat = folder.stat()
+                if (stat.st_dev, stat.st_ino) in self._seen:
+                    self._skip(folder, "link", "reached before by another way")
+                    continue
+                self._seen.add((stat.st_dev, stat.st_ino))
+                waiting += reversed(self._look_through(folder))
+            except OSError as error:
+                self._skip(folder, "other", f"cannot be read ({error.strerror})")
+
+    def slides(self) -> list[Path]:
+        """The main files found, sorted."""
+        for instances in self._series.values():
+            main = main_instance(instances)
+            self._found += [main.path] if main is not None else []
+            for item in instances:
+                if not item.is_level:
+                    self._skip(item.path, "associated", f"the {_kind(item)} image of a slide")
+                elif item is not main:
+                    self._skip(item.path, "part", "a level of a DICOM slide")
+        self._series = {}
+        if self._pictures and _any_scan(self._found):
+            why = "a picture beside slides (name it itself if it is one)"
+            self.skipped += [Skipped(path, "picture", why) for path in self._pictures]
+        else:
+            self._found += self._pictures
+        self._pictures = []
+        return sorted(self._found)
+
+    def _look_through(self, folder: Path) -> list[Path]:
+        """Sort the files of a folder; returns the folders in it that are to be entered."""
+        entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        files = [path for path in entries if not path.is_dir()]
+        parts = _parts_among(files)
+        for path in files:
+            if path.name in parts:
+                self._skip(path, "part", f"a part of {printable(parts[path.name])}")
+            else:
+                self._file(path)
+        return [path for path in entries if path.is_dir() and self._is_to_enter(path, parts)]
+
+    def _is_to_enter(self, folder: Path, parts: dict[str, str]) -> bool:
+        if is_zarr(folder):
+            self._found.append(folder)
+        elif folder.name in parts:
+            self._skip(folder, "part", f"a part of {printable(parts[folder.name])}")
+        elif any((folder / name).is_file() for name in _OURS):
+            self._skip(folder, "ours", "results of giant")
+        else:
+            return True
+        return False
+
+    def _file(self, path: Path) -> None:
+        suffix = path.suffix.lower()
+        if not path.exists():
+            self._skip(path, "link", "a link that leads nowhere")
+        elif not path.is_file():
+            self._skip(path, "other", "no file")
+        elif (kind := associated_kind(path)) is not None:
+            self._skip(path, "associated", f"the {kind} image of a slide by its name")
+        elif suffix in PICTURES:
+            self._picture(path)
+        elif suffix in SUFFIXES and suffix != DICOM:
+            self._found.append(path)
+        else:
+            self._perhaps_dicom(path)
+
+    def _picture(self, path: Path) -> None:
+        if (kind := folder_kind(path.parent)) is not None:
+            self._skip(path, "associated", f"the {kind} image of a slide by its folder's name")
+        else:
+            self._pictures.append(path)
+
+    def _perhaps_dicom(self, path: Path) -> None:
+        try:
+            begins_so = is_dicom(path)
+            instance = read_instance(path) if begins_so else None
+        except OSError as error:
+            self._skip(path, "other", f"cannot be read ({error.strerror})")
+            return
+        if instance is not None:
+            self._series.setdefault(instance.series, []).append(instance)
+        elif begins_so:
+            self._skip(path, "other", "a DICOM object that is no whole-slide image")
+        elif path.suffix.lower() == DICOM:
+            self._found.append(path)  # damaged: opening it says so
+        else:
+            self._skip(path, "suffix", "no slide by the name's suffix")
+
+    def _skip(self, path: Path, kind: Kind, why: str) -> None:
+        self.skipped.append(Skipped(path, kind, why))
+
+
+def _parts_among(files: Sequence[Path]) -> dict[str, str]:
+    """Names in a folder that belong to a main file in it, and the name of that file. Raises `OSError`."""
+    parts: dict[str, str] = {}
+    for path in files:
+        suffix = path.suffix.lower()
+        if suffix in HAMAMATSU and path.is_file():
+            parts |= dict.fromkeys((n for n in index_names(path) if n != path.name), path.name)
+        elif suffix == MIRAX:
+            parts[path.stem] = path.name
+        elif suffix == OLYMPUS:
+            parts[f"_{path.stem}_"] = path.name
+    return parts
+
+
+def _any_scan(paths: Sequence[Path]) -> bool:
+    """Whether any of them is a scanner's file; of TIFFs, whether OpenSlide takes it for one."""
+    import openslide
+
+    others = [path for path in paths if path.suffix.lower() in TIFFS]
+    if len(others) < len(paths):
+        return True
+    return any(openslide.OpenSlide.detect_format(os.fspath(path)) is not None for path in others)

@@ -1,0 +1,272 @@
+"""TIFF files page by page: which page is the scan, and whether its pixels can be shown as they are.
+
+OpenSlide and Pillow give 8-bit RGB of whatever a page holds; here is said what that would falsify.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from core_model.errors import SlideError
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+MOST_PAGES = 500
+"""Pages looked at; whole-slide images have some twenty."""
+
+SAMPLES = 16
+"""Places of a page's pixel data that its identity is taken from."""
+
+CONVERT = "Convert it, for example with `vips tiffsave`, to an 8-bit RGB tiled pyramid"
+
+CODED = (7, 33003, 33005, 34712)
+"""Compressions that hold their own colours and are decoded without regard to Orientation: JPEG, JPEG 2000."""
+
+PHOTOMETRIC = {4: "mask", 5: "CMYK", 8: "CIE L*a*b*", 9: "CIE L*a*b*", 10: "CIE L*a*b*",
+               32803: "raw sensor", 32844: "LogL", 32845: "LogLuv", 34892: "raw sensor"}  # fmt: skip
+FORMATS = {2: "signed integers", 3: "floating-point numbers", 5: "complex numbers", 6: "complex numbers"}
+
+_ASSOCIATED = re.compile(r"^\s*(label|macro|overview|thumbnail)\b", re.IGNORECASE | re.MULTILINE)
+_IMAGEJ = re.compile(r"^images=(\d+)", re.MULTILINE)
+
+UNIT_UM = {"µm": 1.0, "um": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
+
+
+@dataclass(frozen=True)
+class Page:
+    """One image of a TIFF file."""
+
+    number: int
+    width: int
+    height: int
+    tiled: bool
+    reduced: bool
+    """Flagged as a smaller version of another page."""
+    associated: str | None
+    """"label", "macro" …, where the page says that it is one."""
+    oddity: str | None
+    """What 8-bit RGB would not show faithfully; None where it would."""
+    orientation: int
+    coded: bool
+    """Whether its tiles are decoded as stored whatever the orientation says."""
+    description: str
+    places: tuple[tuple[int, int], ...]
+    """Offset and length of some of its pixel data."""
+
+    @property
+    def area(self) -> int:
+        """Area in px²."""
+        return self.width * self.height
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether the file begins as a TIFF does. Raises `OSError`."""
+    with path.open("rb") as file:
+        return file.read(4) in MAGIC
+
+
+def read_pages(path: Path) -> list[Page]:
+    """The pages of the file's main chain. Raises `SlideError` where they cannot be read."""
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it comments on every odd tag
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return [_page(number, page) for number, page in enumerate(islice(tiff.pages, MOST_PAGES))]
+    except (tifffile.TiffFileError, OSError, ValueError, TypeError, LookupError, struct.error) as error:
+        raise SlideError(
+            f"its TIFF directory cannot be read ({error})", where=path, fix="Copy the file again"
+        ) from error
+
+
+def check_tiled(path: Path, vendor: str, size: tuple[int, int]) -> list[Page]:
+    """The pages of a TIFF that OpenSlide reads, its level 0 being `size` px.
+
+    Raises `SlideError` where what it reads is a preview, a label, one of many channels, or not faithful.
+    """
+    pages = read_pages(path)
+    generic = vendor == "generic-tiff"
+    levels = [
+        page
+        for page in pages
+        if page.tiled and not page.associated and (page.reduced or not page.number or not generic)
+    ]
+    if generic:
+        _check_scan(path, pages, pages[0], size)
+    for page in levels:
+        _check_page(path, page)
+        if page.orientation != 1 and not page.coded:
+            raise SlideError(
+                f"its Orientation tag is {page.orientation}, and its tiles would be turned one by one",
+                where=path,
+                fix="Set the tag to 1 (`tiffset -s 274 1 FILE`): pixels are read as they are stored",
+            )
+    return pages
+
+
+def scan_page(path: Path) -> Page:
+    """The page of an untiled TIFF that is the scan: the largest that is no label.
+
+    Raises `SlideError` where there is none, or several, or where it could not be shown as it is.
+    """
+    pages = read_pages(path)
+    candidates = [page for page in pages if not page.associated] or pages[:1]
+    if not candidates:
+        raise SlideError("it holds no image", where=path)
+    page = max(candidates, key=lambda item: item.area)
+    _check_scan(path, pages, page, (page.width, page.height))
+    _check_page(path, page)
+    return page
+
+
+def ome_mpp(pages: Sequence[Page]) -> tuple[float, float] | None:
+    """µm/px in x and y that an OME-TIFF states of its first image; None where it does not."""
+    pixels = _ome_pixels(pages)
+    if pixels is None:
+        return None
+    sizes = []
+    for axis in "XY":
+        unit = UNIT_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        try:
+            size = float(pixels.get(f"PhysicalSize{axis}", ""))
+        except ValueError:
+            return None
+        if unit is None:
+            return None
+        sizes.append(size * unit)
+    return sizes[0], sizes[1]
+
+
+def _check_scan(path: Path, pages: Sequence[Page], page: Page, size: tuple[int, int]) -> None:
+    """Raise where `page`, read at `size`, is a label, a preview, or one of several."""
+    if page.associated:
+        raise SlideError(f"this is the {page.associated} image of a slide, not the slide", where=path)
+    others = [other for other in pages if other is not page and not other.associated]
+    largest = max(others, key=lambda item: item.area, default=page)
+    if largest.area > size[0] * size[1]:
+        raise SlideError(
+            f"its first page ({size[0]} x {size[1]} px) is a preview of page {largest.number + 1}"
+            f" ({largest.width} x {largest.height} px), which cannot be read behind it",
+            where=path,
+            fix=f"Write the scan into a file of its own: `vips tiffsave FILE[page={largest.number}] NEW.tiff"
+            " --tile --pyramid`",
+        )
+    equals = sum((other.width, other.height) == size and not other.reduced for other in others) + 1
+    count = max(equals, _planes(page))
+    if count > 1:
+        raise SlideError(
+            f"it holds {count} images of one size (channels, focal planes or time points), of which one"
+            " alone would be shown",
+            where=path,
+            fix="Write the one to look at, or an RGB composite, into a file of its own",
+        )
+
+
+def _check_page(path: Path, page: Page) -> None:
+    if page.oddity:
+        raise SlideError(
+            f"it holds {page.oddity}, which 8-bit RGB cannot show faithfully", where=path, fix=CONVERT
+        )
+
+
+def _planes(page: Page) -> int:
+    """How many images the description says there are beside this one."""
+    pixels = _ome_pixels([page])
+    if pixels is not None:
+        images = _whole(pixels.get("SizeC")) // _whole(pixels["samples"])
+        return max(1, images) * _whole(pixels.get("SizeZ")) * _whole(pixels.get("SizeT"))
+    match = _IMAGEJ.search(page.description) if page.description.startswith("ImageJ") else None
+    return int(match[1]) if match else 1
+
+
+def _page(number: int, page: Any) -> Page:
+    tags = page.tags
+    kind = int(_value(tags, 254, 0))
+    described = str(page.description or "")
+    found = _ASSOCIATED.search(described[:500])
+    return Page(
+        number=number,
+        width=int(page.imagewidth),
+        height=int(page.imagelength),
+        tiled=bool(page.is_tiled),
+        reduced=bool(kind & 1),
+        associated=found[1].lower() if found else "macro" if kind == 9 else None,
+        oddity=_oddity(tags, int(page.compression)),
+        orientation=int(_value(tags, 274, 1)),
+        coded=int(page.compression) in CODED,
+        description=described,
+        places=_places(page.dataoffsets, page.databytecounts),
+    )
+
+
+def _oddity(tags: Any, compression: int) -> str | None:
+    """What a page holds that is not 8-bit grey, palette or RGB; None where it does."""
+    bits = _values(tags, 258, 1)
+    formats = _values(tags, 339, 1)
+    samples, photometric = int(_value(tags, 277, 1)), int(_value(tags, 262, 1))
+    extra = _values(tags, 338, 0)
+    for kind in formats:
+        if kind in FORMATS:
+            return f"{bits[0]}-bit {FORMATS[kind]}"
+    if any(depth != 8 for depth in bits):
+        return f"{'/'.join(str(depth) for depth in dict.fromkeys(bits))}-bit samples"
+    if photometric in PHOTOMETRIC or photometric > 8:
+        return f"{PHOTOMETRIC.get(photometric, f'photometric {photometric}')} samples"
+    if photometric == 6 and compression not in CODED:
+        return "YCbCr samples that are no JPEG"
+    colours = 3 if photometric in (2, 6) else 1
+    if samples < colours or samples > colours + 1:
+        return f"{samples} channels"
+    if samples > colours and extra[0] not in (1, 2):
+        return f"{samples} channels, the last of which is not said to be transparency"
+    return None
+
+
+def _places(offsets: Sequence[int], counts: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Up to `SAMPLES` of the tiles or strips, evenly spaced, first and last included."""
+    last = min(len(offsets), len(counts)) - 1
+    if last < 0:
+        return ()
+    chosen = sorted({round(i * last / (SAMPLES - 1)) for i in range(SAMPLES)})
+    return tuple((int(offsets[i]), int(counts[i])) for i in chosen)
+
+
+def _ome_pixels(pages: Sequence[Page]) -> dict[str, str] | None:
+    """Attributes of the first `Pixels` element of the OME-XML, with the channels' samples; None without."""
+    text = pages[0].description if pages else ""
+    if "<OME" not in text[:2000]:
+        return None
+    try:
+        root = ElementTree.fromstring(text.strip())
+    except ElementTree.ParseError:
+        return None
+    for element in root.iter():
+        if element.tag.rsplit("}")[-1] == "Pixels":
+            samples = [c.get("SamplesPerPixel", "1") for c in element if c.tag.endswith("}Channel")]
+            return {**element.attrib, "samples": samples[0] if samples else "1"}
+    return None
+
+
+def _whole(text: str | None) -> int:
+    """A whole number above 0; 1 where it is none."""
+    return max(1, int(text)) if text is not None and text.isdecimal() else 1
+
+
+def _value(tags: Any, code: int, default: int) -> Any:
+    return _values(tags, code, default)[0]
+
+
+def _values(tags: Any, code: int, default: int) -> tuple[Any, ...]:
+    tag = tags.get(code)
+    if tag is None or tag.value is None or tag.value == ():
+        return (default,)
+    value = tag.value
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
