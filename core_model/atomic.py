@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from core_model.errors import RunError
+from core_model.errors import GiantError, RunError
 
 _DISK = {
     errno.ENOSPC: "the disk is full",
@@ -48,12 +48,34 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{_short(path.name)}.{os.getpid()}-{threading.get_ident()}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode
         yield part
+        part.chmod(mode)  # some libraries make files that nobody else may read, whatever the umask
         flush(part)
         part.replace(path)
         flush(path.parent)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong before says more
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(
+    noun: str, where: Path, error_class: type[GiantError] = RunError, fix: str | None = None
+) -> Iterator[None]:
+    """Say in one line, as `error_class`, that `noun` cannot be written, however a library puts it."""
+    try:
+        yield
+    except GiantError:
+        raise
+    except Exception as error:
+        trouble = disk_trouble(error)
+        if isinstance(error, OSError):
+            trouble = error.strerror or str(error)
+        if trouble is None:
+            raise
+        raise error_class(f"{noun} cannot be written ({trouble})", where=where, fix=fix) from error
 
 
 def disk_trouble(error: BaseException) -> str | None:
@@ -99,9 +121,21 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     try:
         part.mkdir(parents=True)
         yield part
+        _open_to_others(part)
         _swap(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _open_to_others(folder: Path) -> None:
+    """Give the files of a new folder the mode that the user wants; those that others share keep theirs."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1:
+            path.chmod(mode)
 
 
 def _swap(part: Path, folder: Path) -> None:

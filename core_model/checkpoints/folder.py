@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_model.atomic import replacing_folder
+from core_model.atomic import replacing_folder, writing
 from core_model.checkpoints.parts import LLAVA, NEEDS_TOKENIZER, WEIGHT_FILES, Parts, fill_llava, new_model
 from core_model.config import ModelConfig
 from core_model.errors import CheckpointError
@@ -58,16 +58,13 @@ def save_checkpoint(
     base_hashes = _hashes(Path(base)) if base is not None else {}
     present = {*states, *(name for name in WEIGHT_FILES if f"{name}.safetensors" in base_hashes)}
     config = config.model_copy(update={"parts": tuple(name for name in WEIGHT_FILES if name in present)})
-    try:
-        with replacing_folder(folder) as part:
-            _write(part, states, parts, config, card)
-            if slides is not None:
-                (part / TRAINING_SLIDES).write_text(
-                    json.dumps({"version": 1, "slides": sorted(slides)}, indent=1)
-                )
-            _finish(part, Path(base or part), base_hashes)
-    except OSError as error:
-        raise CheckpointError(f"the checkpoint cannot be written ({error})", where=folder) from error
+    with writing("the checkpoint", folder, CheckpointError), replacing_folder(folder) as part:
+        _write(part, states, parts, config, card)
+        if slides is not None:
+            (part / TRAINING_SLIDES).write_text(
+                json.dumps({"version": 1, "slides": sorted(slides)}, indent=1)
+            )
+        _finish(part, Path(base or part), base_hashes)
     return config
 
 

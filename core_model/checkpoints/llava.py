@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from core_model.atomic import replacing_folder
+from core_model.atomic import replacing_folder, writing
 from core_model.checkpoints import llava_weights as weights
 from core_model.checkpoints.llava_fields import GIANT, feature_dim_of, fields_of, language_of
 from core_model.checkpoints.parts import LLAVA, fill_llava, new_model, split_llava
@@ -113,15 +113,12 @@ def export_llava(
     dtype = getattr(torch, config.dtype)
     ours = {key: value for part in split_llava(llava).values() for key, value in part.items()}
     state = {their_name(key): value.detach().to("cpu", dtype).contiguous() for key, value in ours.items()}
-    try:
-        with replacing_folder(folder) as part:
-            weights.write_weights(part, state, shard_bytes)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(part)
-            text = json.dumps(fields_of(config), indent=2) + "\n"
-            (part / "config.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"the checkpoint cannot be written ({error})", where=folder) from error
+    with writing("the checkpoint", folder, CheckpointError), replacing_folder(folder) as part:
+        weights.write_weights(part, state, shard_bytes)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(part)
+        text = json.dumps(fields_of(config), indent=2) + "\n"
+        (part / "config.json").write_text(text, encoding="utf-8")
 
 
 def language_config(config: Any, folder: str | Path) -> LanguageModelConfig:

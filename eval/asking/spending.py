@@ -7,7 +7,6 @@ and the journals; the file of the purse holds only while an evaluation runs.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,9 @@ from typing import Any
 from agent.llm.spending import ChatCosts, Ledger
 from agent.run.folder import VOTES
 from agent.run.journal import Journal
+from core_model.atomic import write_text
 from core_model.errors import RunError
+from core_model.locks import held
 
 PURSE = "spending.json"
 
@@ -38,10 +39,7 @@ class Purse:
         """A new purse. `held` is what questions without a result have cost already."""
         purse = cls(folder / PURSE, workers)
         state = {"limit": limit, "spent": usd_spent, "held": dict(grants), "asking": [], "closed": False}
-        try:
-            purse.path.write_text(json.dumps(state), encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"the file cannot be written ({error.strerror})", where=purse.path) from error
+        write_text(purse.path, json.dumps(state))
         return purse
 
     def take(self, key: str) -> float | None:
@@ -81,13 +79,17 @@ class Purse:
 
     @contextmanager
     def _state(self) -> Iterator[dict[str, Any]]:
-        with self.path.open("r+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            state = json.load(file)
+        with held(self.path.parent, wait=True, name=f".{self.path.name}.lock", remove=True):
+            state = self._read()
             yield state
-            file.seek(0)
-            file.truncate()
-            json.dump(state, file)
+            write_text(self.path, json.dumps(state))
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"the file cannot be read ({error})", where=self.path) from error
+        return state
 
 
 def spending_of(folder: Path) -> ChatCosts:

@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from core_model.atomic import disk_trouble, write_bytes, write_text, write_value
-from core_model.errors import GiantError
+from core_model.atomic import (
+    disk_trouble,
+    replacing_folder,
+    write_bytes,
+    write_text,
+    write_value,
+    writing,
+)
+from core_model.errors import CheckpointError, GiantError
 
 WRITERS = {
     "bytes": lambda path: write_bytes(path, b"x" * 50_000),
@@ -81,3 +88,27 @@ def test_trouble_with_the_disk_is_known_however_a_library_puts_it(error: Excepti
     outer = KeyError("what came of it")
     outer.__cause__ = error
     assert disk_trouble(outer) == told
+
+
+def test_a_folder_that_libraries_fill_is_open_to_others(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "model") as part:
+        (part / "sub").mkdir()
+        for name in ("closed", "sub/closed"):
+            (part / name).touch(mode=0o600)
+    plain = tmp_path / "plain"
+    plain.touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert modes == {plain.stat().st_mode}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"sub", "closed"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SafetensorError("I/O error: No space left on device (os error 28)"), Exception("x (os error 28)")],
+)
+def test_what_libraries_make_of_a_full_disk_is_one_line(tmp_path: Path, error: Exception) -> None:
+    told = pytest.raises(CheckpointError, match=r"m: the model cannot be written \(the disk is full\)\.")
+    with told, writing("the model", tmp_path / "m", CheckpointError):
+        raise error
+    with pytest.raises(ZeroDivisionError), writing("the model", tmp_path):
+        raise ZeroDivisionError

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import torch
 
+from core_model.atomic import write_text, writing
 from core_model.errors import RunError
 
 LOG, CURVES = "log.jsonl", "tensorboard"
@@ -54,7 +55,7 @@ class StepLog:
         """`first`: steps that an earlier run has done and whose lines stay. `clock` gives seconds."""
         self.path, self.progress, self.name = folder / LOG, progress, folder.name
         rows = [row for row in _rows(self.path) if row["step"] <= first] if first else []
-        self.path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in rows))
         self.curves = _curves(folder / CURVES, first)
         self.clock, self.since = clock, clock()
 
@@ -66,7 +67,7 @@ class StepLog:
         row |= {key: _rounded(logs[key]) for key in FIGURES if key in logs}
         row |= {f"{key}_per_s": _rounded(count / seconds) for key, count in counts.items()}
         row["memory_gb"] = round(peak_memory() / 1e9, 3)
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing("the log", self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.curves is not None:
             for key, value in row.items():

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from core_model.atomic import write_bytes
 from core_model.errors import CohortError, UsageError
 from training.phantom.geojson import write_geojson
 from training.phantom.render import render_slide
@@ -211,7 +211,4 @@ def _benchmark_rows(truth: PhantomTruth, rng: np.random.Generator) -> list[dict[
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_bytes(path, text.encode())

@@ -7,13 +7,14 @@ colour. Procedural slides have no `openslide.bounds-*`, so nothing needs to be s
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+
+from core_model.atomic import write_bytes
 
 if TYPE_CHECKING:
     from training.phantom.truth import PhantomTruth
@@ -41,10 +42,7 @@ def write_geojson(truth: PhantomTruth, path: Path) -> None:
     if len(truth.mitosis_xy):
         points = {"type": "MultiPoint", "coordinates": truth.mitosis_xy.tolist()}
         features.append(_feature(points, *MITOSIS, {"count": len(truth.mitosis_xy)}))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
-    partial.replace(path)
+    write_bytes(path, json.dumps({"type": "FeatureCollection", "features": features}).encode())
 
 
 def _feature(

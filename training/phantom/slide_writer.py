@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from core_model.atomic import replacing
 
 TILE = 256
 SMALLEST = 512
@@ -21,28 +22,21 @@ def write_slide(path: Path, pixels: npt.NDArray[np.uint8], mpp: float, quality: 
     """
     import tifffile
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with tifffile.TiffWriter(partial) as tiff:
-            for level, image in enumerate(_levels(pixels)):
-                tiff.write(
-                    image,
-                    tile=(TILE, TILE),
-                    photometric="rgb",
-                    compression="jpeg",
-                    compressionargs={"level": quality},
-                    resolution=(1e4 / (mpp * 2**level),) * 2,
-                    resolutionunit="CENTIMETER",
-                    subfiletype=1 if level else 0,
-                    metadata=None,
-                    software="giant phantom",
-                    maxworkers=1,
-                )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(Path(path)) as part, tifffile.TiffWriter(part) as tiff:
+        for level, image in enumerate(_levels(pixels)):
+            tiff.write(
+                image,
+                tile=(TILE, TILE),
+                photometric="rgb",
+                compression="jpeg",
+                compressionargs={"level": quality},
+                resolution=(1e4 / (mpp * 2**level),) * 2,
+                resolutionunit="CENTIMETER",
+                subfiletype=1 if level else 0,
+                metadata=None,
+                software="giant phantom",
+                maxworkers=1,
+            )
 
 
 def _levels(pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:

@@ -9,7 +9,6 @@ thresholds (see `spec.py`), so that a slide never lies on a border.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from core_model.atomic import replacing
 from core_model.errors import BoxError, CohortError
 
 DIAGNOSES = (
@@ -177,14 +177,11 @@ class PhantomTruth:
 
     def save(self, cohort: Path) -> None:
         """Write truth/<name>.npz under the cohort folder, whole or not at all."""
-        folder = Path(cohort) / "truth"
-        folder.mkdir(parents=True, exist_ok=True)
         keys = ("name", "seed", "index", "width", "height", "mpp", "cell_px", "stain", "diagnosis", "grade")
         meta = json.dumps({"version": 1} | {key: getattr(self, key) for key in keys})
         maps = {key: getattr(self, key) for key in MAPS}
-        partial = folder / f".{self.name}.{os.getpid()}.npz"
-        np.savez_compressed(partial, meta=np.array(meta), **maps)
-        partial.replace(folder / f"{self.name}.npz")
+        with replacing(Path(cohort) / "truth" / f"{self.name}.npz") as part, part.open("wb") as file:
+            np.savez_compressed(file, meta=np.array(meta), **maps)
 
     @classmethod
     def load(cls, cohort: Path, name: str) -> PhantomTruth:

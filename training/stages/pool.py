@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core_model.atomic import write_value
+from core_model.atomic import replacing, write_value, writing
 from core_model.errors import RunError
 from core_model.slides.box import Box
 from training.cohort.cohort import Cohort
@@ -82,10 +82,11 @@ class TokenPool:
 
     def save(self, folder: Path) -> None:
         """Write the pool; index.json comes last."""
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / TOKENS, np.asarray(self.tokens))
         boxes = [list(box) if box is not None else None for box in self.boxes]
-        write_value(folder / INDEX, {"slides": self.slides, "boxes": boxes})
+        with writing("the pool of slide tokens", folder):
+            with replacing(folder / TOKENS) as part, part.open("wb") as file:
+                np.save(file, np.asarray(self.tokens))
+            write_value(folder / INDEX, {"slides": self.slides, "boxes": boxes})
 
     @classmethod
     def load(cls, folder: Path) -> TokenPool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import pickle
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from core_model.atomic import replacing, writing
 from core_model.checkpoints.folder import ModelConfig, Parts, new_model, save_checkpoint
 from core_model.config import SlideEncoderConfig
 from core_model.devices import default_device, has_bf16
@@ -62,7 +62,7 @@ def pretrain_tile_encoder(
     while run.step < settings.steps:
         run.advance()
         if run.step % settings.report_every == 0 or run.step == settings.steps:
-            with (out / LOG).open("a", encoding="utf-8") as log:
+            with writing("the log", out / LOG), (out / LOG).open("a", encoding="utf-8") as log:
                 log.write(json.dumps(run.report()) + "\n")
             run.save(out / STATE)
         if progress is not None:
@@ -187,9 +187,9 @@ class TileRun:
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(state, partial)
-        partial.replace(path)
+        # To an open file: torch does not say what the system answers where it opens one itself.
+        with writing("the state", path), replacing(path) as part, part.open("wb") as file:
+            torch.save(state, file)
 
     def resume(self, path: Path) -> None:
         """Go on from a state, where there is one. Raises CheckpointError if it is not this run's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,25 @@ def test_a_tokenizer_with_more_tokens_than_rows_does_not_fit(tiny_checkpoint: Pa
     rehash(tiny_checkpoint)
     with pytest.raises(CheckpointError, match="does not fit the vocabulary"):
         load_checkpoint(tiny_checkpoint)
+
+
+@pytest.mark.parametrize("limit", [100, 3000, 10_000])
+def test_a_disk_that_takes_no_more_is_one_line_and_no_half_checkpoint(
+    tmp_path: Path, tiny_parts: Any, tiny_config: Any, limit: int
+) -> None:
+    """Each library puts it in words of its own: tokenizers, safetensors, Python."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+    try:
+        with pytest.raises(CheckpointError, match="the checkpoint cannot be written") as caught:
+            save_checkpoint(tmp_path / "new", tiny_parts, tiny_config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_can_be_shared(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in tiny_checkpoint.rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}
