@@ -47,6 +47,8 @@ class Sentence(Record):
     """True where it speaks against the answer given."""
     unsupported: str | None = None
     """What the evidence check found wrong with it; None where it stands."""
+    unchecked: str | None = None
+    """Why what it says was not checked; None where it was."""
 
     @property
     def whole(self) -> str:

@@ -134,6 +134,7 @@ def _answered(run: QuestionRun) -> Sentence:
         confidence=answer.confidence,
         evidence=run.cite(e.step for e in answer.evidence),
         unsupported=" ".join(run.record.unsupported) or None,
+        unchecked=answer.unchecked,
     )
 
 
@@ -173,6 +174,7 @@ def _claimed(run: QuestionRun, claim: Claim) -> Sentence:
         evidence=run.cite(claim.steps),
         against=claim.against,
         unsupported=claim.unsupported,
+        unchecked=claim.unchecked,
     )
 
 

@@ -16,7 +16,7 @@ from agent.chat import prompts
 from agent.chat.boxes import Numbers, box_from_numbers, sent_image
 from agent.chat.regions import frame_px, profile_of, steps_in_context
 from agent.chat.schemas import ThoughtArgs, box_fields, look_arguments
-from agent.evidence.familiarity import doubts
+from agent.evidence.familiarity import doubts, unread_language
 from agent.llm.profiles import Convention
 from agent.run.records import Action
 from core_model.slides.box import Box
@@ -138,10 +138,14 @@ def _question_familiarity(question: str, context: AgentContext) -> dict[str, Any
 
     def measured() -> dict[str, Any]:
         value, words = context.model.question_unfamiliarity(question, None)
-        return {"question_unfamiliarity": float(value), "unknown_words": [str(word) for word in words]}
+        return {
+            "question_unfamiliarity": float(value),
+            "unknown_words": [str(word) for word in words],
+            "language": unread_language(question, words),
+        }
 
     key = hashlib.sha256(question.encode()).hexdigest()[:12]
-    return {**context.journal.once("question", key, measured), "option_words": []}
+    return {"language": None, **context.journal.once("question", key, measured), "option_words": []}
 
 
 def _repeats(action: Action, context: AgentContext, steps: Sequence[Step], survey: bool) -> str | None:

@@ -198,11 +198,11 @@ def show_answer(console: Console, answer: Answer) -> None:
     if len(answer.evidence) > CITED:
         console.print(f"  and {len(answer.evidence) - CITED} more in the report")
     for claim in answer.claims:
-        if claim.unsupported:
+        if claim.unsupported or claim.unchecked:
             console.print(_doubtful(claim), soft_wrap=True)
     if answer.cost.calls:
         console.print(_cost(answer.cost))
-    console.print(f"Report: {Path(answer.run_dir) / 'report.html'}")
+    console.print(f"Report: {Path(answer.run_dir) / 'report.html'}", soft_wrap=True)
     console.print(Text(NOTICE, style="dim"))
 
 
@@ -219,9 +219,9 @@ def _cost(cost: Cost) -> str:
 
 
 def _doubtful(claim: Claim) -> Text:
-    line = Text("  unsupported: ", style="bold yellow")
+    line = Text("  unsupported: " if claim.unsupported else "  not checked: ", style="bold yellow")
     line.append(" ".join(claim.text.split()), style="not bold")
-    return line.append(f" ({claim.unsupported})", style="not bold dim")
+    return line.append(f" ({claim.unsupported or claim.unchecked})", style="not bold dim")
 
 
 def _vote(vote: Vote, number: int) -> Text:

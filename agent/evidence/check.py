@@ -2,8 +2,9 @@
 
 An answer may cite only what was shown: the step exists, succeeded, and showed that box at that resolution.
 What an answer says is absent must come with how much of the tissue was looked at, because "not seen" means
-nothing without it. Each claim is held against the steps that it names (`agent/claims.py`). The same answer
-and the same steps always give the same verdict.
+nothing without it. Each claim is held against the steps that it names (`claims.py`); what it says is read in
+the languages of `words.toml`, and marked as not checked in any other. The same answer and the same steps
+always give the same verdict.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.evidence.claims import cited_steps, judged
-from agent.evidence.negation import says_absence
+from agent.evidence.claims import cited_steps, judged, unchecked
+from agent.evidence.reading import says_absence
 from agent.run.records import Answer, Claim, Evidence, Step
 
 _SHARE = re.compile(r"\d\s*%")
@@ -80,8 +81,19 @@ def mark(answer: Answer, problems: Sequence[str], steps: Sequence[Step]) -> Answ
             "answer": text,
             "confidence": answer.confidence if sound else 0.0,
             "claims": _judged(answer, steps),
+            "unchecked": unchecked(answer.answer),
         }
     )
+
+
+def not_checked(answer: Answer) -> list[str]:
+    """What of a marked answer was not checked, one sentence each."""
+    whole = [f"The text of the answer was not checked: {answer.unchecked}."] if answer.unchecked else []
+    return whole + [
+        f"Claim {number} (“{_short(claim.text)}”) was not checked: {claim.unchecked}."
+        for number, claim in enumerate(answer.claims, 1)
+        if claim.unchecked is not None
+    ]
 
 
 def unsupported_note(problems: Sequence[str]) -> str:

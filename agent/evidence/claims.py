@@ -12,72 +12,17 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from agent.evidence.coverage import SAME
-from agent.evidence.negation import read
+from agent.evidence.reading import said
+from agent.evidence.terms import Need
 from agent.run.records import Claim, Step
 from agent.text import human_share
 
-
-class LookScale(NamedTuple):
-    """How fine a look must be to find some things, and why."""
-
-    mpp: float
-    """µm/px."""
-    words: re.Pattern[str]
-    why: str
-
-
-def _words(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE)
-
-
-_CELLS = (
-    r"(?<!squamous )(?<!small )(?<!basal )(?<!clear )(?<!renal )(?<!transitional )(?<!large )(?<!spindle )"
-    r"cells?(?! (?:carcinoma|adenoma|lymphoma|sarcoma|tumou?r|type|cancer|neoplasm|nevus|naevus))"
-)
-SCALES = (
-    LookScale(
-        0.5,
-        _words(
-            r"mitos\w+|mitotic|nucle(?:i|us|ar|ol\w+)|chromatin|hyperchroma\w+|pleomorphi\w+|atypia|cytoplasm\w*"
-            r"|cytolog\w+|apopto\w+|eosinophils?|neutrophils?|koilocyt\w+|inclusions?|organisms?|bacteri\w+"
-            rf"|pylori|fung\w+|{_CELLS}"
-        ),
-        "a nucleus is 5 to 10 µm wide, and its chromatin and division figures are told apart at 20x",
-    ),
-    LookScale(
-        2.0,
-        _words(
-            r"gland\w*|acin\w+|crypts?|follic\w+|architectur\w+|cribriform|papill\w+|lymphoc\w+|lymphoid|inflam\w+"
-            r"|infiltrat\w+|inva\w+|vessels?|vascular|lymphovascular|perineural|stroma\w*|granulom\w+|dysplasi\w+"
-            r"|in situ|metaplasia|ulcer\w*|keratin\w*"
-        ),
-        "structures of many cells, and lymphocytes as dots, are told apart at 5x",
-    ),
-    LookScale(
-        8.0,
-        _words(
-            r"tumou?rs?|carcinoma\w*|adenocarcinoma\w*|sarcoma\w*|melanoma\w*|lymphoma\w*|cancer\w*|malignan\w+"
-            r"|neopla\w+|metasta\w+|benign|lesions?|necro\w+|tissues?|haemorrhag\w+|hemorrhag\w+|mass(?:es)?"
-            r"|margins?|abscess\w*|fibrosis|fat"
-        ),
-        "masses and areas of millimetres show at 1.25x",
-    ),
-)
-"""Finest first. What the words of a claim do not name needs `OTHER`."""
-OTHER = 2.0
 HIGH_POWER = 0.5
 """Things that need this are not believed either where they are said to be there on coarse looks alone."""
 PRESENCE_FACTOR = 2.0
 """That something is there may be seen at twice the µm/px at which its absence can be told (10x for 20x)."""
 LEAST_SEEN = 0.5
 """An absence claimed with a smaller share of the tissue seen is marked as limited."""
-
-
-class Need(NamedTuple):
-    """What a text needs to be told: the word that asks for most, and the µm/px."""
-
-    word: str
-    mpp: float
 
 
 class ClaimVerdict(NamedTuple):
@@ -91,29 +36,16 @@ class ClaimVerdict(NamedTuple):
     """Whether that is less than `LEAST_SEEN`."""
 
 
+NOT_READ = "it is in a language in which claims are not checked"
+"""Of a claim in another language than those of `words.toml`."""
+
+
 _STEPS = re.compile(r"\bsteps?\s+((?:\d+(?:\s*,\s*|\s+and\s+|\s*[-–]\s*)?)+)", re.IGNORECASE)
 
 
 def cited_steps(text: str) -> list[int]:
     """Step numbers that a text refers to: "step 3", "steps 2, 5 and 7"."""
     return sorted({int(n) for numbers in _STEPS.findall(text) for n in re.findall(r"\d+", numbers)})
-
-
-def need(text: str) -> Need:
-    """The finest look that the things named in a text ask for."""
-    for scale in SCALES:
-        if match := scale.words.search(text):
-            return Need(match.group(0), scale.mpp)
-    return Need("", OTHER)
-
-
-_WHERE = re.compile(r"\b(?:in(?! situ)|within|among|near|around|along|at|on)\b", re.IGNORECASE)
-
-
-def need_of_absence(text: str) -> Need:
-    """The finest look that an absence asks for: "tumour in the glands" names tumour, and where."""
-    subject = _WHERE.split(text)[0]
-    return need(subject if any(scale.words.search(subject) for scale in SCALES) else text)
 
 
 def judge(claim: Claim, steps: Mapping[int, Step], coverage: Mapping[str, float]) -> ClaimVerdict:
@@ -129,16 +61,18 @@ def judge(claim: Claim, steps: Mapping[int, Step], coverage: Mapping[str, float]
     finest = [mpp for index in claim.steps if (mpp := resolution(steps[index])) is not None]
     if not finest:
         return _no("none of the steps it cites showed pixels or a model's answer")
-    reading = read(claim.text)
-    for text in reading.present:
-        scope = need(text)
+    words = said(claim.text)
+    for scope in words.present:
         if scope.mpp <= HIGH_POWER and min(finest) > scope.mpp * PRESENCE_FACTOR * SAME:
             return _no(f"“{scope.word}” cannot be told at {min(finest):.3g} µm/px, the finest look it cites")
-    if not reading.absent:
+    if not words.absent:
         return ClaimVerdict(None, None, False)
-    return _absence(
-        min(map(need_of_absence, reading.absent), key=lambda item: item.mpp), min(finest), coverage
-    )
+    return _absence(min(words.absent, key=lambda scope: scope.mpp), min(finest), coverage)
+
+
+def unchecked(text: str) -> str | None:
+    """Why what a text says cannot be checked, though the steps it cites can; None where it can."""
+    return NOT_READ if said(text).unread else None
 
 
 def resolution(step: Step) -> float | None:
@@ -154,7 +88,12 @@ def resolution(step: Step) -> float | None:
 
 def judged(claims: Sequence[Claim], steps: Mapping[int, Step], coverage: Mapping[str, float]) -> list[Claim]:
     """The claims with their verdicts written into them."""
-    return [claim.model_copy(update=judge(claim, steps, coverage)._asdict()) for claim in claims]
+    return [
+        claim.model_copy(
+            update=judge(claim, steps, coverage)._asdict() | {"unchecked": unchecked(claim.text)}
+        )
+        for claim in claims
+    ]
 
 
 def _absence(scope: Need, finest: float, coverage: Mapping[str, float]) -> ClaimVerdict:

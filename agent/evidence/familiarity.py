@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from typing import Any, NotRequired, TypedDict
+
+from agent.evidence.language import foreign_language
 
 
 class FamiliarityRecord(TypedDict):
@@ -20,6 +23,8 @@ class FamiliarityRecord(TypedDict):
     """Content words of the question and options that the model never saw."""
     option_words: list[str]
     """Content words of the options."""
+    language: NotRequired[str | None]
+    """The language of the question, in English, where the model does not read it; None where it does."""
 
 
 LEAST_TILES = 4
@@ -49,9 +54,16 @@ def doubts(familiarity: FamiliarityRecord, model: str) -> list[str]:
     return reasons + question_doubts(familiarity, model)
 
 
+def unread_language(question: str, unknown_words: Sequence[str]) -> str | None:
+    """The language of a question, in English, where it is another one and holds words the model never saw."""
+    return foreign_language(question) if unknown_words else None
+
+
 def question_doubts(familiarity: FamiliarityRecord, model: str) -> list[str]:
     """Why no answer to this question should be believed, whatever slide it is about."""
     reasons = []
+    if language := familiarity.get("language"):
+        return [f"the model '{model}' reads English, and the question is in {language}"]
     in_options = [word for word in familiarity["unknown_words"] if word in familiarity["option_words"]]
     if in_options:
         reasons.append(f"the model '{model}' never saw these words of the options: {_quoted(in_options)}")

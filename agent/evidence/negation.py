@@ -2,8 +2,9 @@
 
 After NegEx (Chapman et al. 2001, J Biomed Inform 34:301): cues before or after a finding negate it within the
 clause. A cue that is itself negated ("not absent") says presence; a sentence that leaves the matter open
-("cannot be excluded", "unclear whether") says neither; phrases that only look negative ("not only", "of no
-special type") are passed over. The same text always gives the same reading.
+("cannot be excluded", "unclear whether") says neither, and neither does a question; phrases that only look
+negative ("not only", "of no special type") are passed over. A count of zero is an absence. The same text
+always gives the same reading.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from typing import NamedTuple
+
+from agent.evidence.counts import without_places, zero_count
+from agent.evidence.terms import names_any
 
 
 class Reading(NamedTuple):
@@ -22,48 +26,95 @@ class Reading(NamedTuple):
 
 
 _FLAGS = re.IGNORECASE
-_QUOTED_QUESTION = re.compile(r"[“\"«']([^“”\"«»']*\?)\s*[”\"»']", _FLAGS)
+QUESTION = re.compile(r"[“\"«']([^“”\"«»']*\?)\s*[”\"»']|[^.!?;。！？；]*[?？](?=\s|$)", _FLAGS)
 _SHORT_NOT = re.compile(r"n't\b", _FLAGS)
 _PASSED_OVER = re.compile(
-    r"\b(?:not (?:only|just|merely|simply|otherwise specified|least|surprisingly)|(?:no|without(?: a| any)?)"
-    r" doubt|no special type|no (?:more|fewer|less|later|wider|larger) than|without difficulty|if not"
-    r"|not to mention|no matter|whether or not|not un(?:common|usual)(?:ly)?|not infrequent(?:ly)?"
-    r"|no\.? ?\d+)",
+    r"\b(?:not (?:only|just|merely|simply|otherwise specified|least|surprisingly|(?:limited|restricted"
+    r"|confined)"
+    r" to|all|every|each|everywhere|entirely|exclusively|solely|purely|wholly|completely|totally"
+    r"|uniformly|always"
+    r"|so much|a (?:few|little)|rare(?:ly)?|seldom|scarce(?:ly)?|negligible|insignificant|inconsiderable"
+    r"|unexpected(?:ly)?|unlike(?:ly)?|infrequent(?:ly)?|un(?:common|usual)(?:ly)?"
+    r"|(?:be|to be) (?:missed|overlooked|ignored|denied|forgotten|doubted|mistaken|disputed|questioned)"
+    r"|to mention)"
+    r"|(?:no|not a|without(?: a| any)?|beyond(?: any| all)?|not in(?: any)?) (?:shadow of (?:a )?)?"
+    r"(?:doubt|question|mistaking|denying|mistake|difficulty)"
+    r"|no (?:special type|small|little|mean|minor|matter|stranger|sooner)|whether or not|if not"
+    r"|no(?:t)? (?:more|fewer|less|later|wider|larger|smaller) than|(?:not|never) fails? to"
+    r"|no (?:other|different)(?: \w+){0,3} (?:than|but)|none other than"
+    r"|nothing (?:but|else than|other than|short of|less than)|no (?:evidence|argument|reason|sign)s? against"
+    r"|no\.? ?\d+)(?!\w)",
     _FLAGS,
 )
 _NEGATIVE_WORD = (
-    r"(?:absent|absence of|lacking|lack of|without|free (?:of|from)|devoid of|negative|benign|normal"
-    r"|unremarkable|none|no|never)"
+    r"(?:absent|absence of|lack(?:ing|s)?|lack of|without|(?:tumou?r-|necrosis-|\w+-)?free(?: (?:of"
+    r"|from))?|devoid"
+    r" of|negative|benign|normal|missing|unremarkable|none|no|never|zero|nil)"
 )
 _TWICE = re.compile(
-    rf"\b(?:not|never|no|nor|hardly) (?:(?:be|called|entirely|wholly|completely|quite|altogether|all|a|an|the"
-    rf"|true that|case that|correct that|there|is|are) )*{_NEGATIVE_WORD}\b"
-    r"|\bno (?:(?!and |or |but )\w+ ){1,2}(?:without|free (?:of|from)|lacking|devoid of)\b",
+    rf"\b(?:not|never|no|nor|hardly|by no means|in no way|far from|anything but) (?:(?:be|being|called"
+    rf"|entirely"
+    rf"|wholly|completely|totally|quite|altogether|all|a|an|the|true that|case that|correct that|there"
+    rf"|is|are) )*"
+    rf"{_NEGATIVE_WORD}(?!\w)"
+    r"|\bno (?:(?!and |or |but )\w+ ){1,3}(?:without|free (?:of|from)|lacking|devoid of|[\w-]+-free)\b",
     _FLAGS,
 )
+_DENIED = re.compile(r"\b(?:false|untrue|incorrect|wrong|mistaken)\b.*\bthat\b", _FLAGS)
+"""It is false that … : what follows is denied."""
 _JUDGED = (
-    r"(?:excluded?|ruled? out|assess\w*|determined?|evaluat\w+|judged?|graded|confirmed?|established|told"
-    r"|decided?|interpretable|looked (?:at|for)|searched for|examined|sampled|conclusive|certain|clear|known)"
+    r"(?:excluded?|ruled? out|assess\w*|determined?|evaluat\w+|evaluable|judged?|graded|gradable"
+    r"|scor(?:ed|able)"
+    r"|confirmed?|established|told|decided?|interpretable|looked (?:at|for)|searched for|examined"
+    r"|sampled|counted"
+    r"|quantified|measured|performed|done|applicable|available|reported|specified|provided|stated|conclusive"
+    r"|certain|sure|clear|known|possible)"
 )
 _OPEN = re.compile(
     rf"\b(?:not (?:\w+ly )?(?:(?:be|been) )?(?:\w+ly )?{_JUDGED}|inconclusive|indeterminate|equivocal|unclear"
-    r"|uncertain|unknown|undecided|whether|if there (?:is|are))\b",
+    r"|uncertain|unknown|undecided|whether|if there (?:is|are)|may or may not"
+    r"|(?:unable|impossible|difficult|hard|insufficient) to (?:exclude|rule out|tell|say|assess|judge"
+    r"|determine"
+    r"|evaluate)|(?:not|to|fails? to|must|should) (?:be )?(?:exclude|rule out)"
+    r"|no (?:information|data|comment|statement|conclusion|assessment|opinion)\b)\b",
     _FLAGS,
 )
 _SEEN = (
-    r"(?:seen|present|identified|found|visible|detected|observed|evident|apparent|noted|recogni[sz]ed|shown"
-    r"|demonstrated|encountered|appreciated|there|discernible|detectable|conspicuous)"
+    r"(?:seen|present|identified|identifiable|found|visible|visuali[sz]ed|detected|observed|evident"
+    r"|apparent|noted"
+    r"|noticed|recogni[sz]ed|recogni[sz]able|shown|demonstrated|demonstrable|encountered|appreciated"
+    r"|discovered"
+    r"|there|discernible|detectable|conspicuous|existent|in evidence|revealed|documented|located"
+    r"|spotted|to be"
+    r" found|to be seen|feature|component|exist|occur|appear|show up)"
+)
+_CLAIMED = (
+    r"(?:tumou?r|carcinoma|cancer|necrosis|mitos[ie]s|disease|invasion|inflammation|metastas[ie]s|gland"
+    r"|lesion"
+    r"|malignancy|melanoma|lymphoma|sarcoma|fat|atypia|dysplasia|neoplasm)"
 )
 _AFTER = re.compile(
-    rf"\b(?:absent|nil|(?:is|are|was|were) lacking|not (?:be )?(?:\w+ly )?{_SEEN}|nowhere (?:to be )?{_SEEN}"
-    r"|(?:were|was|is|are|been) (?:\w+ly )?(?:excluded|ruled out))\b|\bnone\W*$",
+    rf"\b(?:absent|nil|missing|unseen|undetected|undetectable|unidentified|non-?existent|(?:is|are|was"
+    rf"|were|entirely"
+    rf"|completely|wholly) lacking|not (?:(?:\w+ly|be|been|a|an|any|yet|even|ever) ){{0,3}}{_SEEN}"
+    rf"|nowhere (?:to be )?{_SEEN}"
+    r"|(?:is|are|was|were|remains?|been) (?:\w+ly )?(?:spared|uninvolved|unaffected)"
+    r"|(?:were|was|is|are|been) (?:\w+ly )?(?:excluded|ruled out)"
+    r"|margins? (?:is|are|was|were|appears?) (?:\w+ly )?clear|clear (?:resection |surgical )?margins?)\b"
+    rf"|\b{_CLAIMED}(?:s|es)?[- ](?:free|negative)\b|\bnone(?: {_SEEN})?\W*$|(?<!-)\bnegative\W*$"
+    r"|[:(]\s*[-–−]\s*\)?\W*$",
     _FLAGS,
 )
 _BEFORE = re.compile(
-    r"\b(?:no|not|without|absence of|absent|lacks?|lacking|lack of|free (?:of|from)|negative for|devoid of"
-    r"|never|none|neither|nor|nothing|nowhere|hardly any|scarcely any|fail(?:s|ed)? to show|excluding)\b",
+    r"\b(?:no|not|without|sans|absence of|absent|lacks?|lacking|lack of|free (?:of|from)|clear of"
+    r"|negative for"
+    r"|devoid of|bare of|void of|never|none|neither|nor|nothing|nowhere|(?:hardly|scarcely|barely) (?:any|a)"
+    r"|(?:almost|virtually|practically|next to) no(?:ne)?|few,? if any|fail(?:s|ed|ing)? to|failure to"
+    r"|unable to (?:find|see|identify|detect)"
+    r"|excluding|excludes|rul(?:es|ing) out|rather than|instead of|as opposed to)\b|\bw/o\b",
     _FLAGS,
 )
+_TAKES_OBJECT = re.compile(r"^(?!not\b|never\b|nowhere\b|fail)", _FLAGS)
 _NORMAL_WORD = r"(?:benign|normal|unremarkable|negative)\b"
 _IS_NORMAL = re.compile(
     r"\b(?:is|are|was|were|appears?|looks?|seems?|remains?|being|as|all|entirely|only|histologically)"
@@ -72,7 +123,9 @@ _IS_NORMAL = re.compile(
 )
 _NORMAL = re.compile(rf"^\W*(?:the )?(?:\w+ly )?{_NORMAL_WORD}", _FLAGS)
 """Without a verb, as an answer is: "benign tissue"."""
-_NON = re.compile(r"\bnon-?(?:neoplastic|malignant|cancerous|tumou?r\w*)", _FLAGS)
+_NON = re.compile(
+    r"\bnon-?(neoplastic|malignant|cancerous|tumou?r\w*|necrotic|mitotic|dysplastic|inflamed)", _FLAGS
+)
 _VERB = re.compile(
     r"\b(?:is|are|was|were|has|have|had|shows?|showed|contains?|displays?|forms?|lacks?|appears?|there|seen"
     r"|invades?|infiltrates?|consists?|exhibits?|suggests?|remains?|lies?|occupies)\b",
@@ -85,44 +138,81 @@ _CLAUSE = re.compile(
     _FLAGS,
 )
 _JOINT = re.compile(r",\s*(?:and\s+)?|\s+and\s+", _FLAGS)
+_FILLER = re.compile(
+    rf"\b(?:{_SEEN}|at all|here|anywhere|whatsoever|is|are|was|were|be|been|to|per|hpfs?|fields?"
+    rf"|high[- ]power|any"
+    r"|the|this|these|in|on|of|and|or|all|whole|entire|slide|sections?|images?|view|definite|convincing)\b",
+    _FLAGS,
+)
 
 
 def read(text: str) -> Reading:
-    """What a text says is there, and what it says is not."""
+    """What an English text says is there, and what it says is not."""
     present: list[str] = []
     absent: list[str] = []
-    plain = _QUOTED_QUESTION.sub(" ", text.replace("’", "'"))
+    plain = QUESTION.sub(" ", text.replace("’", "'"))
     plain = _SHORT_NOT.sub(" not ", re.sub(r"\bcan'?t\b|\bcannot\b", "can not", plain, flags=_FLAGS))
-    plain = _TWICE.sub(" ", _PASSED_OVER.sub(" ", " ".join(plain.split())))
+    plain = " ".join(without_places(plain).split())
+    plain = _PASSED_OVER.sub(" ", _TWICE.sub(" ", plain))
     for part in _CLAUSE.split(plain):
         for clause in _statements(part or ""):
-            _read_clause(clause, present, absent)
+            _read_clause(" ".join(clause.split()), present, absent)
     return Reading(tuple(present), tuple(absent))
-
-
-def says_absence(text: str) -> bool:
-    """Whether a text says that something is not there."""
-    return bool(read(text).absent)
 
 
 def _read_clause(clause: str, present: list[str], absent: list[str]) -> None:
     if not clause or _OPEN.search(clause):
         return
-    if after := _AFTER.search(clause):
+    if _DENIED.search(clause):
+        present.append(clause)
+    elif zero := zero_count(clause):
+        _add_zero(zero.before, zero.after, zero.counts_before, clause, present, absent)
+    elif after := _AFTER.search(clause):
         # "Mitoses are absent", but also "Absent mitoses": what has no word before it stands after.
         before, rest = clause[: after.start()], clause[after.end() :]
-        absent.append(_named(before) or _named(rest))
+        found = _CLAIMED_PART.match(after.group(0))
+        absent.append(clause if found else _named(before) or _named(rest))
     elif cue := _BEFORE.search(clause):
-        before, rest = clause[: cue.start()], clause[cue.end() :]
-        absent.append(_named(rest) or _named(before))
-        if _named(rest) and _named(before):
-            present.append(before)
+        _add_denied(clause[: cue.start()], cue.group(0), clause[cue.end() :], present, absent)
     elif _IS_NORMAL.search(clause) or (_NORMAL.search(clause) and not _VERB.search(clause)):
         absent.append(clause)
-    elif _NON.search(clause):
-        absent.append("tumour")
+    elif non := _NON.search(clause):
+        absent.append(_NON_MEANS.get(non.group(1).casefold(), "tumour"))
     else:
         present.append(clause)
+
+
+_CLAIMED_PART = re.compile(rf"{_CLAIMED}|clear|margin", _FLAGS)
+"""A cue that names what is absent itself: "tumour-free"."""
+_NON_MEANS = {
+    "necrotic": "necrosis",
+    "mitotic": "mitoses",
+    "dysplastic": "dysplasia",
+    "inflamed": "inflammation",
+}
+
+
+def _add_zero(
+    before: str, after: str, counts_before: bool, clause: str, present: list[str], absent: list[str]
+) -> None:
+    if counts_before or not _named(after):
+        absent.append(clause)
+        return
+    absent.append(after.strip())
+    if _named(before):
+        present.append(before.strip())
+
+
+def _add_denied(before: str, cue: str, rest: str, present: list[str], absent: list[str]) -> None:
+    """What a cue denies stands behind it: "no necrosis"; or before it: "mitoses do not happen to be seen"."""
+    if not _named(rest):
+        absent.append(_named(before))
+        return
+    absent.append(rest.strip())
+    if not _TAKES_OBJECT.search(cue) and names_any(before) and not names_any(rest):
+        absent.append(before.strip())
+    elif _named(before):
+        present.append(before.strip())
 
 
 def _statements(clause: str) -> list[str]:
@@ -139,4 +229,4 @@ def _statements(clause: str) -> list[str]:
 
 def _named(words: str) -> str:
     """The words, where any of them can name something."""
-    return words.strip() if re.search(r"[a-z]{3}", words, _FLAGS) else ""
+    return words.strip() if re.search(r"[a-z]{3}", _FILLER.sub(" ", words), _FLAGS) else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langgraph.runtime import Runtime
 
+from agent.evidence.check import not_checked
 from agent.graph import nodes
 from agent.graph.nodes import cost
 from agent.graph.state import AgentContext, AgentState
@@ -116,7 +117,7 @@ def write_finished(folder: Path, record: RunRecord, steps: Sequence[Step], answe
 
     rebuild_trace(folder, steps)
     write_json(folder / ANSWER, answer)
-    record = record.model_copy(update={"sealed": seal(folder)})
+    record = record.model_copy(update={"sealed": seal(folder), "unchecked": not_checked(answer)})
     write_json(folder / RUN, record)
     write_reports(folder)
     write_json(folder / RUN, record.model_copy(update={"status": "finished"}))

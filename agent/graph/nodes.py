@@ -13,7 +13,7 @@ from langgraph.types import interrupt
 
 from agent.evidence import check as evidence
 from agent.evidence.coverage import coverage
-from agent.evidence.familiarity import LEAST_TILES, FamiliarityRecord
+from agent.evidence.familiarity import LEAST_TILES, FamiliarityRecord, unread_language
 from agent.graph import control as people
 from agent.graph.state import AgentContext, AgentState, Decided, Stop, Weighed, pending_of, steps_of
 from agent.run.records import Action, Answer, Cost, SlideFacts, Step
@@ -262,4 +262,5 @@ def _compared(context: AgentContext, question: str, options: list[str] | None) -
         question_unfamiliarity=float(question_value),
         unknown_words=[str(word) for word in words],
         option_words=content_words(" ".join(options or [])),
+        language=unread_language(question, words),
     )

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-SENTENCES = frozenset({"finding", "reason", "unsupported", "seen", "limited", "sealed"})
+SENTENCES = frozenset({"finding", "reason", "unsupported", "unchecked", "seen", "limited", "sealed"})
 """Fields that hold nothing but sentences of ours, or hashes of them."""
 
 

@@ -74,6 +74,8 @@ class Claim(Record):
     """Of a claim that something is absent: how much of the tissue was seen finely enough to tell."""
     limited: bool = False
     """Whether that is too little to speak for the slide."""
+    unchecked: str | None = None
+    """Why what it says was not checked, only the steps it cites; None where it was."""
 
 
 class Vote(Record):
@@ -150,6 +152,8 @@ class Answer(Record):
     agreement: float | None = None
     """Share of the votes that gave this answer; None where there was one run."""
     votes: list[Vote] = Field(default_factory=list)
+    unchecked: str | None = None
+    """Why the words of the answer itself were not checked; None where they were."""
     coverage: dict[str, float] = Field(default_factory=dict)
     """Share of tissue area seen at an mpp no coarser than the key, e.g. {"0.5": 0.08, "2.0": 0.61}."""
     steps: int = 0
@@ -246,5 +250,7 @@ class RunRecord(Record):
     unreadable: list[Unreadable] = Field(default_factory=list)
     unsupported: list[str] = Field(default_factory=list)
     """Claims of the answer that the evidence check could not support, one sentence each."""
+    unchecked: list[str] = Field(default_factory=list)
+    """What of the answer is in a language in which claims are not checked, one sentence each."""
     sealed: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of answer, trace lines and journal files, by name; written when the run is finished."""

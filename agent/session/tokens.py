@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.evidence.familiarity import FamiliarityRecord, limits, question_doubts
+from agent.evidence.familiarity import FamiliarityRecord, limits, question_doubts, unread_language
 from agent.graph.follow import write_finished
 from agent.navigators.weigh import ranked
 from agent.run.folder import read_answer
@@ -84,6 +84,7 @@ def _known(model: Any, record: RunRecord) -> FamiliarityRecord:
         question_unfamiliarity=float(value),
         unknown_words=[str(word) for word in words],
         option_words=content_words(" ".join(record.options or [])),
+        language=unread_language(record.question, words),
     )
 
 

@@ -1,0 +1,127 @@
+"""Which language a text is in: by the words of `words.toml`, and by py3langid where they do not tell.
+
+A language is believed only where both can mean it: short texts of Latin terms look alike in all languages,
+and an absence read by the rules of another language would pass as a sighting.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+from agent.evidence.lexicon import SPACELESS, languages, lexicon
+from agent.evidence.terms import ENGLISH, SCALES
+
+_SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_CODE = re.compile(r"\b[A-Z][A-Z0-9-]{1,5}\b")
+"""HPF, HER2, PD-L1: the same in all languages."""
+_SCRIPTS = (
+    (None, re.compile(r"[\u0370-\u03ff]{3}|[\u0530-\u1cff\ua840-\ud7af]")),  # Greek words, Hebrew to Hangul
+    ("ja", re.compile(r"[\u3040-\u30ff]")),
+    ("zh", re.compile(r"[\u3400-\u9fff]")),
+)
+"""Scripts that name their language, or one that is not read."""
+_COMPARED = (
+    "en de fr es it pt ru nl sv da no fi pl cs sk hu ro bg uk sr hr sl tr el ar he fa hi id vi th ca et lv lt"
+)
+"""Languages that py3langid chooses from: more would only add mistakes."""
+_PLAINLY_ENGLISH = re.compile(
+    r"\b(?:the|of|with|and|are|was|were|this|that|there|which|from)\b", re.IGNORECASE
+)
+"""Two of these are in no other language."""
+SURE = 0.5
+"""Probability from which py3langid overrules words that are common to several languages."""
+MOST_KNOWN = 0.8
+"""Share of letters in known words from which a language is believed unless py3langid is sure of another."""
+LEAST_KNOWN = 0.2
+
+
+class Passage(NamedTuple):
+    """A sentence and its language by its code; None where claims are not read in it."""
+
+    text: str
+    language: str | None
+
+
+def passages(text: str) -> list[Passage]:
+    """The sentences of a text, each with its language; one that does not tell has that of the text."""
+    sentences = [part for part in _SENTENCE.split(text) if part and part.strip()]
+    found = [language_of(sentence) for sentence in sentences]
+    if len(sentences) > 1 and None in found:
+        whole = language_of(text)
+        found = [
+            whole if language is None and _guess(sentence)[1] < SURE else language
+            for sentence, language in zip(sentences, found, strict=True)
+        ]
+    return [Passage(*pair) for pair in zip(sentences, found, strict=True)]
+
+
+@lru_cache(maxsize=4096)
+def language_of(text: str) -> str | None:
+    """The code of a text's language; None where it is none of those that claims are read in."""
+    for language, script in _SCRIPTS:
+        if script.search(text):
+            return language
+    text = text.lower() if text.isupper() else _CODE.sub(" ", text)
+    words = _WORD.findall(text)
+    if not any(len(word) > 2 for word in words):
+        return ENGLISH  # figures and codes are the same everywhere
+    if (in_english := known_share(text, ENGLISH)) == 1:
+        return ENGLISH
+    if in_english >= MOST_KNOWN / 2 and len(_PLAINLY_ENGLISH.findall(text)) >= 2:
+        return ENGLISH
+    shares = {ENGLISH: in_english} | {
+        code: known_share(text, code) for code in languages() if code not in SPACELESS | {ENGLISH}
+    }
+    best = max(shares, key=lambda code: shares[code])
+    if shares[best] == 1:
+        return best
+    if len(words) == 1 and words[0].isascii():
+        return best if shares[best] else ENGLISH  # one word says no more than what it names
+    guess, sure = _guess(text)
+    if guess == best and (shares[best] >= LEAST_KNOWN or best == ENGLISH):
+        return best
+    if shares[best] >= MOST_KNOWN and sure < SURE:
+        return best
+    return ENGLISH if guess == ENGLISH and shares[ENGLISH] >= LEAST_KNOWN else None
+
+
+def foreign_language(text: str) -> str | None:
+    """The English name of a text's language; None where it is English, or where it cannot be told."""
+    code = language_of(text)
+    if code == ENGLISH:
+        return None
+    if code is not None:
+        return languages()[code]
+    has_own_script = any(script.search(text) for _, script in _SCRIPTS)
+    return "another language" if has_own_script or _guess(text)[1] >= SURE else None
+
+
+def known_share(text: str, language: str) -> float:
+    """The share of a text's letters that stand in words by which a language is known."""
+    letters = [match.span() for match in _WORD.finditer(text)]
+    known = bytearray(len(text))
+    own = [scale.words for scale in SCALES] if language == ENGLISH else []
+    for pattern in (*own, *lexicon(language).vocabulary):
+        for match in pattern.finditer(text):
+            known[slice(*match.span())] = b"\1" * len(match.group(0))
+    total = sum(end - start for start, end in letters)
+    return sum(sum(known[start:end]) for start, end in letters) / total if total else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _guess(text: str) -> tuple[str, float]:
+    """What py3langid takes a text for, and its probability."""
+    language, probability = _identifier().classify(text)
+    return str(language), float(probability)
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(_COMPARED.split())
+    return identifier
