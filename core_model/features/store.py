@@ -42,8 +42,6 @@ class UnusableFile(Exception):
 
 
 CACHE_VARIABLE = "GIANT_CACHE"
-LONGEST = 200
-"""Bytes of a slide's name that the names of its files repeat: a name may have 255 in all."""
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +64,7 @@ class FeatureStore:
         """
 
         safe = re.sub(r"[^\w.-]+", "_", encoder_name).strip("._") or "encoder"
-        path = self.root / f"features_{safe}" / f"{_short(slide)}.h5"
+        path = self.root / f"features_{safe}" / f"{slide.name}.h5"
         return path.with_stem(f"{path.stem}-{slide.id[:8]}") if _is_taken(path, slide) else path
 
     def load(self, slide: Slide, encoder: EncoderIdentity) -> TileFeatures | None:
@@ -76,9 +74,10 @@ class FeatureStore:
         """
         path = self.path(slide, encoder.name)
         if not path.exists():
-            first = path.with_stem(_short(slide))
-            if path != first and (why := why_unreadable(first)):
-                log.warning("%s is left alone, and its features will be redone: %s", first, why)
+            first = path.with_stem(slide.name)
+            if path != first:
+                why = why_unreadable(first) or _ANOTHER
+                log.warning("%s is left alone, and its features will be redone in %s: %s", first, path.name, why)
             return None
 
         try:
@@ -140,10 +139,10 @@ class FeatureStore:
 _FIX = f"Set {CACHE_VARIABLE} to a folder that can be written"
 
 
-def _short(slide: Slide) -> str:
-    """The slide's name, or its beginning and a part of its identity where no ending would fit behind it."""
-    raw = os.fsencode(slide.name)
-    return slide.name if len(raw) <= LONGEST else f"{os.fsdecode(raw[:LONGEST])}-{slide.id[:8]}"
+_ANOTHER = (
+    "it holds those of another slide, of this one before it changed, or of an earlier version of giant, which"
+    " knew slides by another identity"
+)
 
 
 def cache_folder() -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,11 @@ def series_in(folder: Path) -> dict[str, list[Instance]]:
 def main_instance(instances: list[Instance]) -> Instance | None:
     """The instance by which a series is opened: of its finest level; None where it has no level."""
     levels = [instance for instance in instances if instance.is_level]
-    return max(levels, key=lambda item: (item.columns, item.path.name), default=None)
+    # OpenSlide looks for the others beside it: of copies that which has the most.
+    beside = Counter(instance.path.parent for instance in levels)
+    return max(
+        levels, key=lambda item: (item.columns, beside[item.path.parent], str(item.path)), default=None
+    )
 
 
 def _instance(path: Path, header: Any) -> Instance | None:

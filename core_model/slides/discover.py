@@ -40,6 +40,17 @@ class NotASlide(SlideError):
     kind: Kind = "other"
 
 
+REASONS: dict[Kind, str] = {
+    "part": "as parts of slides",
+    "associated": "as label, macro or overview images",
+    "picture": "as pictures beside slides (name one itself if it is a slide)",
+    "link": "as links that lead nowhere, or where we were",
+    "suffix": "as no slides by their suffix",
+    "ours": "as results of giant",
+}
+"""Why something is skipped, in words that follow a number; anything else says so itself."""
+
+
 @dataclass
 class Slides:
     """The slides under some paths, each once, in order, and what was skipped."""
@@ -51,9 +62,10 @@ class Slides:
         """One line for each reason to skip: how many, which (at most `most` are named), and why."""
         groups: dict[str, list[str]] = {}
         for item in self.skipped:
-            groups.setdefault(item.why, []).append(printable(str(item.path)))
+            why = REASONS.get(item.kind) or item.why
+            groups.setdefault(why, []).append(printable(str(item.path)))
         return [
-            f"{len(names)} skipped, {why}: {', '.join(names[:most])}"
+            f"skipped {len(names)}, {why}: {', '.join(names[:most])}"
             + (f" and {len(names) - most} more" if len(names) > most else "")
             for why, names in groups.items()
         ]

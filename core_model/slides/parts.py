@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from core_model.slides.dicom import Instance, is_dicom, read_instance, series_in
-from core_model.slides.kinds import HAMAMATSU, MIRAX, OLYMPUS, PICTURES, SUFFIXES
+from core_model.slides.kinds import HAMAMATSU, MIRAX, OLYMPUS, PICTURES, SUFFIXES, ZARR
 
 MIRAX_INDEX = "Slidedat.ini"
 _MOST_INDEX = 1 << 20
@@ -48,6 +48,8 @@ def owner_of(path: Path) -> Path | None:
             return beside / (name + MIRAX)
         if name.startswith("_") and name.endswith("_") and (beside / (name[1:-1] + OLYMPUS)).is_file():
             return beside / (name[1:-1] + OLYMPUS)
+        if folder.suffix.lower() == ZARR:
+            return folder
     suffix = path.suffix.lower()
     if suffix in SUFFIXES and suffix not in PICTURES:
         return None

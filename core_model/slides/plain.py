@@ -18,8 +18,16 @@ PLAIN_FORMATS = ("TIFF", "PNG", "JPEG")
 PLAIN_MODES = {"RGB", "RGBA", "L", "LA", "P", "YCbCr"}
 """8-bit modes whose conversion to RGB shows the image as it is."""
 
-ORIENTATION = 274
-"""Tag of TIFF and EXIF."""
+TURN_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What undoes the turn that Pillow gives a TIFF (and no JPEG) by its Orientation tag."""
 
 
 class PlainSource:
@@ -27,10 +35,15 @@ class PlainSource:
 
     def __init__(self, path: Path) -> None:
         self.properties: Mapping[str, str]
-        self.properties, image = _load_plain(path)
+        page = scan_page(path) if is_tiff(path) else None
+        self.properties, image = _load_plain(path, page.number if page is not None else 0)
         self.vendor = f"plain-{(image.format or 'image').lower()}"
-        self._image: Image.Image | None = _to_rgb(image, path)
-        self.level_dimensions: tuple[tuple[int, int], ...] = (image.size,)
+        rgb = _to_rgb(image, path)
+        if page is not None and page.orientation in TURN_BACK:
+            # Pixels as they are stored, as QuPath and OpenSlide give them: a place is the same in all.
+            rgb = rgb.transpose(TURN_BACK[page.orientation])
+        self._image: Image.Image | None = rgb
+        self.level_dimensions: tuple[tuple[int, int], ...] = (rgb.size,)
         self._lock = threading.Lock()
         self._path = path
 
@@ -63,12 +76,8 @@ def on_background(rgba: Image.Image, colour: str) -> Image.Image:
     return ground
 
 
-def _load_plain(path: Path) -> tuple[dict[str, str], Image.Image]:
-    """Decode the scan of a plain file, with its TIFF resolution under OpenSlide's property names.
-
-    Pixels come as they are stored, whatever an Orientation tag or EXIF says.
-    """
-    page = scan_page(path).number if is_tiff(path) else 0
+def _load_plain(path: Path, page: int) -> tuple[dict[str, str], Image.Image]:
+    """Decode a page of a plain file, with its TIFF resolution under OpenSlide's property names."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged EXIF and the like: the pixels decide
@@ -76,7 +85,6 @@ def _load_plain(path: Path) -> tuple[dict[str, str], Image.Image]:
             image = Image.open(path, formats=PLAIN_FORMATS)
             if page:
                 image.seek(page)
-            _without_orientation(image)
             image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SlideError(
@@ -91,14 +99,6 @@ def _load_plain(path: Path) -> tuple[dict[str, str], Image.Image]:
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise SlideError(f"the image does not decode ({error})", where=path) from error
     return _tiff_resolution(image), image
-
-
-def _without_orientation(image: Image.Image) -> None:
-    """Keep Pillow from turning a TIFF: QuPath and OpenSlide do not, and places must be the same in all."""
-    tags = getattr(image, "tag_v2", {})
-    if ORIENTATION in tags:
-        del tags[ORIENTATION]
-    image.getexif().pop(ORIENTATION, None)
 
 
 def _tiff_resolution(image: Image.Image) -> dict[str, str]:

@@ -22,6 +22,9 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_PAGES = 500
 """Pages looked at; whole-slide images have some twenty."""
 
+FIRST_IS_SCAN = ("generic-tiff", "aperio")
+"""Vendors whose first page is level 0; Ventana's, for one, is the label."""
+
 SAMPLES = 16
 """Places of a page's pixel data that its identity is taken from."""
 
@@ -99,8 +102,9 @@ def check_tiled(path: Path, vendor: str, size: tuple[int, int]) -> list[Page]:
         for page in pages
         if page.tiled and not page.associated and (page.reduced or not page.number or not generic)
     ]
-    if generic:
-        _check_scan(path, pages, pages[0], size)
+    if vendor in FIRST_IS_SCAN:
+        # Aperio's untiled pages are its thumbnail and the like, of any size.
+        _check_scan(path, [page for page in pages if page.tiled or generic], pages[0], size)
     for page in levels:
         _check_page(path, page)
         if page.orientation != 1 and not page.coded:
