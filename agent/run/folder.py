@@ -43,7 +43,9 @@ RUNS, RUN, ANSWER = "giant-runs", "run.json", "answer.json"
 def default_folder(record: RunRecord, resume: bool) -> Path:
     """`giant-runs/<slide>-<8 hex>` in the working folder; a number is added where that is taken.
 
-    With `resume`, the last of these that exists; where none does, the run starts from its beginning.
+    It is made empty, so that of several runs that start at once each has its own; whoever does not come to
+    use it gives it back with `give_back`. With `resume`, the last of these that holds a run; where none
+    does, the run starts from its beginning. Raises `RunError` where it cannot be made.
     """
     settings = record.settings
     facts = [record.question, record.options, record.model.fingerprint, record.seed, settings.mpp]
@@ -51,15 +53,40 @@ def default_folder(record: RunRecord, resume: bool) -> Path:
     facts += [settings.profile] * (settings.profile is not None) + [settings.votes] * (settings.votes > 1)
     digest = hashlib.sha256(json.dumps([*facts, record.slide.id]).encode()).hexdigest()[:8]
     base = Path.cwd() / RUNS / f"{record.slide.name}-{digest}"
-    number, folder, before = 1, base, base
-    while folder.exists():
-        number, before = number + 1, folder
-        folder = base.with_name(f"{base.name}-{number}")
-    return before if resume else folder
+    number, folder, before = 1, base, None
+    while folder.exists() or not (resume or _claim(folder)):
+        before = folder if (folder / RUN).exists() else before
+        number, folder = number + 1, base.with_name(f"{base.name}-{number + 1}")
+    return before or base if resume else folder
+
+
+def _claim(folder: Path) -> bool:
+    """Make a folder that is this run's from now on; False where another run was faster."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        return _claim(folder)  # giant-runs/ was empty, and another run has just removed it
+    except OSError as error:
+        raise _unmade(folder, error) from error
+    return True
+
+
+def give_back(folder: Path) -> None:
+    """Remove a run folder in which nothing is, and giant-runs/ where nothing else is in it."""
+    for place in (folder, folder.parent):
+        if folder.parent.name == RUNS:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def choose_folder(record: RunRecord, out: Path | None, resume: bool) -> Path:
-    """The folder of this run, absolute, not yet made. Raises `RunError` where it must not be used."""
+    """The folder of this run, absolute; the default one is made, others not yet.
+
+    Raises `RunError` where it must not be used.
+    """
     if out is None:
         return default_folder(record, resume)
     folder = out.expanduser().absolute()
@@ -81,21 +108,20 @@ def open_run(folder: Path, record: RunRecord, resume: bool) -> Iterator[RunRecor
     Raises `RunError` where the folder holds another run or another process works in it. A new folder is
     removed again where the slide or the question turns out to be unusable: nothing is worth resuming then.
     """
-    new = not folder.exists()
-    if new and not resume:
-        _make(folder, exist_ok=False)
-    else:
-        _make(folder, exist_ok=True)
-    with held(folder, wait=False, remove=True):
-        try:
-            yield _started(folder, record)
-        except (SlideError, UsageError):
-            if new:
-                shutil.rmtree(folder, ignore_errors=True)
-                with suppress(OSError):  # giant-runs/ goes too where nothing else is in it
-                    if folder.parent.name == RUNS:
-                        folder.parent.rmdir()
-            raise
+    claimed = folder.parent.name == RUNS and folder.is_dir() and not any(folder.iterdir())
+    new = claimed or not folder.exists()
+    _make(folder, exist_ok=claimed or resume or not new)
+    try:
+        with held(folder, wait=False, remove=True):
+            try:
+                yield _started(folder, record)
+            except BaseException as error:
+                if new and (isinstance(error, SlideError | UsageError) or not (folder / RUN).exists()):
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+    finally:
+        if new:
+            give_back(folder)
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -168,9 +194,13 @@ def _make(folder: Path, exist_ok: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
-        raise RunError(
-            f"this folder cannot be made ({error.strerror})", where=folder, fix="Choose another --out"
-        ) from error
+        raise _unmade(folder, error) from error
+
+
+def _unmade(folder: Path, error: OSError) -> RunError:
+    return RunError(
+        f"this folder cannot be made ({error.strerror})", where=folder, fix="Choose another --out"
+    )
 
 
 def giant_version() -> str:

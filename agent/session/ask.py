@@ -13,7 +13,7 @@ from agent.graph.control import Control
 from agent.graph.follow import follow
 from agent.graph.state import AgentContext, Meter
 from agent.navigators.search import SearchNavigator
-from agent.run.folder import choose_folder, open_run
+from agent.run.folder import choose_folder, give_back, open_run
 from agent.run.journal import Journal
 from agent.run.records import Answer, RunRecord, Settings, Step, TokensRecord, Vote
 from agent.session.models import chat_of, described, frame_for, open_local, opened, run_record
@@ -156,8 +156,12 @@ def _prepared(request: Request, progress: Progress | None) -> tuple[RunRecord, P
     record = run_record(request, described(slide))
     folder = choose_folder(record, request.out, request.resume)
     model = request.slide_model if request.chats else request.model
-    toolbox = open_toolbox(slide, model, folder, progress, frame_for(request))
-    return record.model_copy(update={"slide": described(slide, _mm2(toolbox))}), folder, toolbox
+    try:
+        toolbox = open_toolbox(slide, model, folder, progress, frame_for(request))
+        return record.model_copy(update={"slide": described(slide, _mm2(toolbox))}), folder, toolbox
+    except BaseException:
+        give_back(folder)
+        raise
 
 
 def _read_tokens(request: Request, path: Path, start: float) -> Answer:
