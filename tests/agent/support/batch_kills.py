@@ -7,6 +7,7 @@ line per moment: how the first ended, which slides the second took up, and what 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def run(out: Path, slides: list[Path], way: tuple[str, str, int] | None) -> list
     """One batch in this process; returns the slides that were taken up and were not complete already."""
     if way is not None:
         die_at(*PLACES[way[0]], *way[1:])
+    batch.SLOW_PAGES = math.inf  # a loaded machine too writes them after each slide
     plan = BatchPlan(out, AskOptions(model=PaintModel(), mpp=2.0, max_steps=3), jobs.SHORT[1:])
     watched = jobs.Watched()
     Batch(plan, resume=True).run(slides, watched)
