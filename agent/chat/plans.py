@@ -141,7 +141,7 @@ def _question_familiarity(question: str, context: AgentContext) -> dict[str, Any
         return {
             "question_unfamiliarity": float(value),
             "unknown_words": [str(word) for word in words],
-            "language": unread_language(question, words),
+            "language": unread_language(question, value, words),
         }
 
     key = hashlib.sha256(question.encode()).hexdigest()[:12]
@@ -174,7 +174,7 @@ def _target(
     """Box and resolution that a look would show; None where it would show none."""
     slide, px = context.slide, frame_px(profile_of(context), survey)
     if action.tool == "overview":
-        return slide.box, max(slide.mpp, slide.mpp * max(slide.width, slide.height) / px)
+        return slide.bounds, slide.overview_mpp(px)
     if action.tool == "pan":
         return _neighbour(action, steps)
     box, mpp = action.args.get("box"), action.args.get("mpp")

@@ -54,9 +54,9 @@ def doubts(familiarity: FamiliarityRecord, model: str) -> list[str]:
     return reasons + question_doubts(familiarity, model)
 
 
-def unread_language(question: str, unknown_words: Sequence[str]) -> str | None:
-    """The language of a question, in English, where it is another one and holds words the model never saw."""
-    return foreign_language(question) if unknown_words else None
+def unread_language(question: str, unfamiliarity: float, unknown_words: Sequence[str]) -> str | None:
+    """The language of a question that the model does not know, in English; None where that is English."""
+    return foreign_language(question) if unknown_words or unfamiliarity > 1 else None
 
 
 def question_doubts(familiarity: FamiliarityRecord, model: str) -> list[str]:

@@ -14,7 +14,7 @@ from agent.evidence.lexicon import SPACELESS, languages, lexicon
 from agent.evidence.terms import ENGLISH, SCALES
 
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
-_WORD = re.compile(r"[^\W\d_]{2,}")
+_WORD = re.compile(r"[^\W\d_]{2,}|[éèàùòìóá]", re.IGNORECASE)
 _CODE = re.compile(r"\b[A-Z][A-Z0-9-]{1,5}\b")
 """HPF, HER2, PD-L1: the same in all languages."""
 _SCRIPTS = (
@@ -31,6 +31,11 @@ _PLAINLY_ENGLISH = re.compile(
     r"\b(?:the|of|with|and|are|was|were|this|that|there|which|from)\b", re.IGNORECASE
 )
 """Two of these are in no other language."""
+_NOT_ENGLISH = re.compile(
+    r"\b(?:necro|mito|metasta|carcino|adenocarcino|granulo|dysplasi|infiltr|inva)\w*(?:s[ei]|sen|om[ei]|oom|ie|en)\b",
+    re.IGNORECASE,
+)
+"""Words of other languages that begin as the English ones do."""
 SURE = 0.5
 """Probability from which py3langid overrules words that are common to several languages."""
 MOST_KNOWN = 0.8
@@ -95,15 +100,19 @@ def foreign_language(text: str) -> str | None:
         return None
     if code is not None:
         return languages()[code]
-    has_own_script = any(script.search(text) for _, script in _SCRIPTS)
-    return "another language" if has_own_script or _guess(text)[1] >= SURE else None
+    letters = any(char.isalpha() and not char.isascii() and char not in "µμ" for char in text)
+    told_by_letters = letters and known_share(text, ENGLISH) < SURE
+    return "another language" if told_by_letters or _guess(text)[1] >= SURE else None
 
 
 def known_share(text: str, language: str) -> float:
     """The share of a text's letters that stand in words by which a language is known."""
     letters = [match.span() for match in _WORD.finditer(text)]
     known = bytearray(len(text))
-    own = [scale.words for scale in SCALES] if language == ENGLISH else []
+    own = []
+    if language == ENGLISH:
+        text = _NOT_ENGLISH.sub(lambda word: "#" * len(word.group(0)), text)
+        own = [scale.words for scale in SCALES]
     for pattern in (*own, *lexicon(language).vocabulary):
         for match in pattern.finditer(text):
             known[slice(*match.span())] = b"\1" * len(match.group(0))

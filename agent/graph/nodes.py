@@ -220,7 +220,13 @@ def cost(state: AgentState, context: AgentContext) -> Cost:
 def slide_facts(context: AgentContext) -> SlideFacts:
     """The slide as an answer names it."""
     slide = context.slide
-    return SlideFacts(id=slide.id, width=slide.width, height=slide.height, mpp=slide.mpp)
+    return SlideFacts(
+        id=slide.id,
+        width=slide.width,
+        height=slide.height,
+        mpp=slide.mpp,
+        warnings=list(slide.warnings),
+    )
 
 
 def _call(context: AgentContext, action: Action) -> tuple[Observation, float]:
@@ -262,5 +268,5 @@ def _compared(context: AgentContext, question: str, options: list[str] | None) -
         question_unfamiliarity=float(question_value),
         unknown_words=[str(word) for word in words],
         option_words=content_words(" ".join(options or [])),
-        language=unread_language(question, words),
+        language=unread_language(question, question_value, words),
     )

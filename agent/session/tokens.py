@@ -84,7 +84,7 @@ def _known(model: Any, record: RunRecord) -> FamiliarityRecord:
         question_unfamiliarity=float(value),
         unknown_words=[str(word) for word in words],
         option_words=content_words(" ".join(record.options or [])),
-        language=unread_language(record.question, words),
+        language=unread_language(record.question, value, words),
     )
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import agent_fakes as fakes
 import pytest
 
-from agent.evidence.language import language_of, passages
+from agent.evidence.check import check_answer, mark, not_checked
+from agent.evidence.claims import NOT_READ, judged
+from agent.evidence.language import foreign_language, language_of, passages
 from agent.evidence.lexicon import languages
 from agent.evidence.reading import said, says_absence
+from agent.graph.follow import write_finished
+from agent.run.records import Action, Answer, Claim, Evidence, SlideFacts, Step
+from core_model.atomic import write_json
+from core_model.slides.box import Box
+from tools.records import Observation
 
 PRESENT, ABSENT, OPEN = "present", "absent", "open"
 SENTENCES: dict[str, list[tuple[str, str, float | None]]] = {
@@ -541,3 +553,111 @@ def test_each_sentence_has_its_own_language() -> None:
     assert [passage.language for passage in passages(text)] == ["it", "en", None]
     assert says_absence(text)
     assert [scope.word for scope in said(text).absent] == ["mitosi"]
+
+
+BOX = Box(0, 0, 400, 300)
+POLISH = "Brak mitoz w obrazie, nie stwierdzono martwicy."
+
+
+def step(index: int = 1, mpp: float = 0.25) -> Step:
+    seen = Observation(tool="zoom", text="Seen.", box=BOX, mpp=mpp, image="regions/a.jpg")
+    return Step(index=index, action=Action(tool="zoom"), observation=seen, finding="f")
+
+
+def answer(text: str, *claims: Claim) -> Answer:
+    return Answer(
+        question="?",
+        answer=text,
+        confidence=0.5,
+        evidence=[Evidence(step=1, tool="zoom", box=BOX, mpp=0.25, finding="f", image="regions/a.jpg")],
+        claims=list(claims),
+        coverage={"0.5": 0.06},
+        model="m",
+        mode="agent",
+        slide=SlideFacts(id="s"),
+        run_dir="run",
+    )
+
+
+def test_an_absence_in_another_language_is_held_against_its_steps() -> None:
+    claims = [Claim(text="Assenza di mitosi", steps=[1]), Claim(text="Presenza di mitosi", steps=[1])]
+    coarse = judged(claims, {1: step(mpp=0.6)}, {"0.5": 0.06})
+    assert "the absence of “mitosi” needs 0.5 µm/px" in str(coarse[0].unsupported)
+    assert coarse[1].unsupported is None, "a sighting may be made at twice the µm/px"
+    fine = judged(claims, {1: step()}, {"0.5": 0.06})
+    assert fine[0].unsupported is None
+    assert fine[0].seen == "6 % of the tissue was seen at ≤ 0.5 µm/px"
+    assert fine[1].seen is None
+    assert all(claim.unchecked is None for claim in coarse + fine)
+
+
+def test_what_is_not_read_is_marked_and_its_steps_are_checked_all_the_same() -> None:
+    told = [Claim(text=POLISH, steps=[1]), Claim(text=POLISH, steps=[7]), Claim(text="Glands.", steps=[1])]
+    made = answer("Carcinoma; 6 % was seen.", *told)
+    problems = check_answer(made, [step()])
+    assert len(problems) == 1
+    assert "it cites step 7, which does not exist" in problems[0]
+    marked = mark(made, problems, [step()])
+    assert [claim.unchecked for claim in marked.claims] == [NOT_READ, NOT_READ, None]
+    assert marked.unchecked is None
+    assert [note.split(" (")[0] for note in not_checked(marked)] == ["Claim 1", "Claim 2"]
+    assert all(note.endswith(f"was not checked: {NOT_READ}.") for note in not_checked(marked))
+
+
+def test_an_answer_that_is_not_read_is_marked_itself() -> None:
+    marked = mark(answer(POLISH), [], [step()])
+    assert marked.unchecked == NOT_READ
+    assert not_checked(marked) == [f"The text of the answer was not checked: {NOT_READ}."]
+
+
+def test_an_absence_as_the_answer_needs_coverage_in_every_language() -> None:
+    for text in ("Keine Nekrose.", "Pas de nécrose.", "未见坏死。", "壊死を認めない。", "Некроза нет."):
+        assert "how much tissue was seen" in str(check_answer(answer(text), [step()])), text
+
+
+@pytest.mark.parametrize(
+    ("question", "language"),
+    [
+        ("Is there necrosis?", None),
+        ("Which stain was used?", None),
+        ("HER2 status?", None),
+        ("Ist Nekrose vorhanden?", "German"),
+        ("¿Hay necrosis?", "Spanish"),
+        ("Y a-t-il une nécrose ?", "French"),
+        ("C'è necrosi?", "Italian"),
+        ("Qual é o diagnóstico?", "Portuguese"),
+        ("Есть ли некроз?", "Russian"),
+        ("有坏死吗？", "Chinese"),
+        ("壊死はありますか？", "Japanese"),
+        ("괴사가 있습니까?", "another language"),
+        ("Czy jest martwica?", "another language"),
+        ("Nekroz var mı?", "another language"),
+    ],
+)
+def test_the_language_of_a_question_is_named(question: str, language: str | None) -> None:
+    assert foreign_language(question) == language
+
+
+def test_a_model_asked_in_another_language_says_that_it_reads_english(run_agent: Any) -> None:
+    model = fakes.FakeModel(unknown_words=("ist", "vorhanden"), question_unfamiliarity=4.0)
+    *_, made = run_agent("Ist Nekrose vorhanden?", options=fakes.OPTIONS, model=model)
+    assert made.abstained
+    assert made.reason == "The model 'fake' reads English, and the question is in German."
+    assert made.answer.startswith("No answer: the model 'fake' reads English, and the question is in German.")
+
+
+def test_a_model_that_knows_the_words_is_asked_in_any_language(run_agent: Any) -> None:
+    *_, made = run_agent("Ist Nekrose vorhanden?", options=fakes.OPTIONS, model=fakes.FakeModel())
+    assert not made.abstained
+
+
+def test_a_run_record_lists_what_was_not_checked(tmp_path: Path) -> None:
+    record = fakes.run_record()
+    marked = mark(answer(POLISH), [], [step()])
+    write_json(tmp_path / "run.json", record)
+    write_finished(tmp_path, record, [], marked)
+    written = json.loads((tmp_path / "run.json").read_text())
+    assert written["unchecked"] == [f"The text of the answer was not checked: {NOT_READ}."]
+    assert json.loads((tmp_path / "answer.json").read_text())["unchecked"] == NOT_READ
+    assert NOT_READ in (tmp_path / "report.html").read_text()
+    assert NOT_READ in (tmp_path / "report.md").read_text()

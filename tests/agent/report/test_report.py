@@ -336,3 +336,15 @@ def test_shares_are_all_or_nothing_only_where_they_are() -> None:
 
 def test_markdown_text_is_one_plain_line() -> None:
     assert markdown_text("a\n# b | <c>") == "a \\# b \\| &lt;c&gt;"
+
+
+def test_claims_that_were_not_checked_stand_out(tmp_path: Path) -> None:
+    why = "it is in a language in which claims are not checked"
+    folder = write_run(tmp_path / "run", claims=[Claim(text="Brak mitoz.", steps=[2], unchecked=why)])
+    page = read_page(folder)
+    assert f"Not checked: {why}." in " ".join(page.text.split())
+    items = [a["class"] for a in page.all("li")]
+    assert [name for name in items if "claim" in (name or "").split()] == ["claim limited"]
+        "claim limited"
+    ]
+    assert f"**Not checked.** Brak mitoz. (step [2](#step-2)): *{why}*" in (folder / "report.md").read_text()
