@@ -36,22 +36,16 @@ class Evaluation(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take a first word that names no command for a benchmark."""
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = [NAME, *args]
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, self._named(ctx, args))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command; its usage line does not name the benchmark twice."""
-        name, command, rest = super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, self._named(ctx, args))
         return "" if name == NAME else name, command, rest
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; an interrupted evaluation says how to go on."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("giant: interrupted; repeat the command with --resume to go on from there", err=True)
-            raise typer.Exit(130) from None
+    def _named(self, ctx: Any, args: list[str]) -> list[str]:
+        is_named = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        return args if is_named else [NAME, *args]
 
 
 def register(app: typer.Typer) -> None:
@@ -182,7 +176,7 @@ def compare(
 
     comparison = changes(before, after)
     if as_json:
-        typer.echo(json.dumps(comparison, ensure_ascii=False))
+        typer.echo(json.dumps(comparison))
         return
     stdout().print(changes_table(comparison))
     for row in comparison["rows"]:

@@ -16,10 +16,12 @@ import typer
 from typer.core import TyperGroup
 
 from agent.cli import convert
+from agent.cli.interrupts import what_is_kept
 from agent.cli.options import JsonOpt, QuietOpt, opt, with_ask_options
 from agent.cli.replay import replay
 from agent.cli.report import report
 from agent.cli.similar import index, similar
+from agent.cli.streams import ascii_json, open_streams, unprinted
 from agent.session.options import AskOptions
 from core_model.errors import GiantError
 
@@ -33,6 +35,8 @@ class Commands(TyperGroup):
     The one place where errors become lines and exit codes.
     """
 
+    called: tuple[str, ...] = ()
+    """The command that was called, and its arguments."""
     failures: dict[str, str] | None = None
     """Entry points that could not be loaded, and why; None until they were tried."""
 
@@ -43,11 +47,9 @@ class Commands(TyperGroup):
         except GiantError as error:
             typer.echo(f"giant: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt:
-            command = self.commands.get(ctx.invoked_subcommand)
-            resumes = command is not None and any(option.name == "resume" for option in command.params)
-            advice = "; repeat the command with --resume to go on from there" if resumes else ""
-            typer.echo(f"giant: interrupted{advice}", err=True)
+        except KeyboardInterrupt as error:
+            words = error.args[0] if error.args else what_is_kept(self, ctx, self.called)
+            typer.echo(f"giant: interrupted{words}", err=True)
             raise typer.Exit(130) from None
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -63,6 +65,7 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that was called; a name that a broken package may have offered says so."""
+        self.called = tuple(args)
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None and self.failures:
             parts = (
                 f"the commands of '{name}' cannot be loaded ({why})" for name, why in self.failures.items()
@@ -124,8 +127,17 @@ def add_commands(app: typer.Typer) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run the command line."""
-    build_app()(prog_name="giant")
+    """Run the command line. Ends with `SystemExit`."""
+    out = open_streams()
+    try:
+        build_app()(prog_name="giant")
+    except SystemExit as end:
+        fault = unprinted(out)
+        if fault is None:
+            raise
+        fix = "What was written is kept; send the output somewhere else"
+        typer.echo(f"giant: {GiantError(f'stdout takes no output ({fault})', fix=fix)}", err=True)
+        raise SystemExit(end.code or 1) from None
 
 
 def _print_version(value: bool) -> None:
@@ -194,6 +206,6 @@ def ask(
     )
     if as_json:
         # `version` belongs to answer.json; the fields that scripts read are a contract of their own
-        typer.echo(answer.model_dump_json(exclude={"version"}))
+        typer.echo(ascii_json(answer.model_dump_json(exclude={"version"})))
     else:
         terminal.show_answer(terminal.stdout(), answer)

@@ -16,6 +16,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from agent.cli.streams import ascii_json
 from core_model.errors import GiantError
 from core_model.records import Record
 
@@ -76,7 +77,7 @@ def show_checks(checks: list[Check], as_json: bool) -> None:
     if as_json:
         ok = all(check.status != "failed" for check in checks)
         rows = TypeAdapter(list[Check]).dump_json(checks).decode()
-        print(f'{{"ok":{"true" if ok else "false"},"checks":{rows}}}')
+        print(ascii_json(f'{{"ok":{"true" if ok else "false"},"checks":{rows}}}'))
         return
     from rich.table import Table
     from rich.text import Text

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from agent.cli.options import JsonOpt, opt
+from agent.cli.streams import ascii_json
 from agent.cli.terminal import stdout
 from core_model.errors import GiantError
 
@@ -55,7 +56,7 @@ def replay(
 
     outcome = follow_again(run, slide)
     if as_json:
-        typer.echo(in_json(outcome))
+        typer.echo(ascii_json(in_json(outcome)))
     else:
         show(outcome)
     if not outcome.ok:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import EncoderMppOpt, EncoderOpt, JsonOpt, MppOpt, QuietOpt, SlideArg, SlidesArg, opt
+from agent.cli.options import (
+    EncoderMppOpt,
+    EncoderOpt,
+    JsonOpt,
+    MppOpt,
+    OverrideOpt,
+    QuietOpt,
+    SlideArg,
+    SlidesArg,
+    opt,
+)
+from agent.cli.streams import ascii_json
+from core_model.errors import GiantError
 
 
 def index(
@@ -16,18 +28,28 @@ def index(
     encoder_mpp: EncoderMppOpt = None,
     out: Annotated[Path | None, opt("DIR", "Default: the cache.")] = None,
     mpp: MppOpt = None,
+    mpp_override: OverrideOpt = None,
     quiet: QuietOpt = False,
 ) -> None:
     """Compute tile features and the vectors that `similar` searches."""
     from agent.batch.batch import find_slides
     from agent.cli import terminal
     from agent.session.models import quieten_libraries
-    from tools.similar import index_slides
+    from tools.similar import SlideFailed, index_slides
 
     quieten_libraries(quiet)
+    found, failures = find_slides(slides), 0
+    for line in found.summary():
+        typer.echo(line, err=True)
     with terminal.tile_bar(terminal.stderr(), quiet) as progress:
-        for path in index_slides(find_slides(slides), encoder, encoder_mpp, out, mpp, progress):
-            typer.echo(str(path))
+        for made in index_slides(found.paths, encoder, encoder_mpp, out, mpp, progress, mpp_override):
+            if isinstance(made, SlideFailed):
+                failures += 1
+                typer.echo(f"giant: {made.error}", err=True)
+            else:
+                typer.echo(str(made))
+    if failures:
+        raise GiantError(f"{failures} of {len(found.paths)} slides failed", fix="They are named above")
 
 
 def similar(
@@ -39,6 +61,7 @@ def similar(
     encoder: EncoderOpt = "mini",
     encoder_mpp: EncoderMppOpt = None,
     mpp: MppOpt = None,
+    mpp_override: OverrideOpt = None,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -49,9 +72,10 @@ def similar(
 
     quieten_libraries(quiet)
     with terminal.tile_bar(terminal.stderr(), quiet) as progress:
-        hits = find_similar(slide, Query(box, text, k), among, encoder, encoder_mpp, mpp, progress)
+        query = Query(box, text, k)
+        hits = find_similar(slide, query, among, encoder, encoder_mpp, mpp, progress, mpp_override)
     if as_json:
-        typer.echo(hits.model_dump_json(exclude={"version"}))
+        typer.echo(ascii_json(hits.model_dump_json(exclude={"version"})))
         return
     for hit in hits.hits:
         typer.echo(f"{hit.score:.3f}  {hit.slide}  box {' '.join(map(str, hit.box))}")

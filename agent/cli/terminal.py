@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from agent.cli.interrupts import run_is_kept
 from agent.graph.control import Control, said_before
 from agent.run.records import Answer, Cost, Step, Vote
 from agent.session.models import quieten_libraries
@@ -87,15 +88,20 @@ def ask_and_show(
     control, printer = Control(person), StepPrinter(console, quiet)
     for words in said_before(hints, look):
         control.redirect(words)
-    # A bar that redraws itself would write over the line the person types.
-    with tile_bar(console, quiet or confirm) as progress, pausing(control, person, console):
-        for item in stream_with(slide, question, replace(options, control=control, progress=progress)):
-            if isinstance(item, Answer):
-                answer = item
-            else:
-                printer(item)
+    try:
+        # A bar that redraws itself would write over the line the person types.
+        with tile_bar(console, quiet or confirm) as progress, pausing(control, person, console):
+            for item in stream_with(slide, question, replace(options, control=control, progress=progress)):
+                if isinstance(item, Answer):
+                    answer = item
+                else:
+                    printer(item)
+        if answer is None and control.paused:
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(run_is_kept(control.run, options.resume)) from None
     if answer is None:
-        raise KeyboardInterrupt if control.paused else paused(control)
+        raise paused(control)
     if control.take():
         console.print("The run ended before it could take notice of what you said.")
     return answer
@@ -185,6 +191,8 @@ def show_answer(console: Console, answer: Answer) -> None:
         console.print(rest)
     if answer.reason and _bare(answer.reason) not in _bare(answer.answer):
         console.print(Text(answer.reason, style="yellow"))
+    for warning in answer.slide.warnings:
+        console.print(Text(warning, style="yellow"))
     if not answer.abstained and f"{answer.confidence:.2f}" not in headline:
         console.print(f"Confidence: {answer.confidence:.2f}")
     if answer.agreement is not None:

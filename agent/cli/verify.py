@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from agent.cli.streams import ascii_json
 from agent.cli.terminal import stdout
 from core_model.errors import UsageError
 
@@ -39,7 +40,8 @@ def compare_outputs(
 def show_verification(verification: Verification, as_json: bool) -> None:
     """A table and a verdict on stdout, or one JSON object."""
     if as_json:
-        print(f'{{"ok":{"true" if verification.ok else "false"},{verification.model_dump_json()[1:]}')
+        ok = "true" if verification.ok else "false"
+        print(ascii_json(f'{{"ok":{ok},{verification.model_dump_json()[1:]}'))
         return
     from rich.table import Table
 

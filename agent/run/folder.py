@@ -30,7 +30,7 @@ from core_model.locks import held
 TRACE = "trace.jsonl"
 
 
-VOTES = "votes"
+VOTES, JOURNAL = "votes", "journal"
 
 
 OVERBUDGET = "overbudget"
@@ -50,6 +50,7 @@ def default_folder(record: RunRecord, resume: bool) -> Path:
     settings = record.settings
     facts = [record.question, record.options, record.model.fingerprint, record.seed, settings.mpp]
     # Only where they are set: runs made before they existed keep their names.
+    facts += [settings.mpp_override] * (settings.mpp_override is not None)
     facts += [settings.profile] * (settings.profile is not None) + [settings.votes] * (settings.votes > 1)
     digest = hashlib.sha256(json.dumps([*facts, record.slide.id]).encode()).hexdigest()[:8]
     base = Path.cwd() / RUNS / f"{record.slide.name}-{digest}"
@@ -106,7 +107,8 @@ def open_run(folder: Path, record: RunRecord, resume: bool) -> Iterator[RunRecor
     """Make or reopen the folder, for this process alone. Yields the record that stands in `run.json`.
 
     Raises `RunError` where the folder holds another run or another process works in it. A new folder is
-    removed again where the slide or the question turns out to be unusable: nothing is worth resuming then.
+    removed again where the slide or the question turns out to be unusable, or where somebody interrupts the
+    run before its first step: nothing is worth resuming then.
     """
     claimed = folder.parent.name == RUNS and folder.is_dir() and not any(folder.iterdir())
     new = claimed or not folder.exists()
@@ -116,12 +118,20 @@ def open_run(folder: Path, record: RunRecord, resume: bool) -> Iterator[RunRecor
             try:
                 yield _started(folder, record)
             except BaseException as error:
-                if new and (isinstance(error, SlideError | UsageError) or not (folder / RUN).exists()):
+                unused = isinstance(error, KeyboardInterrupt) and not is_begun(folder)
+                unusable = isinstance(error, SlideError | UsageError) or not (folder / RUN).exists()
+                if new and (unused or unusable):
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
     finally:
         if new:
             give_back(folder)
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run folder holds anything that was seen or heard: a step, or an entry of its journal."""
+    trace = folder / TRACE
+    return (trace.is_file() and trace.stat().st_size > 0) or any((folder / JOURNAL).glob("*.json"))
 
 
 def read_run(folder: Path) -> RunRecord:

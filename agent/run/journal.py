@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from agent.run.folder import ANSWER, TRACE
+from agent.run.folder import JOURNAL as FOLDER
 from agent.run.records import RunRecord, Step
 from core_model.atomic import write_text
 from core_model.errors import RunError
 
-FOLDER = "journal"
+NOTICE = "notice"
+"""Kind of the entries about what the server of a chat model turned out not to take; `said` is a sentence."""
 _KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,150}")
 
 

@@ -65,16 +65,62 @@ def test_resume_of_a_finished_run_gives_its_answer_again(tmp_path: Path) -> None
     assert again["evidence"] == first["evidence"]
 
 
-def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent.session import ask as session
+@pytest.mark.parametrize("step", [1, 2])
+def test_interrupting_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    from tools.toolbox import Toolbox
+
+    made, call = [], Toolbox.call
+
+    def interrupted(toolbox: Any, name: str, args: dict[str, Any]) -> Any:
+        made.append(name)
+        if len(made) == step:
+            raise KeyboardInterrupt
+        return call(toolbox, name, args)
+
+    question = ("ask", paint(tmp_path / "a.png"), "Which?", *ASK, "--out", "run", "--quiet")
+    monkeypatch.setattr(Toolbox, "call", interrupted)
+    result = giant(*question)
+    assert result.exit_code == 130
+    line = one_line(result)
+    assert ("the run is kept in" in line and "--resume" in line) == (step > 1)
+    assert ("before anything was kept" in line) == (step == 1)
+    assert giant(*question, *(["--resume"] if step > 1 else [])).exit_code == 0  # what it said is true
+
+
+def test_interrupting_before_there_is_a_run_does_not_say_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core_model.models import wsi_llava
 
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "stream_with", interrupted)
-    result = giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK)
-    assert result.exit_code == 130
-    assert "--resume" in one_line(result)
+    monkeypatch.setattr(wsi_llava, "load_model", interrupted)
+    slide = paint(tmp_path / "a.png")
+    result = giant("ask", slide, "Which?", *ASK)
+    assert (result.exit_code, "--resume" in one_line(result)) == (130, False)
+    assert not Path("giant-runs").exists()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_other_commands_say_what_is_kept(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent.session import models
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "quieten_libraries", interrupted)
+    if kept:
+        Path("out").mkdir()
+        Path("out", "reports.jsonl").touch()
+    for call in (
+        ("report", "a.png", "--out", "out"),
+        ("eval", "generic", "--data", "a.csv", "--out", "out"),
+        ("eval", "--out", "out", "--data", "a.csv", "generic"),
+    ):
+        result = giant(*call)
+        assert result.exit_code == 130
+        assert ("--resume" in one_line(result)) == kept, call
 
 
 def test_what_cannot_be_resumed_does_not_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
