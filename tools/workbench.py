@@ -55,6 +55,8 @@ class Workbench:
         self.last_shown: tuple[Box, float] | None = None
         """Box and resolution that `pan` starts from. Whoever resumes a run sets it again."""
         self._given, self._store, self._progress = features, store, progress
+        if progress is not None:
+            slide.tell(progress)
         self._indexes: dict[Space, TileIndex] = {}
 
     @cached_property

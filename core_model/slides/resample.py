@@ -11,7 +11,7 @@ Letters: h rows and w columns of the result, fx and fy level px that one pixel o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,12 +65,14 @@ def read_window(source: PixelSource, window: Window) -> Image.Image:
     return _Reader(source, window).read(lenient=False)[0]
 
 
-def survey_window(source: PixelSource, window: Window) -> tuple[Image.Image, np.ndarray]:
+def survey_window(
+    source: PixelSource, window: Window, told: Callable[[int, int], None] | None = None
+) -> tuple[Image.Image, np.ndarray]:
     """RGB image of `window`, and a bool mask (out_h, out_w) of what does not decode.
 
-    A pixel is marked when any of the area it covers is unknown.
+    A pixel is marked when any of the area it covers is unknown. `told` hears of blocks done and in all.
     """
-    return _Reader(source, window).read(lenient=True)
+    return _Reader(source, window).read(lenient=True, told=told)
 
 
 class _Reader:
@@ -92,9 +94,13 @@ class _Reader:
         self.offset = (0.0, 0.0)
         self.failures = 0
 
-    def read(self, lenient: bool) -> tuple[Image.Image, np.ndarray]:
+    def read(
+        self, lenient: bool, told: Callable[[int, int], None] | None = None
+    ) -> tuple[Image.Image, np.ndarray]:
         blocks = list(_split(self.piece, _up(BLOCK, self.fx), _up(BLOCK, self.fy)))
-        for block in blocks:
+        for number, block in enumerate(blocks):
+            if told is not None:
+                told(number, len(blocks))
             try:
                 offset = self._paste(block)
             except DecodeError:
@@ -105,6 +111,8 @@ class _Reader:
                 # Within one block the origin is known to a fraction of a pixel. Over several it is
                 # taken as whole, which is right to half a level-0 pixel.
                 self.offset = offset if len(blocks) == 1 else (0.0, 0.0)
+        if told is not None:
+            told(len(blocks), len(blocks))
         return self._finish()
 
     def _paste(self, piece: Piece) -> tuple[float, float]:

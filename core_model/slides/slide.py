@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from core_model.slides.resample import Window
     from core_model.slides.scale import MppSource
     from core_model.slides.sources import PixelSource
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,10 @@ class Slide:
         self.box = Box(0, 0, self.width, self.height)
         self.bounds = _bounds(source.properties, self.box)
         """The scanned part where the file says it (MRXS, SCN), else the whole."""
-        self._source = source
+        self._downsamples = self.level_downsamples
+        self._source = self._with_coarse_level(source)
+        self._found: dict[Hashable, Any] = {}
+        self._finding = threading.RLock()
 
     def __enter__(self) -> Slide:
         return self
@@ -139,6 +145,31 @@ class Slide:
     def close(self) -> None:
         """Free the file; reading afterwards raises `SlideError`."""
         self._source.close()
+
+    def _with_coarse_level(self, source: PixelSource) -> PixelSource:
+        """The source, with a level made in memory where its coarsest is too large to be read again."""
+        from core_model.slides.coarse import CoarseSource, coarse_factor
+
+        factor = coarse_factor(self.level_dimensions[-1], self.mpp * self.level_downsamples[-1])
+        if factor == 1:
+            return source
+        self._downsamples = (*self.level_downsamples, self.level_downsamples[-1] * factor)
+        return CoarseSource(source, factor, self.name)
+
+    def tell(self, progress: Callable[[int, int], None] | None) -> None:
+        """Tell `progress` how many parts of how many are read where the slide has to be read whole."""
+        from core_model.slides.coarse import CoarseSource
+
+        if isinstance(self._source, CoarseSource):
+            self._source.told = progress
+
+    def once(self, key: Hashable, find: Callable[[], T]) -> T:
+        """What `find` gives, found once while the slide is open, whoever asks for it under this key."""
+        with self._finding:
+            if key not in self._found:
+                self._found[key] = find()
+            found: T = self._found[key]
+            return found
 
     def effective_mpp(self, mpp: float) -> float:
         """The resolution that `read` gives when asked for `mpp`: never finer than the slide's own."""
@@ -212,9 +243,9 @@ class Slide:
                 fix="Ask for a smaller box or a coarser mpp",
             )
         step = min(box.w / out_w, box.h / out_h)  # below `factor` where the box is smaller than a pixel
-        near = [i for i, d in enumerate(self.level_downsamples) if i == 0 or d <= step * 1.005]
-        level = max(near, key=self.level_downsamples.__getitem__)
-        d = self.level_downsamples[level]
+        near = [i for i, d in enumerate(self._downsamples) if i == 0 or d <= step * 1.005]
+        level = max(near, key=self._downsamples.__getitem__)
+        d = self._downsamples[level]
         return Window(level, box.x / d, box.y / d, box.right / d, box.bottom / d, out_w, out_h)
 
 
@@ -222,12 +253,16 @@ def _downsample(base: tuple[int, int], level: tuple[int, int]) -> float:
     """How many level-0 px one pixel of a level spans.
 
     Levels are made by whole factors and cropped; the plain ratio of sizes would let places drift by up
-    to a level pixel across the slide, so a whole factor that explains the size is taken.
+    to a level pixel across the slide, so a whole factor that explains the size is taken. Where a side is so
+    short that its ratio says little, the long one decides.
     """
-    ratio = (base[0] / level[0] + base[1] / level[1]) / 2
-    whole = round(ratio)
-    is_whole = all(abs(b / whole - size) < 1 for b, size in zip(base, level, strict=True))
-    return float(whole) if is_whole else ratio
+    ratios = [b / size for b, size in zip(base, level, strict=True)]
+    mean, longer = sum(ratios) / 2, ratios[level[1] > level[0]]
+    doubled = 2.0 ** round(math.log2(longer))
+    for factor in (float(round(mean)), doubled, float(round(longer)), mean):
+        if all(abs(b / factor - size) < 1 for b, size in zip(base, level, strict=True)):
+            return factor
+    return longer
 
 
 def _bounds(properties: Mapping[str, str], whole: Box) -> Box:

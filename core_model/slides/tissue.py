@@ -180,8 +180,13 @@ class TissueMask:
 def find_tissue(slide: Slide, mpp: float = 8.0) -> TissueMask:
     """Tissue of the whole slide at about `mpp` µm/px.
 
-    Raises `NoTissue` where there is none and nothing is unknown, `SlideError` where nothing decodes.
+    It is found once for each open slide. Raises `NoTissue` where there is none and nothing is unknown,
+    `SlideError` where nothing decodes.
     """
+    return slide.once(("tissue", mpp), lambda: _find(slide, mpp))
+
+
+def _find(slide: Slide, mpp: float) -> TissueMask:
     survey = slide.survey(mpp=mpp)
     rgb = np.array(survey.image)
     rgb[survey.unknown] = 255  # colourless, so that it cannot sway the glass colour or spill over its edge
