@@ -343,6 +343,6 @@ def test_claims_that_were_not_checked_stand_out(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", claims=[Claim(text="Brak mitoz.", steps=[2], unchecked=why)])
     page = read_page(folder)
     assert f"Not checked: {why}." in " ".join(page.text.split())
-    items = [a["class"] for a in page.all("li")]
-    assert [name for name in items if "claim" in (name or "").split()] == ["claim limited"]
+    items = [a.get("class") or "" for a in page.all("li")]
+    assert [name for name in items if "claim" in name.split()] == ["claim limited"]
     assert f"**Not checked.** Brak mitoz. (step [2](#step-2)): *{why}*" in (folder / "report.md").read_text()
