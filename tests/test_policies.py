@@ -49,6 +49,7 @@ ROOMS: dict[str, imports.Layers] = {
         ("session",),
         ("navigators",),
         ("chat",),
+        ("servers",),
         ("graph",),
         ("report",),
         ("llm", "evidence"),

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.chat import prompts
 from agent.chat.boxes import numbers_from_box, sent_image
@@ -32,6 +32,8 @@ from agent.chat.regions import (
 )
 from agent.chat.turns import Call, ChatTurn, TurnSteps, steps_by_turn
 from agent.evidence.coverage import coverage
+from agent.servers.blocks import blocks_of, content, text_block
+from agent.servers.manner import Manner
 from agent.text import box_in_words
 from core_model.slides.box import Box, magnification
 
@@ -52,26 +54,28 @@ class Conversation:
         turns: Sequence[ChatTurn],
         steps: Sequence[Step],
         survey: bool,
+        manner: Manner,
     ) -> None:
         self.state, self.context, self.turns, self.steps, self.survey = state, context, turns, steps, survey
-        self.profile = profile_of(context)
-        self.in_view = steps_in_context(steps, self.profile, survey)
+        self.profile, self.most_turns = profile_of(context), manner.size.turns
+        self.in_view = steps_in_context(steps, self.profile, survey, manner.most_images(self.profile))
 
     def messages(self, ending: str) -> list[BaseMessage]:
         """The whole conversation, ending with where things stand and `ending`."""
         from langchain_core.messages import HumanMessage, SystemMessage
 
         replies = [part for part in steps_by_turn(self.turns, self.steps) if not part.turn.planned]
+        if self.most_turns is not None:  # of older turns their steps stay, as what was seen in them
+            replies = replies[max(0, len(replies) - self.most_turns) :]
         before = replies[0].turn.before if replies else len(self.steps)
-        first = [_text(self._task()), *self._unasked(self.steps[:before])]
-        messages: list[BaseMessage] = [SystemMessage(self._system()), HumanMessage(_content(first))]
+        first = [text_block(self._task()), *self._unasked(self.steps[:before])]
+        messages: list[BaseMessage] = [SystemMessage(self._system()), HumanMessage(content(first))]
         for part in replies:
             messages += self._turn(part)
-        last = [_text(self._status()), _text(ending)]
+        last = [text_block(self._status()), text_block(ending)]
         if isinstance(messages[-1], HumanMessage):
-            content = messages.pop().content
-            last = [*([_text(content)] if isinstance(content, str) else content), *last]
-        return [*messages, HumanMessage(_content(last))]
+            last = [*blocks_of(messages.pop()), *last]
+        return [*messages, HumanMessage(content(last))]
 
     def _system(self) -> str:
         template = prompts.SYSTEM if self.survey else prompts.SYSTEM_GIANT
@@ -105,21 +109,21 @@ class Conversation:
             result = self._result(call, step)
             images = self._image(step) if step else []
             if turn.message is None:
-                rest += [_text(result), *images]
+                rest += [text_block(result), *images]
                 continue
             inside = images if self.profile.images == "tool" else []
-            content = _content([_text(result), *inside])
-            results.append(ToolMessage(content, tool_call_id=call.id, name=call.name))
+            said = content([text_block(result), *inside])
+            results.append(ToolMessage(said, tool_call_id=call.id, name=call.name))
             if images and not inside:
                 assert step is not None
-                rest += [_text(f"Step {step.index}:"), *images]
+                rest += [text_block(f"Step {step.index}:"), *images]
         if turn.told:
-            rest.append(_text(turn.told))
+            rest.append(text_block(turn.told))
         if turn.message is None:
             reply: list[BaseMessage] = [AIMessage(turn.text or "(nothing)")]
         else:
             reply = messages_from_dict([json.loads(turn.message)])
-        return [*reply, *results, *([HumanMessage(_content(rest))] if rest else [])]
+        return [*reply, *results, *([HumanMessage(content(rest))] if rest else [])]
 
     def _result(self, call: Call, step: Step | None) -> str:
         if step is not None:
@@ -131,7 +135,7 @@ class Conversation:
     def _unasked(self, steps: Iterable[Step]) -> Iterable[Block]:
         """Steps that no call asked for: their words, each with its image."""
         for step in steps:
-            yield _text(self._words(step))
+            yield text_block(self._words(step))
             yield from self._image(step)
 
     def _words(self, step: Step) -> str:
@@ -155,7 +159,7 @@ class Conversation:
         if not hits or self.profile.boxes == "level0":
             return ""
         image = sent_image(first, self.context.folder, self.context.slide.mpp)
-        if image is None or image.box != self.context.slide.box:
+        if image is None or first.action.tool != "overview":
             return ""
         boxes = [numbers_from_box(Box(*hit["box"]), self.profile.boxes, image) for hit in hits]
         listed_boxes = "; ".join("(" + ", ".join(f"{number:.0f}" for number in box) + ")" for box in boxes)
@@ -179,20 +183,3 @@ class Conversation:
             left=steps_left,
             hints=hints,
         )
-
-
-def _text(text: str) -> Block:
-    return {"type": "text", "text": text}
-
-
-def _content(blocks: Sequence[Block]) -> Any:
-    """Blocks with texts that follow each other joined, and words alone as words: small servers want it so."""
-    parts: list[str | dict[str, Any]] = []
-    for block in blocks:
-        last = parts[-1] if parts else None
-        if isinstance(last, dict) and last["type"] == block["type"] == "text":
-            parts[-1] = _text(f"{last['text']}\n{block['text']}")
-        else:
-            parts.append(block)
-    only = parts[0] if len(parts) == 1 else None
-    return only["text"] if isinstance(only, dict) and only["type"] == "text" else parts

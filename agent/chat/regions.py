@@ -31,10 +31,16 @@ def profile_of(context: AgentContext) -> ModelProfile:
     return context.chat.profile
 
 
-def steps_in_context(steps: Sequence[Step], profile: ModelProfile, survey: bool) -> set[int]:
-    """The steps whose images a model is sent: the overview and the last few, as many as it takes."""
+def steps_in_context(
+    steps: Sequence[Step], profile: ModelProfile, survey: bool, most: int | None = None
+) -> set[int]:
+    """The steps whose images a model is sent: the overview and the last few, as many as it takes.
+
+    `most` is how many its server takes, where that is known to be fewer.
+    """
     with_image = [step.index for step in steps if step.observation.ok and step.observation.image]
-    most = min(profile.max_images, REGIONS + 1) if survey else profile.max_images
+    most = profile.max_images if most is None else most
+    most = min(most, REGIONS + 1) if survey else most
     if len(with_image) <= most:
         return set(with_image)
     return {with_image[0], *with_image[1 - most :]} if most > 1 else {with_image[-1]}

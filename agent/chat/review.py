@@ -22,6 +22,7 @@ from agent.chat.talk import ask_chat_model
 from agent.chat.turns import turns_of
 from agent.graph.state import steps_of
 from agent.llm.client import OverBudget
+from agent.servers.manner import Manner
 from agent.text import same_words
 
 if TYPE_CHECKING:
@@ -91,20 +92,26 @@ def _verdict_on(
     """The verdict, else None and what was wrong with it; asked for once more where it is faulty."""
     from langchain_core.messages import HumanMessage
 
-    messages = _messages(state, context, answer, candidates)
+    def write(manner: Manner) -> list[Any]:
+        most = manner.most_images(profile_of(context))
+        return [*_messages(state, context, answer, candidates, most), *more]
+
+    more: list[Any] = []
     tools = [verdict_tool([*candidates, prompts.NONE_OF_THESE])]
     problem = ""
     for kind in ("review", "review-repair"):
         turn = f"{len(state.get('turns', [])):03d}-{kind}"
-        reply = ask_chat_model(context, turn, messages, tools, force="verdict", last=True)
+        reply = ask_chat_model(context, turn, write, tools, steps_of(state), force="verdict", last=True)
         verdict, problem = _read_verdict(parse_reply(reply, "verdict"), candidates)
         if verdict is not None:
             return verdict, ""
-        messages = [*messages, HumanMessage(prompts.REVIEW_REPAIR.format(faults=problem))]
+        more = [*more, HumanMessage(prompts.REVIEW_REPAIR.format(faults=problem))]
     return None, f"its verdict could not be used ({problem.rstrip('.')})"
 
 
-def _messages(state: AgentState, context: AgentContext, answer: Answer, candidates: list[str]) -> list[Any]:
+def _messages(
+    state: AgentState, context: AgentContext, answer: Answer, candidates: list[str], most: int
+) -> list[Any]:
     from langchain_core.messages import HumanMessage, SystemMessage
 
     options = "\n".join(f"- {name}" for name in [*candidates, prompts.NONE_OF_THESE])
@@ -116,7 +123,7 @@ def _messages(state: AgentState, context: AgentContext, answer: Answer, candidat
     blocks: list[str | dict[str, Any]] = [{"type": "text", "text": text}]
     indices = {evidence.step for evidence in answer.evidence}
     regions = [step for step in steps_of(state) if step.index in indices]
-    with_image = [step for step in regions if step.observation.image][-profile_of(context).max_images :]
+    with_image = [step for step in regions if step.observation.image][-most:]
     for step in regions:
         finding = f"\nA colleague saw: {step.finding}" if has_own_finding(step) else ""
         blocks.append({"type": "text", "text": region_line(step) + finding})

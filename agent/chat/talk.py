@@ -14,10 +14,12 @@ from agent.chat.final import option_of
 from agent.chat.messages import Conversation
 from agent.chat.plans import plan_look
 from agent.chat.reading import ParsedReply, RawCall, parse_reply
-from agent.chat.regions import REGIONS, profile_of
+from agent.chat.regions import REGIONS, image_block, profile_of
 from agent.chat.turns import Call, ChatTurn, barren_turns, turns_of
 from agent.graph.state import steps_of
 from agent.run.records import Step
+from agent.servers.asking import Asking, Write
+from agent.servers.manner import Manner
 from agent.text import first_sentences
 
 if TYPE_CHECKING:
@@ -51,10 +53,12 @@ class Talk:
     ) -> ChatTurn:
         """Ask the model, and keep what it said as a turn. Raises `OverBudget` and `ProviderError`."""
         name = f"{len(self.turns):03d}-{kind}"
-        messages = Conversation(self.state, self.context, self.turns, self.steps, self.survey).messages(
-            ending
-        )
-        reply = ask_chat_model(self.context, name, messages, tools, force=force, last=last)
+
+        def write(manner: Manner) -> Sequence[Any]:
+            known = (self.state, self.context, self.turns, self.steps, self.survey)
+            return Conversation(*known, manner).messages(ending)
+
+        reply = ask_chat_model(self.context, name, write, tools, self.steps, force=force, last=last)
         reading = parse_reply(reply)
         self._note(reading)
         turn = ChatTurn(
@@ -140,15 +144,27 @@ class Talk:
 def ask_chat_model(
     context: AgentContext,
     turn: str,
-    messages: Sequence[Any],
+    write: Write,
     tools: Sequence[dict[str, Any]],
+    steps: Sequence[Step],
     *,
     force: str | None,
     last: bool,
 ) -> Reply:
-    """One call of the run's chat model."""
+    """One call of the run's chat model, in the manner that its server takes.
+
+    `steps` are those whose images `write` may show. Raises `OverBudget` and `ProviderError`.
+    """
     assert context.chat is not None  # a chat navigator is only made for one
-    return context.chat.ask(context.journal, context.run_id, turn, messages, tools, force=force, last=last)
+
+    def labels() -> dict[str, str]:
+        """What the images of the steps are called on a contact sheet."""
+        with_image = [step for step in steps if step.observation.image]
+        places = {step.index: context.folder / str(step.observation.image) for step in with_image}
+        return {str(image_block(path)["base64"]): f"Step {index}" for index, path in places.items()}
+
+    asking = Asking(context.chat, context.journal, context.run_id, turn, write, tools, force, last, labels)
+    return asking.reply()
 
 
 def leaning_of(weights: Mapping[str, float], options: Sequence[str] | None) -> dict[str, float] | None:

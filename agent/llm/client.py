@@ -87,7 +87,7 @@ class ChatClient:
         `OverBudget` before a call that might exceed the limit, and `ProviderError` where none gets through.
         """
         request = ChatRequest(self.name, self.profile, messages, tools, force)
-        key = f"{turn}-{request.digest[:12]}"
+        key = request.key(turn)
         refusal = journal.get(REFUSED, key)
         if refusal is not None:
             raise OverBudget(refusal["text"])

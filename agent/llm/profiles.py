@@ -31,8 +31,9 @@ class ModelProfile:
     """Properties of one family of chat models."""
 
     boxes: Convention = "level0"
-    images: Literal["user", "tool"] = "user"
-    """Where an image of a tool may stand: in the user message that follows, or in the tool's own."""
+    images: Literal["user", "tool", "bridged"] = "user"
+    """Where an image of a tool may stand: in the user message that follows, in the tool's own, or in a user
+    message after a word of the assistant, where a user may not speak right behind a tool."""
     parallel_calls: bool = True
     """Whether it may ask for several looks in one turn."""
     tool_choice: bool = True
@@ -77,6 +78,8 @@ _FAMILIES: tuple[tuple[str, ModelProfile], ...] = (
     (r"qwen-?2.*vl", replace(_SERVED, boxes="relative", image_multiple=28)),
     (r"qwen-?([3-9]|\d\d)", replace(_SERVED, boxes="relative", image_multiple=32)),
     (r"llava", UNKNOWN),
+    # Mistral's servers refuse a user who speaks right behind a tool.
+    (r"[a-z]*(?:stral|xtral)", replace(UNKNOWN, images="bridged")),
 )
 
 

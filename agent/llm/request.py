@@ -57,6 +57,10 @@ class ChatRequest:
         """SHA-256 of what is asked: the same request has the same in every process."""
         return self._record[1]
 
+    def key(self, turn: str) -> str:
+        """Its name in the journal, where it is asked in this turn."""
+        return f"{turn}-{self.digest[:12]}"
+
     @property
     def tokens_in(self) -> int:
         """Upper estimate of its tokens."""

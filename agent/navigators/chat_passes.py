@@ -30,6 +30,7 @@ from agent.graph.state import Decided, Draft, Stop, Weighed, steps_of
 from agent.llm.client import OverBudget
 from agent.navigators.compose import SINGLE_PASS
 from agent.run.records import Action, Answer, Step
+from agent.servers.manner import Manner
 from agent.text import answer_sentence, first_upper, same_words, share_in_words
 
 if TYPE_CHECKING:
@@ -145,13 +146,17 @@ class PassNavigator:
         """One conversation: the question with these images, and once more where the answer is unusable."""
         from langchain_core.messages import HumanMessage
 
-        messages = _messages(state, context, images)
+        def write(manner: Manner) -> list[Any]:
+            most = manner.most_images(profile_of(context))
+            shown = images if len(images) <= most else [images[0], *images[len(images) - most + 1 :]]
+            return [*_messages(state, context, shown), *more]
+
+        more: list[Any] = []
         options = state.get("options")
         wrong: list[str] = []
         for kind in (name, f"{name}-repair"):
-            reply = ask_chat_model(
-                context, f"pass-{kind}", messages, [answer_tool(options, True)], force="answer", last=True
-            )
+            tools = [answer_tool(options, True)]
+            reply = ask_chat_model(context, f"pass-{kind}", write, tools, images, force="answer", last=True)
             reading = parse_reply(reply)
             if reading.refusal is not None:
                 return None, [f"{DECLINED}: “{reading.refusal[:200]}”"]
@@ -159,7 +164,7 @@ class PassNavigator:
             if final is not None:
                 return final, []
             problems = "\n".join(f"- {problem}" for problem in wrong)
-            messages = [*messages, HumanMessage(prompts.REPAIR_ANSWER.format(problems=problems))]
+            more = [*more, HumanMessage(prompts.REPAIR_ANSWER.format(problems=problems))]
         return None, [f"{UNUSABLE}: {' '.join(wrong)}"]
 
 

@@ -1,0 +1,1 @@
+"""How a server is spoken to that takes less than others: no tools, few images, a strict order."""
