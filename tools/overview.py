@@ -15,9 +15,11 @@ MAX_PIECES = 8
 
 
 def overview(bench: Workbench, args: OverviewArgs) -> Observation:
-    """Show the slide with its long side as the frame allows and say where tissue lies."""
+    """Show the scanned part of the slide, its long side as the frame allows, and say where tissue lies."""
     slide, tissue = bench.slide, bench.tissue
-    survey = slide.survey(mpp=slide.overview_mpp(bench.frame.max_px))
+    shown = slide.bounds
+    survey = slide.survey(shown, slide.overview_mpp(bench.frame.max_px))
+    part, what = ("", "the slide") if shown == slide.box else (f"scanned is {tuple(shown)}, ", "that")
     pieces, unreadable = tissue.boxes(), survey.unreadable
     width_mm, height_mm = slide.width * slide.mpp / 1000, slide.height * slide.mpp / 1000
     listing = "; ".join(str(tuple(box)) for box in pieces[:MAX_PIECES])
@@ -25,20 +27,20 @@ def overview(bench: Workbench, args: OverviewArgs) -> Observation:
     text = (
         f"Whole slide, {slide.width} x {slide.height} px at {slide.mpp:.3g} µm/px"
         f" ({magnification(slide.mpp):.3g}x), {width_mm:.2f} x {height_mm:.2f} mm,"
-        f" shown at {survey.mpp:.3g} µm/px ({magnification(survey.mpp):.2g}x)."
+        f" {part}shown at {survey.mpp:.3g} µm/px ({magnification(survey.mpp):.2g}x)."
         f" Tissue covers {tissue.mask.mean():.0%} ({tissue.area_mm2:.2f} mm²)"
         f" in {len(pieces)} piece{'s' * (len(pieces) != 1)}: {listing}{rest}."
     )
     if unreadable:
         text += (
-            f" {survey.unknown.mean():.1%} of the slide cannot be read and is hatched in grey:"
+            f" {survey.unknown.mean():.1%} of {what} cannot be read and is hatched in grey:"
             f" {'; '.join(str(tuple(box)) for box in unreadable[:MAX_PIECES])}."
         )
-    bench.last_shown = (slide.box, survey.mpp)
+    bench.last_shown = (shown, survey.mpp)
     data = {
         "tissue_share": round(float(tissue.mask.mean()), 4),
         "tissue_mm2": round(tissue.area_mm2, 4),
         "pieces": [list(box) for box in pieces],
         "unreadable": [list(box) for box in unreadable],
     }
-    return bench.shown("overview", text, survey.shown(), slide.box, survey.mpp, data)
+    return bench.shown("overview", text, survey.shown(), shown, survey.mpp, data)

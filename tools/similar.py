@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from core_model.errors import BoxError, FeatureStoreError, UsageError
+from core_model.errors import BoxError, FeatureStoreError, GiantError, UsageError
 from core_model.records import Record
 from core_model.slides.box import Box
 
@@ -55,6 +55,15 @@ class Found(Record):
 
 
 @dataclass(frozen=True)
+class SlideFailed:
+    """A slide that could not be indexed."""
+
+    path: Path
+    error: str
+    """One line that names the slide."""
+
+
+@dataclass(frozen=True)
 class Query:
     """A search: for the tiles most like those in `box`, or most like the phrase `text`."""
 
@@ -79,11 +88,11 @@ def index_slides(
     out: Path | None,
     mpp: float | None,
     progress: Progress | None,
-) -> Iterator[Path]:
-    """Compute and keep features and index of each slide; yields the path of each index.
+    mpp_override: float | None = None,
+) -> Iterator[Path | SlideFailed]:
+    """Compute and keep features and index of each slide; yields the path of each index, or why there is none.
 
-    `out` is a feature store, the cache where None. Raises `GiantError` at the first slide that fails;
-    those before it are kept.
+    `out` is a feature store, the cache where None. A slide that fails stops no other.
     """
     from core_model.features.extract import extract
     from core_model.models.tile_encoders import load_tile_encoder
@@ -91,9 +100,15 @@ def index_slides(
 
     encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(out)
     for path in slides:
-        with open_slide(path, mpp) as slide:
-            features = extract(slide, encoder, store, progress)
-            yield _save_index(slide, features, encoder, store)
+        try:
+            with open_slide(path, mpp, mpp_override) as slide:
+                made = _save_index(slide, extract(slide, encoder, store, progress), encoder, store)
+        except UsageError:
+            raise  # of the call, whatever the slide
+        except GiantError as error:
+            yield SlideFailed(path, str(error))
+        else:
+            yield made
 
 
 def find_similar(
@@ -104,6 +119,7 @@ def find_similar(
     encoder_mpp: float | None,
     mpp: float | None,
     progress: Progress | None,
+    mpp_override: float | None = None,
 ) -> Found:
     """The tiles that answer most to `query`: of the slide, or of all indexed in `among`.
 
@@ -115,7 +131,7 @@ def find_similar(
     from core_model.slides.slide import open_slide
     from tools.index import TileIndex
 
-    with open_slide(slide_path, mpp) as slide:
+    with open_slide(slide_path, mpp, mpp_override) as slide:
         if query.box is not None:
             slide.check(Box(*query.box))
         if among is not None:

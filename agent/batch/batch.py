@@ -9,6 +9,7 @@ OUT/index.html, OUT/reports.jsonl, OUT/failures.csv      written by the driver a
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -25,47 +26,45 @@ from agent.batch.workers import Event, Lost, Started, in_processes, in_this_proc
 from agent.session.options import LOCAL_MODEL
 from core_model.errors import RunError, UsageError
 from core_model.locks import held
-
-SUFFIXES = (
-    *(".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".dcm"),
-    *(".svslide", ".png", ".jpg", ".jpeg"),
-)
-"""Files of a folder that are taken for slides."""
+from core_model.names import printable
+from core_model.slides.discover import Slides, slide_name, slides_under
+from core_model.slides.kinds import SUFFIXES, Skipped
 
 SLOW_PAGES = 0.1
 """Seconds that the pages may take before they are written less often than after each slide."""
 
 
-def find_slides(paths: Sequence[str]) -> list[Path]:
-    """The slides named, and those of the folders named (not of folders inside them), each once.
+def find_slides(paths: Sequence[str]) -> Slides:
+    """The slides named, and those in the folders named and below, as `slides_under` finds them.
 
-    A path that is no folder is kept as it is: opening it will say what is wrong. Raises `UsageError` for
-    a folder without slides.
+    Raises `UsageError` for a folder without slides, and where nothing is left.
     """
-    slides: dict[Path, None] = {}
-    for item in map(Path, paths):
-        if not item.is_dir():
-            slides[item] = None
-            continue
-        inside = [p for p in sorted(item.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
-        inside = [p for p in inside if not p.name.startswith(".")]
-        if not inside:
-            raise UsageError(
-                "this folder holds no slides", where=item, fix=f"Slides end in {' '.join(SUFFIXES)}"
-            )
-        slides |= dict.fromkeys(inside)
-    return list(slides)
+    found: dict[Path, None] = {}
+    skipped: list[Skipped] = []
+    for path in paths:
+        slides = slides_under([path])
+        if not slides.paths and Path(path).is_dir():
+            fix = " ".join(slides.summary(3)) or f"Slides end in {' '.join(SUFFIXES)}"
+            raise UsageError("this folder holds no slides", where=path, fix=fix)
+        found |= dict.fromkeys(slides.paths)
+        skipped += slides.skipped
+    if not found:
+        raise UsageError("none of these is a slide", fix=" ".join(Slides([], skipped).summary(3)))
+    return Slides(list(found), skipped)
 
 
 def folder_names(slides: Sequence[Path]) -> dict[Path, str]:
-    """A folder name for each slide: its stem; where stems are equal, with a part of a hash of its path."""
-    stems = Counter(path.stem for path in slides)
+    """A folder name for each slide: its name; where names are equal, with a part of a hash of its path."""
+    names = {path: slide_name(path) for path in slides}
+    counts = Counter(name.casefold() for name in names.values())
     return {
-        path: path.stem
-        if stems[path.stem] == 1
-        else f"{path.stem}-{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]}"
-        for path in slides
+        path: name if counts[name.casefold()] == 1 else f"{name}-{_path_digest(path)}"
+        for path, name in names.items()
     }
+
+
+def _path_digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:8]
 
 
 class Watcher(Protocol):
@@ -177,10 +176,10 @@ class _Ledger:
             return
         result = Failed("WorkerLost", event.why) if isinstance(event, Lost) else event.value
         if isinstance(result, Failed):
-            failure = Failure(job.name, str(job.path), result.kind, result.error)
+            failure = Failure(job.name, printable(str(job.path)), result.kind, result.error)
             self.failed[event.job], message, new = failure, result.error, False
         else:
-            self.done[event.job], new = Done(str(job.path), result.report), result.new
+            self.done[event.job], new = Done(printable(str(job.path)), result.report), result.new
             message = "reported" if new else "complete already"
         # With thousands of slides the pages grow long: at most a tenth of the time goes into them.
         if self._took < SLOW_PAGES or self.clock() - self._written > 9 * self._took:

@@ -33,12 +33,11 @@ R = TypeVar("R", bound=Record)
 
 
 class SlideFile(Record):
-    """The identity of a slide file, which also changes when the file does."""
+    """The identity of a slide; when it was copied is no part of it."""
 
     id: str
-    """From its content: OpenSlide's quickhash, or a hash of samples."""
+    """From the content of all its files (`core_model.slides.identity`)."""
     bytes: int
-    mtime_ns: int
 
 
 class Begun(Record):
@@ -62,8 +61,7 @@ class Manifest(Record):
 
 def slide_file(slide: Slide) -> SlideFile:
     """The identity of an open slide."""
-    stat = slide.path.stat()
-    return SlideFile(id=slide.id, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
+    return SlideFile(id=slide.id, bytes=slide.path.stat().st_size)
 
 
 def is_complete(folder: Path, subject: Begun) -> bool:

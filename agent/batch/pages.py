@@ -82,6 +82,11 @@ class SlidePage:
         return Box(0, 0, self.made.specimen.width, self.made.specimen.height)
 
     @property
+    def scanned(self) -> Box:
+        """The part of it that the overview shows."""
+        return self.made.overview.box if self.made.overview is not None else self.whole
+
+    @property
     def headlines(self) -> list[Sentence]:
         """Diagnosis and grade, without the sentences that speak against them."""
         sentences = [s for name in HEADLINES for s in self.made.section(name).sentences]
@@ -104,7 +109,10 @@ class SlidePage:
         if overview is None:
             return None
         return drawn_part(
-            (overview.width_px, overview.height_px), self.whole, self.whole.w * mpp / overview.width_px, mpp
+            (overview.width_px, overview.height_px),
+            overview.box,
+            overview.box.w * mpp / overview.width_px,
+            mpp,
         )
 
     @cached_property
@@ -112,20 +120,23 @@ class SlidePage:
         """Every place smaller than the slide that a sentence rests on, the first sentence for each."""
         if self.map is None:
             return []
-        scale, marks = self.map.width / self.whole.w, dict[Box, PlaceMark]()
+        scanned, marks = self.scanned, dict[Box, PlaceMark]()
+        scale = self.map.width / scanned.w
         for section in self.made.sections:
             for sentence in section.sentences:
                 for evidence in self.places(sentence.evidence):
-                    x, y, w, h = (round(v * scale, 1) for v in evidence.box or self.whole)
-                    marks.setdefault(
-                        evidence.box or self.whole,
-                        PlaceMark(evidence, section.name, sentence.text, (x, y, w, h)),
-                    )
+                    box = (evidence.box or scanned).intersect(scanned)
+                    if box is None:
+                        continue
+                    x, y = (round(v * scale, 1) for v in (box.x - scanned.x, box.y - scanned.y))
+                    w, h = (round(v * scale, 1) for v in (box.w, box.h))
+                    marks.setdefault(box, PlaceMark(evidence, section.name, sentence.text, (x, y, w, h)))
         return sorted(marks.values(), key=lambda mark: -mark.at[2] * mark.at[3])  # small ones on top
 
     def places(self, evidence: Iterable[Cited]) -> list[Cited]:
         """Evidence that shows a part of the slide, the finest first."""
-        parts = [c for c in evidence if c.image and c.box is not None and c.box != self.whole and c.mpp]
+        wholes = (self.whole, self.scanned)
+        parts = [c for c in evidence if c.image and c.box is not None and c.box not in wholes and c.mpp]
         return sorted(parts, key=lambda item: (item.mpp or 0.0, item.run, item.step))
 
     def overview(self) -> str:

@@ -90,14 +90,18 @@ class Specimen(Record):
     """Connected pieces of tissue."""
     unreadable: float
     """Share of the slide that does not decode."""
+    warnings: list[str] = Field(default_factory=list)
+    """What contradicts in what the file states, a sentence each."""
 
 
 class Overview(Record):
-    """The image of the whole slide that a run left, and which part of it is the slide."""
+    """The image of the scanned part that a run left, and which part of the image is that."""
 
     image: str
     width_px: int
     height_px: int
+    box: SolidBox
+    """The scanned part, in level-0 px."""
 
 
 class SlideReport(Record):

@@ -72,7 +72,7 @@ def sections(runs: Sequence[QuestionRun], specimen: Specimen, coverage: Mapping[
     """All six, in order."""
     parts: dict[SectionName, list[Sentence]] = {name: [] for name in SECTIONS}
     parts["specimen"] = _specimen(specimen, runs)
-    parts["limits"] = _limits(runs, coverage)
+    parts["limits"] = [Sentence(text=text) for text in specimen.warnings] + _limits(runs, coverage)
     for run in runs:
         for section, sentence in _sentences(run):
             parts[section].append(sentence)
@@ -109,10 +109,11 @@ def overview_of(runs: Sequence[QuestionRun]) -> tuple[Overview, Cited] | None:
     for run in runs:
         for step in run.steps.values():
             look = step.observation
-            if step.action.tool == "overview" and look.image:
+            if step.action.tool == "overview" and look.image and look.box:
                 size = {side: int(look.data[side]) for side in ("width_px", "height_px")}
                 name = run.question.name
-                return Overview(image=f"{name}/{look.image}", **size), citation(name, step)
+                overview = Overview(image=f"{name}/{look.image}", box=look.box, **size)
+                return overview, citation(name, step)
     return None
 
 

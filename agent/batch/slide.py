@@ -85,7 +85,7 @@ def _report(plan: BatchPlan, job: Job) -> Reported:
     from core_model.slides.tissue import find_tissue
 
     folder = plan.out / job.name
-    with open_slide(job.path, plan.ask.mpp) as slide:
+    with open_slide(job.path, plan.ask.mpp, plan.ask.mpp_override) as slide:
         subject = manifest.Begun(slide=manifest.slide_file(slide), settings=plan.settings())
         if (report := _complete(folder, subject)) is not None:
             return Reported(report, new=False)
@@ -143,6 +143,7 @@ def _report_of(name: str, slide: Slide, tissue: TissueMask, runs: Sequence[Quest
         tissue_mm2=round(tissue.area_mm2, 4),
         pieces=len(tissue.boxes()),
         unreadable=round(float(tissue.unknown.mean()), 4),
+        warnings=list(slide.warnings),
     )
     coverage = _coverage(runs, tissue)
     parts, overview = sections(runs, specimen, coverage), overview_of(runs)

@@ -25,6 +25,9 @@ BitsOpt = Annotated[int | None, opt("4|8", "Pack the language model's weights; n
 ModelOpt = Annotated[str, opt("NAME", "mini, or a checkpoint folder.")]
 AnyModelOpt = Annotated[str, opt("NAME", "mini, a checkpoint folder, or provider:name of a chat model.")]
 MppOpt = Annotated[float | None, typer.Option(help="µm per px at level 0, where the file does not say.")]
+OverrideOpt = Annotated[
+    float | None, opt("UM", "µm per px at level 0, whatever the file says.", "--mpp-override")
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 EncoderOpt = Annotated[str, opt("NAME", "Tile encoder: mini, gigapath, a folder, or an id of the hub.")]
@@ -83,6 +86,7 @@ ASK_OPTIONS: dict[str, Any] = {
     "prices": PricesOpt,
     "seed": SeedOpt,
     "mpp": MppOpt,
+    "mpp_override": OverrideOpt,
     "out": RunFolderOpt,
     "resume": ResumeOpt,
 }

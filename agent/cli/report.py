@@ -16,7 +16,7 @@ QuestionStepsOpt = Annotated[int | None, opt("N", "Most looks per question: 16, 
 
 
 @with_ask_options(
-    *("model", "base_url", "slide_model", "profile", "prices", "seed", "mpp"),
+    *("model", "base_url", "slide_model", "profile", "prices", "seed", "mpp", "mpp_override"),
     max_steps=QuestionStepsOpt,
     max_cost=SlideBudgetOpt,
 )
@@ -48,9 +48,11 @@ def report(
         quiet=quiet or console.is_terminal,  # a line amid the bar would tear it
     )
     quieten_libraries(plan.quiet)
-    paths = find_slides(slides)
-    with watching(console, len(paths), quiet) as watch:
-        reports, failures = Batch(plan, workers, ray, resume).run(paths, watch)
+    found = find_slides(slides)
+    for line in found.summary():
+        typer.echo(line, err=True)
+    with watching(console, len(found.paths), quiet) as watch:
+        reports, failures = Batch(plan, workers, ray, resume).run(found.paths, watch)
     typer.echo(str(out / "index.html"))
     if failures:
         raise GiantError(

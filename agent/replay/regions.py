@@ -24,7 +24,7 @@ def read_regions_again(record: RunRecord, steps: Sequence[Step], path: Path) -> 
     if not isinstance(original, SlideRecord):
         raise RunError("the run read stored slide tokens and showed no region", fix="Leave out --slide")
     regions = [step for step in steps if step.observation.image is not None]
-    with open_slide(path, original.mpp if original.mpp_source == "user" else None) as slide:
+    with open_slide(path, mpp_override=original.mpp if original.mpp_source == "user" else None) as slide:
         _check(slide, original, path)
         differences = [why for step in regions if (why := _difference(slide, step)) is not None]
     return {"regions": len(regions), "equal": len(regions) - len(differences), "changed": differences}

@@ -21,8 +21,8 @@ class RecordedSlide(Slide):
     """A slide of which only the record is there: sizes and bounds, no pixels."""
 
     def __init__(self, record: SlideRecord) -> None:
-        super().__init__(Path(record.name), _NoPixels(record), record.id, record.mpp, "property")
-        self.name = record.name
+        super().__init__(Path(record.name), _NoPixels(record), record.id, record.mpp, "property", record.name)
+        self.warnings = tuple(record.warnings)
 
 
 class _NoPixels:

@@ -94,7 +94,8 @@ class OverviewMap:
         boxes: list[MapBox] = []
         for box, steps_here in _looked_at(steps, whole).items():
             numbers = ", ".join(str(step.index) for step in steps_here)
-            on_map = ((box.x - whole.x) * scale, (box.y - whole.y) * scale, box.w * scale, box.h * scale)
+            seen = box.intersect(whole) or box
+            on_map = ((seen.x - whole.x) * scale, (seen.y - whole.y) * scale, seen.w * scale, seen.h * scale)
             tag = (tag_h * (0.5 + 0.55 * len(numbers)), tag_h)
             corner = _free_corner(on_map, tag, (part.width, part.height), boxes)
             x, y, w, h, tag_x, tag_y, tag_w = (round(v, 1) for v in (*on_map, *corner, tag[0]))
@@ -171,11 +172,12 @@ def _free_corner(
 
 
 def _looked_at(steps: Sequence[Step], whole: Box) -> dict[Box, list[Step]]:
-    """Boxes smaller than the whole, each with the steps that were about it."""
+    """Boxes that show a part of the whole and no more, each with the steps that were about it."""
     steps_by_box: dict[Box, list[Step]] = {}
     for step in steps:
         box = step.observation.box
-        if box is not None and box != whole and step.observation.ok:
+        is_part = box is not None and box.intersect(whole) not in (None, whole)
+        if box is not None and is_part and step.observation.ok:
             steps_by_box.setdefault(box, []).append(step)
     return steps_by_box
 

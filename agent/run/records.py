@@ -100,6 +100,8 @@ class SlideFacts(Record):
     width: int | None = None
     height: int | None = None
     mpp: float | None = None
+    warnings: list[str] = Field(default_factory=list)
+    """What contradicts in what the slide's file states, a sentence each."""
 
 
 class Cost(Record):
@@ -184,6 +186,8 @@ class SlideRecord(Record):
     bounds: Box
     """Box of the scanned area (whole slide where the scanner gives none); QuPath crops to it."""
     tissue_mm2: float | None = None
+    warnings: list[str] = Field(default_factory=list)
+    """What contradicts in what the file states, a sentence each."""
 
 
 class TokensRecord(Record):
@@ -203,7 +207,9 @@ class Settings(Record):
     max_steps: int
     max_cost: float | None = None
     mpp: float | None = None
-    """Micrometres per pixel given by the user, None where the slide says its own."""
+    """Micrometres per pixel given by the user for files that state none."""
+    mpp_override: float | None = None
+    """Micrometres per pixel given by the user, whatever the file states."""
     profile: str | None = None
     """How a chat model navigates: "survey" or "giant"; None for other navigators."""
     votes: int = 1

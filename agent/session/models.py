@@ -146,7 +146,8 @@ def _open_slide(request: Request, stack: ExitStack) -> Slide:
     from core_model.slides.slide import open_slide
 
     if isinstance(request.slide, str | Path):
-        return stack.enter_context(open_slide(request.slide, request.settings.mpp))
+        settings = request.settings
+        return stack.enter_context(open_slide(request.slide, settings.mpp, settings.mpp_override))
     return request.slide
 
 
@@ -177,6 +178,7 @@ def described(slide: Slide, tissue_mm2: float | None = None) -> SlideRecord:
         mpp_source=slide.mpp_source,
         bounds=slide.bounds,
         tissue_mm2=tissue_mm2,
+        warnings=list(slide.warnings),
     )
 
 

@@ -61,6 +61,8 @@ class AskOptions:
     """Decides everything that is drawn at random."""
     mpp: float | None = None
     """µm per level-0 px, where the slide file does not say."""
+    mpp_override: float | None = None
+    """µm per level-0 px, whatever the slide file says."""
     out: str | Path | None = None
     """The run folder; None for `giant-runs/<slide>-<digest>` in the working folder."""
     resume: bool = False

@@ -96,8 +96,11 @@ def checked(slide: SlideSource, question: str, options: AskOptions) -> Request:
     steps = (
         _looks(options.mode, navigator, options.patches) if options.max_steps is None else options.max_steps
     )
-    _check_numbers(steps, options.max_cost, options.mpp)
-    names = ("mode", "max_cost", "mpp", "patches", "patch_px", "patch_mpp", "votes", "base_url", "bits")
+    _check_numbers(steps, options.max_cost, options.mpp, options.mpp_override)
+    names = (
+        *("mode", "max_cost", "mpp", "mpp_override", "patches", "patch_px", "patch_mpp", "votes"),
+        *("base_url", "bits"),
+    )
     settings = Settings(
         navigator=navigator,
         max_steps=steps,
@@ -247,14 +250,17 @@ def _check_votes(options: AskOptions) -> None:
         raise UsageError(fault, fix="Use --mode agent, or 1 vote")
 
 
-def _check_numbers(max_steps: int, max_cost: float | None, mpp: float | None) -> None:
+def _check_numbers(max_steps: int, max_cost: float | None, mpp: float | None, override: float | None) -> None:
     if max_steps < 1:
         raise UsageError(f"a budget of {max_steps} steps leaves nothing to look at", fix="Give at least 1")
     if max_cost is not None and not (math.isfinite(max_cost) and max_cost >= 0):
         raise UsageError(
             f"the spending limit {max_cost} is not a number of USD from 0 up", fix="Give 0 or more"
         )
-    if mpp is not None and not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
-        raise UsageError(
-            f"{mpp} µm/px is outside {MPP_RANGE[0]} to {MPP_RANGE[1]}", fix="20x is about 0.5 µm/px"
-        )
+    for value in (mpp, override):
+        if value is not None and not MPP_RANGE[0] <= value <= MPP_RANGE[1]:
+            raise UsageError(
+                f"{value} µm/px is outside {MPP_RANGE[0]} to {MPP_RANGE[1]}", fix="20x is about 0.5 µm/px"
+            )
+    if mpp is not None and override is not None:
+        raise UsageError("--mpp and --mpp-override say the same thing twice", fix="Give one of them")

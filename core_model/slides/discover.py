@@ -114,15 +114,17 @@ def main_file(path: Path) -> Path:
 def slide_name(path: Path) -> str:
     """The name of the slide that `path` opens: the file's stem, made printable.
 
-    Of a DICOM series that has its folder to itself it is the folder's name. Raises `OSError`.
+    Of a DICOM series that has its folder to itself it is the folder's name.
     """
-    name = path.stem
-    if path.is_file() and is_dicom(path):
-        if is_alone(path) and path.absolute().parent.name:
-            name = path.absolute().parent.name
-        elif path.suffix.lower() != DICOM:
-            name = path.name  # an UID, whose last number is no suffix
-    return safe_name(name)
+    try:
+        if path.is_file() and is_dicom(path):
+            if is_alone(path) and path.absolute().parent.name:
+                return safe_name(path.absolute().parent.name)
+            if path.suffix.lower() != DICOM:
+                return safe_name(path.name)  # an UID, whose last number is no suffix
+    except OSError:
+        pass  # opening it says what is wrong
+    return safe_name(path.stem)
 
 
 def _main_file(path: Path) -> Path:

@@ -6,15 +6,14 @@ converted `….tiff`, and as DICOM a folder of `.dcm` files.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.batch.batch import SUFFIXES
 from core_model.errors import GiantError
+from core_model.slides.discover import slides_under
+from core_model.slides.kinds import DICOM, SUFFIXES
 
-DICOM = ".dcm"
 STORED = (".pt", ".h5")
 """Suffixes under which benchmarks name the features of a slide in place of the slide."""
 
@@ -28,7 +27,10 @@ class Missing(NamedTuple):
 
 
 class SlideFolder:
-    """The slides of a folder and of the folders in it, looked through once."""
+    """The slides of a folder and of all folders below it, links too, looked through once.
+
+    Plain pictures beside slides count as well: a benchmark names the file it means.
+    """
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -37,12 +39,15 @@ class SlideFolder:
         self._names: dict[str, list[Path]] = {}
         self._stems: dict[str, list[Path]] = {}
         self._barcodes: dict[str, list[Path]] = {}
-        for place, folders, files in os.walk(folder):
-            folders.sort()
-            self._add(Path(place), sorted(name for name in files if not name.startswith(".")))
+        slides = slides_under([folder])
+        pictures = [item.path for item in slides.skipped if item.kind == "picture"]
+        for path in [*slides.paths, *pictures]:
+            self._enter(path.name, stem_of(path.name), path)
+            if _is_series(path) and path.parent != folder:
+                self._enter(path.parent.name, path.parent.name, path)
 
     def find(self, name: str) -> Path:
-        """The file of a slide; of a DICOM folder its largest. Raises `GiantError` naming what was sought."""
+        """The main file of a slide. Raises `GiantError` naming what was sought."""
         if (self.folder / name).is_file():
             return self.folder / name
         stem = stem_of(name)
@@ -67,15 +72,6 @@ class SlideFolder:
                 missing.append(Missing(name, error.what))
         return paths, missing
 
-    def _add(self, place: Path, files: list[str]) -> None:
-        parts = [name for name in files if name.lower().endswith(DICOM)]
-        if parts and place != self.folder:
-            largest = max((place / name for name in parts), key=lambda path: path.stat().st_size)
-            self._enter(place.name, place.name, largest)
-        for name in files:
-            if Path(name).suffix.lower() in SUFFIXES:
-                self._enter(name, stem_of(name), place / name)
-
     def _enter(self, name: str, stem: str, path: Path) -> None:
         self._names.setdefault(name, []).append(path)
         self._stems.setdefault(stem.casefold(), []).append(path)
@@ -85,7 +81,7 @@ class SlideFolder:
     def _one(self, candidates: list[Path], name: str) -> Path:
         """Choose among files of one folder by their suffix. Raises `GiantError` where they lie in several."""
         if len({path.parent for path in candidates}) == 1 and len({_whole(path) for path in candidates}) == 1:
-            return min(candidates, key=lambda path: SUFFIXES.index(path.suffix.lower()))
+            return min(candidates, key=_usual)
         places = ", ".join(path.relative_to(self.folder).as_posix() for path in candidates[:3])
         raise GiantError(
             f"the folder holds {name} more than once: {places}", where=self.folder, fix="Leave one of them"
@@ -117,6 +113,17 @@ def _may_be(stem: str, path: Path) -> bool:
 
 
 def _whole(path: Path) -> str:
-    """The name that stands for a path: of a part of a DICOM slide that of its folder."""
+    """The name that stands for a path: of a DICOM series that of its folder."""
     name = stem_of(path.name)
-    return path.parent.name if path.suffix.lower() == DICOM and not barcode(name) else name
+    return path.parent.name if _is_series(path) and not barcode(name) else name
+
+
+def _is_series(path: Path) -> bool:
+    """Whether a slide that was found is a DICOM series, which may have any suffix or none."""
+    return path.suffix.lower() not in SUFFIXES or path.suffix.lower() == DICOM
+
+
+def _usual(path: Path) -> tuple[int, int]:
+    """Orders files of one slide by how usual their suffix is, and by size, largest first."""
+    suffix = DICOM if _is_series(path) else path.suffix.lower()
+    return SUFFIXES.index(suffix), -path.stat().st_size

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core_model.errors import CohortError, GiantError, UsageError
+from core_model.slides.discover import slides_under
 from eval.asking.leakage import leakage, patient_of
 from eval.asking.slides import SlideFolder, stem_of
 from eval.benchmarks.tables import csv_rows, json_rows
@@ -183,16 +184,9 @@ def _splits(data: Path) -> dict[str, list[str]]:
 
 
 def _files(data: Path) -> list[Path]:
-    from agent.batch.batch import SUFFIXES
-
-    places = ((data / "slides", SUFFIXES), (data / "features", (".h5",)))
-    return [
-        path
-        for folder, suffixes in places
-        if folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    ]
+    slides = slides_under([data / "slides"]).paths if (data / "slides").is_dir() else []
+    features = (path for path in sorted((data / "features").glob("*.h5")) if not path.name.startswith("."))
+    return [*slides, *features]
 
 
 def read_reports(data: Path) -> dict[str, str]:
