@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -10,13 +11,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.llm.network import checked_timeout
 from agent.llm.prices import Price, price_for
 from agent.llm.profiles import ModelProfile, profile_for
 from agent.llm.providers import Line, line_to
 from agent.llm.redact import Redactor
 from agent.llm.reply import MessageContent, ToolCall, content_of
 from agent.llm.request import ChatRequest
-from agent.llm.retries import ATTEMPTS, LONGEST_ASKED, fault_of, provider_error, wait_before
+from agent.llm.retries import fault_of, has_ended, provider_error, wait_before
 from agent.llm.spending import (
     CHAT,
     CallCost,
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatClient", "OverBudget", "Reply", "ToolCall", "open_chat", "recorded_chat"]
 
-TIMEOUT = 300.0
-"""Seconds for one attempt."""
+TIMEOUT, TIMEOUT_VARIABLE = 300.0, "GIANT_TIMEOUT"
+"""Seconds for one attempt, and the variable of the environment that gives others."""
+log = logging.getLogger(__name__)
 REFUSED = "overbudget"
 """Kind of the journal's entries for calls that were not made, so that a replay does not make them either."""
 
@@ -147,8 +150,10 @@ class ChatClient:
             except Exception as error:  # whatever a server may cause: its words are kept out of ours
                 fault = fault_of(error)
             tries.faults.append(fault)
-            if not fault.again or len(tries.faults) == ATTEMPTS or (fault.wait or 0.0) > LONGEST_ASKED:
+            if has_ended(tries.faults, tries.waits):
                 raise provider_error(self.name, fault, len(tries.faults), self.redactor)
+            if fault.loading and not tries.loading:
+                log.warning("%s: its server is loading the model; waiting until it is there.", self.name)
             tries.waits.append(wait_before(len(tries.faults) + 1, fault, dice))
             self.sleep(tries.waits[-1])
 
@@ -176,15 +181,17 @@ def open_chat(
     max_cost: float | None = None,
     prices: Path | None = None,
     sleep: Callable[[float], None] = time.sleep,
-    timeout: float = TIMEOUT,
+    timeout: float | None = None,
 ) -> ChatClient:
     """The chat model `provider:model`, ready to be asked. Nothing is sent.
 
     `base_url` names another server than the provider's own, `max_cost` limits what one run may cost in USD,
-    `prices` is a file like that of `agent.llm.prices`, `timeout` is that of one attempt in seconds. Raises
+    `prices` is a file like that of `agent.llm.prices`, `timeout` is that of one attempt in
+    seconds; else GIANT_TIMEOUT says it, else it is `TIMEOUT`. Raises
     `UsageError` for a wrong name, address, file or limit, `GiantError` where a package or a key is missing.
     """
-    line = line_to(name, base_url, profile_for(name), timeout)
+    seconds = checked_timeout(timeout, TIMEOUT_VARIABLE, TIMEOUT)
+    line = line_to(name, base_url, profile_for(name), seconds)
     price = price_for(name, own_server=line.own_server, prices=prices)
     if max_cost is not None and price is None:
         raise UsageError(

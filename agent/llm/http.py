@@ -2,7 +2,8 @@
 
 A reply is read within one deadline and one size, redirections are not followed (images of a slide go where
 the user said, and nowhere else), and calls in a form that LangChain would trip over are put in one that it
-takes for a malformed call, so that the model hears of it and nothing is paid twice.
+takes for a malformed call, so that the model hears of it and nothing is paid twice. A reply that was streamed
+is put together; a page of a proxy, an error under a good status, or half a body is raised with its words.
 """
 
 from __future__ import annotations
@@ -14,25 +15,51 @@ from typing import Any
 
 import httpx
 
+from agent.llm.network import certificates, proxy_to
 from agent.llm.reply import MOST_GARBLED, object_of
+from agent.llm.streamed import whole
 
 MOST_BYTES = 8 << 20
 MALFORMED = "no JSON object: "
 """Before arguments that are none; with it they are no JSON either, which LangChain can tell."""
 
 
+class NoCompletion(httpx.DecodingError):
+    """A body under a good status that is no reply of a model."""
+
+    def __init__(
+        self, text: str, *, request: httpx.Request, status: int | None = None, cut: bool = False
+    ) -> None:
+        super().__init__("the answer is not a completion", request=request)
+        self.text, self.error_status = text, status
+        """The words of the body, and the status that an error in it names."""
+        self.cut = cut
+        """Whether it begins like a reply, which the provider may have made and be paid for."""
+
+
 class Wire(httpx.Client):
-    """A client that reads every reply whole, in time, and tidies it."""
+    """A client of one server that reads every reply whole, in time, and tidies it.
+
+    `server` says whether a proxy leads to it; the environment is asked by `agent.llm.network` alone.
+    """
 
     def __init__(
         self,
         timeout: float,
         *,
+        server: str = "",
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         limits = httpx.Timeout(timeout, connect=min(timeout, 30.0))
-        super().__init__(timeout=limits, follow_redirects=False, transport=transport)
+        super().__init__(
+            timeout=limits,
+            follow_redirects=False,
+            transport=transport,
+            trust_env=False,
+            proxy=proxy_to(server) if server else None,
+            verify=certificates(),
+        )
         self._seconds, self._clock = timeout, clock
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
@@ -52,15 +79,51 @@ class Wire(httpx.Client):
             response.close()
         body = b"".join(parts)
         headers = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in _OF_THE_BODY]
-        return httpx.Response(
-            response.status_code,
-            headers=headers,
-            content=tidied(body) if response.is_success else body,
-            request=request,
-        )
+        if response.is_success:
+            body, headers = reply_in(body, request), [*headers, ("content-type", "application/json")]
+        else:
+            headers += [("content-type", response.headers.get("content-type", "text/plain"))]
+        return httpx.Response(response.status_code, headers=headers, content=body, request=request)
 
 
-_OF_THE_BODY = {"content-encoding", "content-length", "transfer-encoding"}
+_OF_THE_BODY = {"content-encoding", "content-length", "transfer-encoding", "content-type"}
+
+
+def reply_in(body: bytes, request: httpx.Request) -> bytes:
+    """The reply that a body under a good status is, tidied. Raises `NoCompletion` where it is none."""
+    text = body.decode("utf-8", "replace").strip()
+    if text.startswith(("data:", "event:", ":", "id:", "retry:")):
+        reply: Any = whole(body)
+        if reply is None:
+            raise NoCompletion(text, request=request, cut=True)
+        body = json.dumps(reply).encode()
+    else:
+        try:
+            reply = json.loads(body)
+        except (ValueError, RecursionError):
+            is_cut = text.startswith("{") and '"choices"' in text
+            raise NoCompletion(text, request=request, cut=is_cut) from None
+    if not isinstance(reply, dict) or not any(_has_message(reply, name) for name in ("choices", "output")):
+        raise NoCompletion(body.decode("utf-8", "replace"), request=request, status=_status_in(reply))
+    return tidied(body)
+
+
+def _has_message(reply: dict[str, Any], name: str) -> bool:
+    """Whether a model says something in it; OpenAI's Responses may hold an error of null beside it."""
+    parts = reply.get(name)
+    if name == "output":
+        return isinstance(parts, list)
+    return isinstance(parts, list) and any(
+        isinstance(p, dict) and isinstance(p.get("message"), dict) for p in parts
+    )
+
+
+def _status_in(reply: Any) -> int | None:
+    """The status that an error under a good one names."""
+    error = reply.get("error") if isinstance(reply, dict) else None
+    places = [place for place in (error, reply) if isinstance(place, dict)]
+    codes = [str(place.get(name)) for place in places for name in ("code", "status", "status_code")]
+    return next((int(code) for code in codes if code.isdecimal() and 400 <= int(code) < 600), None)
 
 
 def tidied(body: bytes) -> bytes:

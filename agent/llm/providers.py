@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
+from agent.llm.network import certificates, checked_key, checked_server, keep_direct
 from agent.llm.profiles import ModelProfile
 from core_model.errors import GiantError, UsageError
 
@@ -90,19 +90,12 @@ def server_of(name: str, base_url: str | None) -> str | None:
     Raises `UsageError` for an address that is none, or that holds a key.
     """
     provider = PROVIDERS[split_name(name)[0]]
-    url = base_url or next(
-        (os.environ[variable] for variable in provider.servers if os.environ.get(variable)), None
-    )
-    if url is None or url.rstrip("/") == provider.home:
-        return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError("--base-url is not an http address", fix="It looks like http://127.0.0.1:8000/v1")
-    if parts.username or parts.password or parts.query:
-        raise UsageError(
-            "--base-url holds more than an address", fix=f"Put a key in the environment ({provider.keys[0]})"
-        )
-    return url
+    variables = [(f"--base-url (from {variable})", os.environ.get(variable)) for variable in provider.servers]
+    for source, url in (("--base-url", base_url), *variables):
+        if url and url.strip():
+            url = checked_server(url, source, provider.keys)
+            return None if url.rstrip("/") == provider.home else url
+    return None
 
 
 @dataclass(frozen=True)
@@ -170,14 +163,21 @@ def line_to(name: str, base_url: str | None, profile: ModelProfile, timeout: flo
         from agent.llm.http import Wire
 
         responses = _RESPONSES.match(model_name) is not None
-        options |= {"http_client": Wire(timeout), "use_responses_api": responses}
+        wire = Wire(timeout, server=server or provider.home or "")
+        options |= {"http_client": wire, "use_responses_api": responses}
         options |= {"store": False} if responses else {}  # else OpenAI keeps what it is sent
         options |= _limit(model_name, server, profile)
     else:
+        certificates()  # these packages find proxies and certificates themselves: both must be sound
+        keep_direct(server or provider.home or "")
         options["max_tokens"] = profile.max_tokens
+        if provider.langchain == "google_genai":
+            options["client_args"] = {"follow_redirects": False}
     # At level DEBUG the library under HTTP logs the headers of answers, where a server may echo a key.
     logging.getLogger("httpcore").setLevel(logging.INFO)
     model = init_chat_model(model_name, model_provider=provider.langchain, **options)
+    if provider.langchain == "anthropic":
+        model._client._client.follow_redirects = False
     if server is None:
         profile = _with_listed_limits(name, model, profile)
     return Line(model, provider.extra, server is not None, profile)
@@ -192,7 +192,7 @@ def _limit(model: str, server: str | None, profile: ModelProfile) -> dict[str, A
 def _key(name: str, provider: Provider, server: str | None) -> str:
     for variable in provider.keys:
         if os.environ.get(variable, "").strip():
-            return os.environ[variable].strip()
+            return checked_key(os.environ[variable].strip(), variable)
     if server is not None:
         return PLACEHOLDER
     raise GiantError(f"{name} needs a key", fix=f"Set the environment variable {' or '.join(provider.keys)}")

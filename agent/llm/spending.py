@@ -97,6 +97,11 @@ class FailedAttempts:
     """Seconds waited after each fault."""
 
     @property
+    def loading(self) -> bool:
+        """Whether the server has said before that it is loading its model."""
+        return any(fault.loading for fault in self.faults[:-1])
+
+    @property
     def lost(self) -> float:
         """The most that they may have cost."""
         return self.dearest * sum(fault.charged for fault in self.faults)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from agent.llm.network import checked_server
 from agent.run.records import Settings
 from agent.session.options import LOCAL_MODEL, AskOptions
 from core_model.errors import UsageError
@@ -152,12 +153,19 @@ def check_options(options: Sequence[str] | None) -> list[str] | None:
 
 
 def _readable(text: str, subject: str) -> str:
-    """The text, if it can be written down: an argument of broken bytes cannot."""
+    """The text, if it can be written down: an argument of broken bytes cannot.
+
+    In an ASCII locale the bytes of other letters come in as halves of characters: they are UTF-8.
+    """
     try:
         text.encode()
-    except UnicodeEncodeError as error:
+        return text
+    except UnicodeEncodeError:
+        pass
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError as error:
         raise UsageError(f"{subject} is not valid UTF-8", fix="Check the terminal's encoding") from error
-    return text
 
 
 def _navigator(options: AskOptions, chats: bool) -> str:
@@ -208,23 +216,7 @@ def _check_chat(options: AskOptions) -> None:
     if options.profile is not None and options.profile not in PROFILES:
         raise UsageError(f"there is no profile '{options.profile}'", fix=f"Use {' or '.join(PROFILES)}")
     if options.base_url is not None:
-        _check_url(options.base_url)
-
-
-def _check_url(url: str) -> None:
-    """The URL is written into run.json, so it may hold nothing secret."""
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise UsageError("--base-url is no URL", fix="e.g. http://127.0.0.1:8000/v1") from None
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise UsageError(  # never quoted: it may hold a password
-            "--base-url holds a user name, a password or a query",
-            fix="Give scheme, host and path alone; keys come from the environment",
-        )
-    if not sound:
-        raise UsageError(f"--base-url '{url}' is no http or https URL", fix="e.g. http://127.0.0.1:8000/v1")
+        checked_server(options.base_url, "--base-url")
 
 
 def _check_local(ask_options: AskOptions) -> None:
