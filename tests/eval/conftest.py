@@ -1,4 +1,4 @@
-"""Lets the tests of evaluations import their helpers, and the chat server of the agent's tests."""
+"""Lets the tests of evaluations import helpers: theirs, those of slides, the agent's chat server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-for folder in (HERE, HERE.parent / "agent" / "support"):
+for folder in (HERE, HERE.parent / "agent" / "support", HERE.parent / "core_model"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

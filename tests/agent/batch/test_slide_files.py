@@ -90,6 +90,8 @@ def test_one_report_a_slide_and_a_planted_patient_reaches_nobody(tmp_path: Path)
     assert sorted(names) == ["case", "scan", "scan", "series"]
     assert len({line["slide"] for line in lines}) == count
     assert len(server.requests) == 3 * count, "each slide is paid once: a look, an answer, a second look"
+    (mirax,) = [line for line in lines if line["slide"] == "case"]
+    assert mirax["overview"]["box"] == [512, 256, 512, 512], "the scanned part"
     assert "skipped" in result.stderr
     assert f"{many.PLANTED}_macro.jpg" in result.stderr, "what is skipped is named to the user"
     for asked in server.requests:
@@ -243,3 +245,30 @@ def test_both_ways_of_giving_the_scale_are_one_too_many(tmp_path: Path) -> None:
     result = giant("ask", "a.svs", "Which?", "--mpp", 1, "--mpp-override", 2)
     assert result.exit_code == 2
     assert "Give one of them" in result.stderr
+
+
+def test_places_are_marked_on_the_scanned_part_alone(tmp_path: Path) -> None:
+    """A place within it is drawn where it lies; one that is off it is listed, and not drawn."""
+    many.write_mirax(tmp_path, RGB, mpp=2.0)
+    looks = [(600, 300, 200, 200), (100, 1500, 200, 200)]
+
+    def look_twice(request: dict[str, Any], number: int) -> Served:
+        if number <= len(looks) and "verdict" not in json.dumps(request["tools"]):
+            x, y, w, h = looks[number - 1]
+            return calls(("zoom", {"x": x, "y": y, "w": w, "h": h, "mpp": 0, "reason": "Closer."}))
+        return script(request, number)
+
+    with ChatServer(look_twice) as server:
+        where = ("--model", "openai:scripted", "--base-url", server.url, "--out", "run", "--max-steps", 4)
+        result = giant("ask", "scan.mrxs", "Which?", "--option", "pink", "--option", "blue", *where)
+    assert result.exit_code == 0, result.output
+    from agent.report.pages import read_view
+
+    view = read_view(Path("run"))
+    assert view.overview is not None
+    drawn = view.overview.drawn
+    scale = drawn.width / 512
+    boxes = [(box.x, box.y, box.w, box.h) for box in view.overview.boxes]
+    assert (88 * scale, 44 * scale, 200 * scale, 200 * scale) in boxes
+    assert all(x >= 0 and y >= 0 and x + w <= drawn.width and y + h <= drawn.height for x, y, w, h in boxes)
+    assert looks[1] in [step.observation.box for step in view.steps]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from multi_files import write_dicom
+from slide_files import stained
 
 from core_model.errors import GiantError
 from eval.asking.slides import SlideFolder
@@ -64,11 +66,24 @@ def test_another_slide_is_not_taken_for_it(tmp_path: Path, there: str, asked: st
         folder(root, there).find(asked)
 
 
-def test_of_a_dicom_slide_the_largest_part_is_opened(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    for name, size in (("1.dcm", 5), ("2.dcm", 900), ("3.dcm", 40)):
-        (tmp_path / "a" / name).write_bytes(b"x" * size)
-    assert SlideFolder(tmp_path).find("a.svs") == tmp_path / "a" / "2.dcm"
+def test_a_dicom_slide_is_found_by_its_folder_whatever_its_files_are_called(tmp_path: Path) -> None:
+    for number, suffix in enumerate((".dcm", "")):
+        write_dicom(tmp_path / f"slide{number}", stained(256, 256), series=number + 1, suffix=suffix)
+    found = SlideFolder(tmp_path)
+    assert found.find("slide0.svs") == tmp_path / "slide0" / "IM1_0.dcm"
+    assert found.find("slide1.svs") == tmp_path / "slide1" / "IM2_0"
+
+
+def test_linked_folders_are_looked_through_and_loops_end(tmp_path: Path) -> None:
+    store, cohort = tmp_path / "store", tmp_path / "cohort"
+    folder(store, "deep/a.svs", "b.png")
+    cohort.mkdir()
+    (cohort / "linked").symlink_to(store)
+    (store / "deep" / "loop").symlink_to(cohort)
+    (cohort / "c.svs").symlink_to(tmp_path / "nowhere.svs")
+    paths, missing = SlideFolder(cohort).find_all(["a.svs", "b.png", "c.svs"])
+    assert set(paths) == {"a.svs", "b.png"}, "a picture that a benchmark names is its slide"
+    assert [item.slide for item in missing] == ["c.svs"]
 
 
 def test_of_two_suffixes_the_usual_one_and_of_two_places_none(tmp_path: Path) -> None:
