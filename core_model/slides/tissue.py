@@ -3,8 +3,8 @@
 Works on optical density, the logarithm of how much light each channel lost against the glass (Beer–
 Lambert): haematoxylin and eosin absorb most in green; what absorbs most in red is green or blue ink,
 what absorbs green and blue alike and nearly all of it is red ink, and what absorbs all alike is black
-ink, shadow or the slide's border. DAB absorbs most in blue and stays tissue. Tiles are then laid on a grid
-over the tissue (`tile_grid`).
+ink, shadow or the slide's border. DAB absorbs most in blue and stays tissue; stains that look like ink are
+told from it in `stains.py`. Tiles are then laid on a grid over the tissue (`tile_grid`).
 
 Letters: H rows and W columns of the mask, N tiles or boxes.
 """
@@ -18,9 +18,18 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from core_model.errors import NoTissue
+from core_model.errors import NoTissue, SlideError
 from core_model.slides.box import Box, tile_box
 from core_model.slides.slide import Slide
+from core_model.slides.stains import (
+    LEAST_DENSITY,
+    ROUGH,
+    density,
+    glass_colour,
+    is_dark,
+    other_stain,
+    roughness,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class TileGrid:
         return tile_box(self.coords[i], self.size, self.extent)
 
 
-METHOD = "od-1"
+METHOD = "od-2"
 """Name of this detector; stored with features, so that a change of it makes them stale."""
 
 MIN_CHROMA = 0.03
@@ -63,8 +72,11 @@ MIN_RELATIVE_CHROMA = 0.2
 STRIP = 512
 """Rows classified at once, so that memory stays bounded."""
 
-HALO = 8
-"""Rows of overlap, more than the smoothing reaches."""
+HALO = 12
+"""Rows of overlap, more than smoothing and roughness reach."""
+
+NEARLY_BLACK = 0.5
+"""Mean density of ink, and of little tissue."""
 
 SPECK_PX = 12
 """Pieces below this many mask pixels are dust (0.0008 mm² at 8 µm/px)."""
@@ -78,16 +90,18 @@ INK_REACH = 8
 
 def tissue_mask(rgb: np.ndarray) -> np.ndarray:
     """Bool (H, W): which pixels of an overview, uint8 (H, W, 3) at about 8 µm/px, show tissue."""
-    glass = _glass_colour(rgb)
-    stain = np.zeros(rgb.shape[:2], dtype=bool)
-    faint_ink, sure_ink = stain.copy(), stain.copy()
+    glass = glass_colour(rgb)
+    masks = [np.zeros(rgb.shape[:2], dtype=bool) for _ in range(6)]
+    stain, faint_ink, sure_ink, perhaps, rough, dense = masks
     for top in range(0, rgb.shape[0], STRIP):
         start, stop = max(0, top - HALO), min(rgb.shape[0], top + STRIP + HALO)
         keep = slice(top - start, min(top + STRIP, rgb.shape[0]) - start)
         parts = _classify(rgb[start:stop], glass)
-        for whole, part in zip((stain, faint_ink, sure_ink), parts, strict=True):
+        for whole, part in zip(masks, parts, strict=True):
             whole[top : top + STRIP] = part[keep]
-    ink = _grow(ndimage.binary_opening(sure_ink, np.ones((2, 2))), faint_ink)
+    other = other_stain(perhaps, rough, dense, stain)
+    stain |= other
+    ink = _grow(ndimage.binary_opening(sure_ink & ~other, np.ones((2, 2))), faint_ink & ~other)
     smooth = ndimage.binary_closing(np.pad(stain & ~ink, 2), ndimage.generate_binary_structure(2, 1))
     tissue = _fill_small_holes(smooth[2:-2, 2:-2]) & ~ink
     return _without_specks(tissue)
@@ -189,6 +203,12 @@ def find_tissue(slide: Slide, mpp: float = 8.0) -> TissueMask:
 def _find(slide: Slide, mpp: float) -> TissueMask:
     survey = slide.survey(mpp=mpp)
     rgb = np.array(survey.image)
+    if is_dark(rgb[~survey.unknown][None]):
+        raise SlideError(
+            "its ground is dark, as in fluorescence: it is no bright-field scan",
+            where=slide.name,
+            fix="Give a scan of a stained section, such as H&E",
+        )
     rgb[survey.unknown] = 255  # colourless, so that it cannot sway the glass colour or spill over its edge
     mask = tissue_mask(rgb) & ~survey.unknown
     if not mask.any() and not survey.unknown.any():
@@ -198,38 +218,23 @@ def _find(slide: Slide, mpp: float) -> TissueMask:
     return TissueMask(mask, survey.unknown, survey.mpp, slide.box, slide.mpp)
 
 
-def _glass_colour(rgb: np.ndarray) -> np.ndarray:
-    """Median colour (3,) of the brightest colourless pixels; near white where an image has no glass."""
-    step = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
-    pixels = rgb[::step, ::step].reshape(-1, 3).astype(np.int16)  # (pixels, 3)
-    low, high = pixels.min(axis=1), pixels.max(axis=1)
-    bright = pixels[(low > 200) & (high - low < 30)]
-    if len(bright) < 0.002 * len(pixels) or len(bright) == 0:
-        return np.full(3, 245.0, dtype=np.float32)
-    level = bright.sum(axis=1)  # (bright pixels,)
-    return np.median(bright[level >= np.quantile(level, 0.7)], axis=0).astype(np.float32)
-
-
-def _classify(rgb: np.ndarray, glass: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three bool masks (H, W) of a strip: stained, perhaps ink, certainly ink."""
-    density = _density(ndimage.gaussian_filter(rgb.astype(np.float32), sigma=(0.7, 0.7, 0)), glass)
-    red, green, blue = density[..., 0], density[..., 1], density[..., 2]
-    chroma, mean = np.ptp(density, axis=2), density.mean(axis=2)  # (H, W), (H, W)
+def _classify(rgb: np.ndarray, glass: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Bool masks (H, W) of a strip: stained; perhaps, certainly ink; perhaps another stain; rough; dense."""
+    smooth = density(ndimage.gaussian_filter(rgb.astype(np.float32), sigma=(0.7, 0.7, 0)), glass)
+    raw = density(rgb, glass)
+    red, green, blue = smooth[..., 0], smooth[..., 1], smooth[..., 2]
+    chroma, mean = np.ptp(smooth, axis=2), smooth.mean(axis=2)  # (H, W), (H, W)
     stain = (chroma > MIN_CHROMA) & (chroma > MIN_RELATIVE_CHROMA * mean)
-    stain &= np.ptp(_density(rgb, glass), axis=2) > MIN_CHROMA / 2  # smoothing spreads dark edges
+    stain &= np.ptp(raw, axis=2) > MIN_CHROMA / 2  # smoothing spreads dark edges
     stain &= red - green < 0.03 + 0.2 * green  # what absorbs red above green is no stain of tissue
     sure = red - green > 0.05 + 0.2 * green
     sure |= (blue > 0.85 * green) & (red < 0.3 * green) & (green > 0.8)
-    sure |= (mean > 0.5) & (chroma < MIN_RELATIVE_CHROMA * mean)
+    sure |= (mean > NEARLY_BLACK) & (chroma < MIN_RELATIVE_CHROMA * mean)
     faint = red - green > 0.02 + 0.1 * green
     faint |= (blue > 0.75 * green) & (red < 0.35 * green) & (green > 0.05)
     faint |= (mean > 0.12) & ~stain
-    return stain, faint, sure
-
-
-def _density(rgb: np.ndarray, glass: np.ndarray) -> np.ndarray:
-    """Optical density (H, W, 3) float32 against the glass; brighter than glass is zero."""
-    return np.maximum(np.log10(glass / np.maximum(rgb, np.float32(1))), 0.0).astype(np.float32)
+    perhaps = (mean > LEAST_DENSITY) & ~stain & (red > 0.5 * green)  # not red ink
+    return stain, faint, sure, perhaps, roughness(raw.mean(axis=2)) > ROUGH, mean > NEARLY_BLACK
 
 
 def _grow(seed: np.ndarray, limit: np.ndarray) -> np.ndarray:
