@@ -97,7 +97,9 @@ class Asking:
             changed = self._smaller(manner, request, refusal)
         else:
             changed = manner.after(refusal, len(images_in(request.messages)))
-        if changed is None:
+            while changed is not None and self._request(changed).digest == request.digest:
+                changed = changed.after(refusal, len(images_in(request.messages)))
+        if changed is None or self._request(changed).digest == request.digest:
             raise error
         said = f"{self.chat.name}: {difference(manner, changed)}."
         known = {
