@@ -1,8 +1,8 @@
 """LLaVA's checkpoint format, in which WSI-LLaVA is released: read strictly, written as LLaVA reads it.
 
     merged      config.json, weights of language model and projector (safetensors or .bin, whole or in shards)
-    LoRA        config.json, adapter_config.json, adapter_model.*, non_lora_trainables.bin, and a base folder
-    projector   config.json, mm_projector.bin (what LLaVA's pretraining leaves), and a base folder
+    LoRA        config.json, adapter_config.json, adapter_model.*, non_lora_trainables.*, and a base folder
+    projector   config.json, mm_projector.* (what LLaVA's pretraining leaves), and a base folder
 
 LLaVA's names: `model.mm_projector.0` and `.2` are the projector's layers, `model.*` is the language model,
 `lm_head` its output. config.json says nothing of the number of slide tokens and of the template: WSI-LLaVA
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from core_model.atomic import replacing_folder, writing
 from core_model.checkpoints import llava_weights as weights
+from core_model.checkpoints.llava_adapter import ADAPTER_CONFIG, OTHERS_FILES, add_adapter
 from core_model.checkpoints.llava_fields import GIANT, feature_dim_of, fields_of, language_of
 from core_model.checkpoints.parts import LLAVA, fill_llava, new_model, split_llava
 from core_model.config import (
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from core_model.language.wsi_llava import WsiLlavaForConditionalGeneration
 
-PROJECTOR_FILE = "mm_projector.bin"
+PROJECTOR_FILES = ("mm_projector.safetensors", "mm_projector.bin")
 N_TOKENS = 576
 """Tokens of a slide in the released features."""
 SHARD_BYTES = 5 * 10**9
@@ -139,10 +140,10 @@ def their_name(key: str) -> str:
 
 def _base(folder: Path, fields: Mapping[str, Any], base_argument: Path | None) -> Path | None:
     """The folder of the model that `folder` builds on; None where it is a whole model."""
-    adapter = folder / weights.ADAPTER_CONFIG
+    adapter = folder / ADAPTER_CONFIG
     if adapter.is_file():
         base_name = weights.read_json(adapter).get("base_model_name_or_path") or fields.get("_name_or_path")
-    elif (folder / PROJECTOR_FILE).is_file() and not weights.holds_weights(folder):
+    elif _projector_file(folder) and not weights.holds_weights(folder):
         base_name = fields.get("_name_or_path")
     elif base_argument is not None:
         raise CheckpointError(
@@ -164,11 +165,16 @@ def _base(folder: Path, fields: Mapping[str, Any], base_argument: Path | None) -
 def _whole(folder: Path, base: Path | None) -> dict[str, Tensor]:
     """Weights of language model and projector under LLaVA's names."""
     state = weights.without_vision(weights.read_weights(base or folder), base or folder)
-    if (folder / weights.ADAPTER_CONFIG).is_file():
-        weights.add_adapter(state, folder)
-    elif base is not None:
-        weights.replace_weights(state, folder / PROJECTOR_FILE)
+    if (folder / ADAPTER_CONFIG).is_file():
+        add_adapter(state, folder)
+    projector = _projector_file(folder)
+    if base is not None and projector and not any((folder / name).is_file() for name in OTHERS_FILES):
+        weights.replace_weights(state, projector)
     return state
+
+
+def _projector_file(folder: Path) -> Path | None:
+    return next((folder / name for name in PROJECTOR_FILES if (folder / name).is_file()), None)
 
 
 def _config(fields: Mapping[str, Any], folder: Path) -> ModelConfig:

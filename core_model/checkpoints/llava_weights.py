@@ -1,18 +1,15 @@
-"""Weights as LLaVA and transformers leave them in a folder: whole, in shards, or as a LoRA adapter on a base.
-
-Letters: r rank of an adapter, O outputs and I inputs of a linear layer.
-"""
+"""Weights as LLaVA and transformers leave them in a folder: whole or in shards, under their plain names."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core_model.checkpoints.llava_names import PROJECTOR, ZERO_3, plain
 from core_model.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -23,39 +20,41 @@ log = logging.getLogger(__name__)
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """The weights of a model; `<file>.index.json` where they are in shards."""
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-OTHERS_FILE = "non_lora_trainables.bin"
-"""What was trained beside an adapter."""
-PEFT_PREFIX = "base_model.model."
 VISION = "model.vision_tower."
 FREQUENCIES = ".rotary_emb.inv_freq"
 """End of the names of constants that older files of transformers hold."""
 
-_OBEYED = {"r", "lora_alpha", "use_rslora", "target_modules"}
-_HARMLESS = {
-    *("base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version", "auto_mapping"),
-    *("lora_dropout", "megatron_core", "qalora_group_size"),
-}
-"""They name or describe, or act in training only; the last two belong to options that are refused if on."""
-_INITIALISATIONS = (None, True, False, "gaussian", "orthogonal")
-"""Values of `init_lora_weights` that leave the base as it is."""
+_SHARD = re.compile(r"(?:model|pytorch_model)-(\d+)-of-(\d+)\.(?:safetensors|bin)")
+"""Shards whose names say how many there are."""
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of a model's folder. Raises `CheckpointError` that names a missing file or key."""
-    from core_model.weights import read_state
-
     for name in FILES:
         if (folder / name).is_file():
-            return read_state(folder / name)
+            return read_plain(folder / name)
         if (folder / f"{name}.index.json").is_file():
             return _read_shards(folder, f"{name}.index.json")
+    if shards := _counted_shards(folder):
+        return _joined(folder, {name: read_plain(folder / name) for name in shards})
+    if any(folder.glob("global_step*")) or any(folder.glob("zero_pp_rank_*")):
+        raise CheckpointError(
+            "the folder holds no weights but those that DeepSpeed split over its processes",
+            where=folder,
+            fix=f"run `{ZERO_3}` in it, put config.json and the tokenizer into `recovered`, and import that",
+        )
     raise CheckpointError(
         "the folder holds no weights of a model",
         where=folder,
         fix=f"{' or '.join(FILES)} belongs there, or its shards",
     )
+
+
+def read_plain(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file under their plain names. Raises `CheckpointError`."""
+    from core_model.weights import read_state
+
+    return plain(read_state(file), file)
 
 
 def _read_shards(folder: Path, index: str) -> dict[str, Tensor]:
@@ -64,19 +63,52 @@ def _read_shards(folder: Path, index: str) -> dict[str, Tensor]:
     places = read_json(folder / index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise CheckpointError("the file is no index of shards", where=folder / index)
-    state: dict[str, Tensor] = {}
+    shards: dict[str, dict[str, Tensor]] = {}
     for name in sorted(set(places.values())):
         if name != Path(name).name or not (folder / name).is_file():
-            raise CheckpointError(f"{index} names {name}, which is missing", where=folder)
+            raise CheckpointError(
+                f"{index} names {name}, which is missing",
+                where=folder,
+                fix="copy or download that file again",
+            )
         shard = read_state(folder / name)
         same_names(name, {key for key, place in places.items() if place == name}, shard, folder)
+        shards[name] = plain(shard, folder / name)
+    return _joined(folder, shards)
+
+
+def _counted_shards(folder: Path) -> list[str]:
+    """Shards without an index, in order. Raises `CheckpointError` naming the first that is missing."""
+    names = sorted(path.name for path in folder.iterdir() if _SHARD.fullmatch(path.name))
+    if not names:
+        return []
+    stem, total, suffix = (
+        names[0].split("-")[0],
+        names[0].split("-of-")[1].split(".")[0],
+        Path(names[0]).suffix,
+    )
+    expected = [f"{stem}-{number:0{len(total)}d}-of-{total}{suffix}" for number in range(1, int(total) + 1)]
+    for name in expected:
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{name} is missing", where=folder, fix="copy or download that file again, and its index"
+            )
+    return expected
+
+
+def _joined(folder: Path, shards: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for name, shard in shards.items():
+        if twice := sorted(state.keys() & shard):
+            raise CheckpointError(f"{name} holds {twice[0]}, which another shard holds too", where=folder)
         state |= shard
     return state
 
 
 def holds_weights(folder: Path) -> bool:
-    """True where a folder has the weights of a whole model."""
-    return any((folder / f"{name}{end}").is_file() for name in FILES for end in ("", ".index.json"))
+    """True where a folder has the weights of a whole model, or some of its shards."""
+    whole = any((folder / f"{name}{end}").is_file() for name in FILES for end in ("", ".index.json"))
+    return whole or any(_SHARD.fullmatch(path.name) for path in folder.iterdir())
 
 
 def write_weights(folder: Path, state: dict[str, Tensor], shard_bytes: int) -> None:
@@ -140,89 +172,18 @@ def converted(key: str, value: Tensor, dtype: torch.dtype, folder: Path) -> Tens
     return result
 
 
-def add_adapter(state: dict[str, Tensor], folder: Path) -> None:
-    """Merge the LoRA adapter of `folder` into a base's weights, and take what was trained beside it.
-
-    W + s·B A with s = alpha / r, or alpha / √r for rank-stabilised adapters (Hu et al. 2021; Kalajdzievski
-    2023), is computed in float32 and stored in W's type. Raises `CheckpointError` for an option of peft that
-    is not obeyed here, and for a key that is missing, unexpected or misshapen.
-    """
-    from core_model.weights import read_state
-
-    options = read_json(folder / ADAPTER_CONFIG)
-    scale, rank = adapter_scale(options, folder)
-    file = next((folder / name for name in ADAPTER_FILES if (folder / name).is_file()), None)
-    if file is None:
-        raise CheckpointError(f"the folder holds no {' or '.join(ADAPTER_FILES)}", where=folder)
-    pairs = {key.removeprefix(PEFT_PREFIX): value for key, value in read_state(file).items()}
-    pairs = without_vision(pairs, folder)
-    layers = sorted(layer for layer in _layers(state) if _targeted(layer, options["target_modules"]))
-    same_names(file.name, [f"{layer}.lora_{x}.weight" for layer in layers for x in "AB"], pairs, folder)
-    for layer in layers:
-        weight = state[f"{layer}.weight"]  # (O, I)
-        a, b = (pairs[f"{layer}.lora_{x}.weight"] for x in "AB")  # (r, I), (O, r)
-        if a.shape != (rank, weight.shape[1]) or b.shape != (weight.shape[0], rank):
-            shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
-            raise CheckpointError(
-                f"the adapter of {layer} has shapes {shapes} for a weight {tuple(weight.shape)}", where=folder
-            )
-        new_weight = weight.float() + scale * (b.float() @ a.float())  # (O, I)
-        state[f"{layer}.weight"] = converted(f"{layer}.weight", new_weight, weight.dtype, folder)
-    if (folder / OTHERS_FILE).is_file():
-        replace_weights(state, folder / OTHERS_FILE)
-
-
-def adapter_scale(options: dict[str, Any], folder: Path) -> tuple[float, int]:
-    """By how much B A counts, and r. Every option of peft that is on and not obeyed here is refused."""
-    off: tuple[Any, ...] = (None, False, [], {}, "", "none")
-    refusals = [
-        f"{name}={value!r}"
-        for name, value in options.items()
-        if name not in _OBEYED | _HARMLESS | {"peft_type", "init_lora_weights"} and value not in off
-    ]
-    if options.get("peft_type") != "LORA":
-        refusals.append(f"peft_type={options.get('peft_type')!r}")
-    if options.get("init_lora_weights") not in _INITIALISATIONS:
-        refusals.append(f"init_lora_weights={options['init_lora_weights']!r}")
-    if refusals:
-        raise CheckpointError(
-            f"{ADAPTER_CONFIG} asks for {', '.join(refusals)}, which is not supported",
-            where=folder,
-            fix="merge the adapter with peft and import what that gives",
-        )
-    rank, alpha = options.get("r"), options.get("lora_alpha")
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise CheckpointError(f"{ADAPTER_CONFIG} has r={rank!r} and lora_alpha={alpha!r}", where=folder)
-    if not isinstance(options.get("target_modules"), list | str) or not options["target_modules"]:
-        raise CheckpointError(f"{ADAPTER_CONFIG} names no target_modules", where=folder)
-    return alpha / (math.sqrt(rank) if options.get("use_rslora") else rank), rank
-
-
 def replace_weights(state: dict[str, Tensor], file: Path) -> None:
     """Put the tensors of `file` in the place of a base's, or beside them where they are the projector's.
 
     They are stored in the base's type. Raises `CheckpointError` that names what is neither.
     """
-    from core_model.weights import read_state
+    replace_tensors(state, without_vision(read_plain(file), file.parent), file)
 
+
+def replace_tensors(state: dict[str, Tensor], tensors: dict[str, Tensor], file: Path) -> None:
+    """As `replace_weights`, with tensors of `file` by their plain names."""
     dtype = stored_type(state, file.parent)
-    tensors = {key.removeprefix(PEFT_PREFIX): value for key, value in read_state(file).items()}
-    tensors = without_vision(tensors, file.parent)
     for key, value in tensors.items():
-        if key not in state and not key.startswith("model.mm_projector."):
+        if key not in state and not key.startswith(f"model.{PROJECTOR}"):
             raise CheckpointError(f"{file.name} has unexpected {key}", where=file.parent)
         state[key] = converted(key, value, dtype, file.parent)
-
-
-def _layers(state: dict[str, Tensor]) -> Iterable[str]:
-    """Names of the modules with a matrix, but those that no adapter of linear layers lies on."""
-    for key, value in state.items():
-        if key.endswith(".weight") and value.ndim == 2 and not key.endswith("embed_tokens.weight"):
-            yield key.removesuffix(".weight")
-
-
-def _targeted(layer: str, targets: list[str] | str) -> bool:
-    """peft's rule: a pattern for the whole name, or a list of names and of their ends."""
-    if isinstance(targets, str):
-        return re.fullmatch(targets, layer) is not None
-    return any(layer == target or layer.endswith(f".{target}") for target in targets)

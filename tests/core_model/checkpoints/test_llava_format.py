@@ -27,7 +27,7 @@ from llava_folders import (
     whole_state,
     write_config,
 )
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core_model.checkpoints.llava import export_llava, import_llava
@@ -159,7 +159,80 @@ def test_a_projector_alone_goes_on_a_plain_language_model(tmp_path: Path) -> Non
         import_llava(tmp_path / "pretrained", tmp_path / "vicuna")
 
 
+@pytest.mark.parametrize("file", ["mm_projector.bin", "mm_projector.safetensors"])
+@pytest.mark.parametrize(
+    "prefix", ["", "model.", "module.model.", "module.", "base_model.model.model.", "base_model.model."]
+)
+def test_a_projector_is_read_under_every_name(tmp_path: Path, file: str, prefix: str) -> None:
+    transformers_model("LlamaForCausalLM").save_pretrained(tmp_path / "vicuna")
+    write_config(tmp_path / "pretrained")
+    state = {prefix + key.removeprefix("model."): value for key, value in projector().items()}
+    save: Any = torch.save if file.endswith("bin") else save_file
+    save(state, tmp_path / "pretrained" / file)
+    llava, _, _ = import_llava(tmp_path / "pretrained", tmp_path / "vicuna")
+    assert same(as_theirs(llava), whole_state())
+
+
+def test_one_name_twice_is_refused(tmp_path: Path) -> None:
+    transformers_model("LlamaForCausalLM").save_pretrained(tmp_path / "vicuna")
+    write_config(tmp_path / "pretrained")
+    twice = projector() | {"mm_projector.0.bias": torch.ones(16)}
+    torch.save(twice, tmp_path / "pretrained" / "mm_projector.bin")
+    with pytest.raises(CheckpointError, match=r"are both model.mm_projector.0.bias"):
+        import_llava(tmp_path / "pretrained", tmp_path / "vicuna")
+
+
+@pytest.mark.parametrize("how", ["safetensors", "bin", "safetensors shards", "bin shards"])
+def test_names_of_a_model_that_was_wrapped_are_read(tmp_path: Path, how: str) -> None:
+    write_config(tmp_path / "wsi")
+    store(tmp_path / "wsi", {f"module.{key}": value for key, value in whole_state().items()}, how)
+    assert same(as_theirs(import_llava(tmp_path / "wsi")[0]), whole_state())
+
+
+@pytest.mark.parametrize("kind", ["model-{}-of-00002.safetensors", "pytorch_model-{}-of-00002.bin"])
+def test_shards_without_an_index_are_joined_where_all_are_there(tmp_path: Path, kind: str) -> None:
+    write_config(tmp_path / "wsi")
+    save: Any = torch.save if kind.endswith("bin") else save_file
+    for number in (1, 2):
+        shard = {key: value for i, (key, value) in enumerate(whole_state().items()) if i % 2 == number - 1}
+        save(shard, tmp_path / "wsi" / kind.format(f"{number:05d}"))
+    assert same(as_theirs(import_llava(tmp_path / "wsi")[0]), whole_state())
+    (tmp_path / "wsi" / kind.format("00001")).unlink()
+    with pytest.raises(
+        CheckpointError, match=rf"{kind.format('00001')} is missing.*download that file again"
+    ):
+        import_llava(tmp_path / "wsi")
+
+
 # ---- what is refused ----
+
+
+@pytest.mark.parametrize("how", ["safetensors", "bin", "safetensors shards", "bin shards"])
+def test_what_zero_3_left_empty_is_refused_with_the_command_that_mends_it(tmp_path: Path, how: str) -> None:
+    write_config(tmp_path / "wsi")
+    state = whole_state() | {"model.layers.1.mlp.up_proj.weight": torch.empty(0)}
+    store(tmp_path / "wsi", state, how)
+    says = r"up_proj.weight holds no numbers: DeepSpeed ZeRO-3.*`python zero_to_fp32.py \. recovered`"
+    with pytest.raises(CheckpointError, match=says):
+        import_llava(tmp_path / "wsi")
+
+
+def test_an_empty_projector_is_refused_likewise(tmp_path: Path) -> None:
+    transformers_model("LlamaForCausalLM").save_pretrained(tmp_path / "vicuna")
+    write_config(tmp_path / "pretrained")
+    torch.save({key: torch.empty(0) for key in projector()}, tmp_path / "pretrained" / "mm_projector.bin")
+    says = r"mm_projector.bin: model.mm_projector.0.weight and 3 more holds? no numbers.*zero_to_fp32.py"
+    with pytest.raises(CheckpointError, match=says):
+        import_llava(tmp_path / "pretrained", tmp_path / "vicuna")
+
+
+def test_a_folder_with_deepspeed_s_own_files_only_names_the_command(tmp_path: Path) -> None:
+    write_config(tmp_path / "wsi")
+    (tmp_path / "wsi" / "global_step100").mkdir()
+    with pytest.raises(
+        CheckpointError, match=r"split over its processes.*python zero_to_fp32.py \. recovered"
+    ):
+        import_llava(tmp_path / "wsi")
 
 
 @pytest.mark.parametrize(

@@ -62,20 +62,81 @@ def test_no_tokenizer_a_damaged_one_and_one_that_needs_sentencepiece(
         read_tokenizer(tmp_path, "vicuna_v1")
 
 
-def test_a_sentencepiece_model_gives_llava_s_ids(tmp_path: Path) -> None:
-    """LLaVA encodes what stands before the image and what stands after it apart, with sentencepiece."""
+def train_pieces(folder: Path) -> Any:
+    """Write a small `tokenizer.model` of 330 pieces, and read it with sentencepiece itself."""
     sentencepiece = pytest.importorskip("sentencepiece")
-    (tmp_path / "text.txt").write_text("\n".join(WORDS[i:] + WORDS[:i] for i in range(80)))
+    (folder / "text.txt").write_text("\n".join(WORDS[i:] + WORDS[:i] for i in range(80)))
     sentencepiece.SentencePieceTrainer.train(
-        input=str(tmp_path / "text.txt"), model_prefix=str(tmp_path / "tokenizer"), model_type="bpe",
+        input=str(folder / "text.txt"), model_prefix=str(folder / "tokenizer"), model_type="bpe",
         vocab_size=330, byte_fallback=True, normalization_rule_name="identity", minloglevel=2,
         remove_extra_whitespaces=False,
     )  # fmt: skip
+    return sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+
+
+LLAMA = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        None,
+        {},
+        {"tokenizer_class": "LlamaTokenizer"},
+        {"tokenizer_class": "LlamaTokenizerFast"},
+        {"tokenizer_class": "LlamaTokenizer", "bos_token": "", "eos_token": "", "unk_token": ""},
+        LLAMA,
+        LLAMA | {"add_bos_token": True, "add_eos_token": False, "legacy": True},
+        LLAMA | {"bos_token": {"__type": "AddedToken", "content": "<s>", "lstrip": False, "rstrip": False}},
+    ],
+    ids=str,
+)
+def test_a_sentencepiece_model_alone_is_a_llama_s(tmp_path: Path, described: dict[str, Any] | None) -> None:
+    pieces = train_pieces(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(fields()))
+    if described is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(described))
+    tokenizer = read_tokenizer(tmp_path, "vicuna_v1")
+    assert tokenizer is not None
+    for text in (WORDS, "focal 2", "Ünknown µ"):
+        assert tokenizer(text)["input_ids"] == [1, *pieces.encode(text)]
+    assert (tokenizer.eos_token, tokenizer.convert_tokens_to_ids(IMAGE)) == ("</s>", 330)
+
+
+def test_added_tokens_keep_their_ids(tmp_path: Path) -> None:
+    train_pieces(tmp_path)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<im_patch>": 331, "<pad>": 330}))
+    tokenizer = read_tokenizer(tmp_path, "vicuna_v1")
+    assert tokenizer is not None
+    assert [tokenizer.convert_tokens_to_ids(t) for t in ("<pad>", "<im_patch>", IMAGE)] == [330, 331, 332]
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<pad>": 340}))
+    with pytest.raises(CheckpointError, match=r"gives '<pad>' the id 340, the tokenizer has 330"):
+        read_tokenizer(tmp_path, "vicuna_v1")
+    (tmp_path / "added_tokens.json").write_text("[")
+    with pytest.raises(CheckpointError, match="its tokenizer cannot be read"):
+        read_tokenizer(tmp_path, "vicuna_v1")
+
+
+def test_added_tokens_beside_a_fast_tokenizer_are_held_to_it(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<s>": 7}))
+    with pytest.raises(CheckpointError, match=r"gives '<s>' the id 7, the tokenizer has 1"):
+        read_tokenizer(tmp_path, "vicuna_v1")
+
+
+def test_a_tokenizer_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\n")
+    with pytest.raises(CheckpointError, match=r"no model of sentencepiece .* put the tokenizer.json"):
+        read_tokenizer(tmp_path, "vicuna_v1")
+
+
+def test_a_sentencepiece_model_gives_llava_s_ids(tmp_path: Path) -> None:
+    """LLaVA encodes what stands before the image and what stands after it apart, with sentencepiece."""
+    theirs = train_pieces(tmp_path)
     described = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(described))
     tokenizer = read_tokenizer(tmp_path, "vicuna_v1")
     assert tokenizer is not None
-    theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
     before, after = prompt("What is the grade?", n_image_tokens=1, system=VICUNA_SYSTEM).split(IMAGE)
     expected = [1, *theirs.encode(before), 330, 330, *theirs.encode(after)]
     assert encode_prompt(tokenizer, "What is the grade?", None, 2, 900, system=VICUNA_SYSTEM) == expected
