@@ -23,7 +23,7 @@ _WRAPPERS = re.compile(r"^(?:_orig_mod\.|_fsdp_wrapped_module\.|module\.|base_mo
 _ADAPTER = re.compile(
     r"\.(lora_(?:A|B|embedding_A|embedding_B|magnitude_vector))(?:\.(?!weight$)[^.]+)?(?:\.weight)?$"
 )
-_WHOLE = re.compile(r"\.modules_to_save(?:\.(?!weight$|bias$)[^.]+)?(?=\.(?:weight|bias)$|\.\d+\.)")
+_WHOLE = re.compile(r"\.modules_to_save(?:\.(?!weight$|bias$)[^.\d][^.]*)?(?=\.(?:weight|bias)$|\.\d+\.)")
 ZERO_3 = "python zero_to_fp32.py . recovered"
 """DeepSpeed's script, which it leaves in every checkpoint folder."""
 

@@ -209,6 +209,17 @@ def test_what_was_trained_beside_an_adapter_is_read_in_every_form(
     assert same(as_theirs(import_llava(adapter, adapter.parent / "base")[0]), expected)
 
 
+@pytest.mark.parametrize("name", ["", ".modules_to_save", ".modules_to_save.default"])
+def test_a_projector_that_peft_trained_whole_is_read_from_the_adapter(adapter: Path, name: str) -> None:
+    file = adapter / "adapter_model.safetensors"
+    (adapter / "non_lora_trainables.bin").unlink()
+    trained = {key.replace("mm_projector", f"mm_projector{name}"): v for key, v in projector(seed=9).items()}
+    save_file(load_file(file) | {f"base_model.model.{key}": v for key, v in trained.items()}, file)
+    change_json(adapter / "adapter_config.json", modules_to_save=["mm_projector"])
+    found = as_theirs(import_llava(adapter, adapter.parent / "base")[0])
+    assert all(torch.equal(found[key], value) for key, value in projector(seed=9).items())
+
+
 def test_a_projector_file_may_stand_beside_an_adapter(adapter: Path) -> None:
     (adapter / "non_lora_trainables.bin").rename(adapter / "mm_projector.bin")
     found = as_theirs(import_llava(adapter, adapter.parent / "base")[0])
