@@ -20,6 +20,7 @@ from agent.cli.options import (
     QuietOpt,
     SeedOpt,
     SlideModelOpt,
+    TimeoutOpt,
     opt,
 )
 
@@ -91,6 +92,7 @@ def evaluate(
     ] = None,
     max_cost: Annotated[float | None, opt("USD", "Spending limit of the whole evaluation.")] = None,
     prices: PricesOpt = None,
+    timeout: TimeoutOpt = None,
     limit: Annotated[int | None, opt("N", "Only the first N questions.")] = None,
     workers: Annotated[int, opt("N", "Processes.")] = 1,
     seed: SeedOpt = 0,
@@ -114,6 +116,7 @@ def evaluate(
     base_options = AskOptions(
         max_steps=max_steps, votes=votes, seed=seed, profile=profile,
         patches=patches, patch_px=patch_px, patch_mpp=patch_mpp, base_url=base_url,
+        timeout=timeout,
     )  # fmt: skip
     plan = EvaluationPlan(
         questions=benchmark.questions[:limit],

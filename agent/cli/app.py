@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from agent.cli import convert
 from agent.cli.interrupts import what_is_kept
-from agent.cli.options import JsonOpt, QuietOpt, opt, with_ask_options
+from agent.cli.options import JsonOpt, MppOpt, QuietOpt, opt, with_ask_options
 from agent.cli.replay import replay
 from agent.cli.report import report
 from agent.cli.similar import index, similar
@@ -177,11 +177,19 @@ def verify(
         raise typer.Exit(1)
 
 
-def doctor(as_json: JsonOpt = False) -> None:
-    """Check the installation; every fault comes with its fix."""
-    from agent.cli.doctor import examine, show_checks
+def doctor(
+    slides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SLIDE|DIR...]", help="Check these in its place.")
+    ] = None,
+    mpp: MppOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Check the installation, or slides; every fault comes with its fix."""
+    from agent.cli.doctor import examine, examine_slides, show_checks
+    from agent.session.models import quieten_libraries
 
-    checks = examine()
+    quieten_libraries(quiet=True)
+    checks = examine_slides(slides, mpp) if slides else examine()
     show_checks(checks, as_json)
     if any(check.status == "failed" for check in checks):
         raise typer.Exit(1)
@@ -189,7 +197,7 @@ def doctor(as_json: JsonOpt = False) -> None:
 
 @with_ask_options()
 def ask(
-    slide: Annotated[str, typer.Argument(metavar="SLIDE", help="A slide file, or slide tokens (.pt).")],
+    slide: Annotated[str, typer.Argument(metavar="SLIDE", help="A slide or its folder, or tokens (.pt).")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to find out.")],
     ask_options: AskOptions,
     confirm: Annotated[bool, typer.Option("--confirm", help="Be asked before each look.")] = False,

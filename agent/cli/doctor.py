@@ -1,4 +1,4 @@
-"""Checks of the installation. Each has a status, what was found, and how to mend it.
+"""Checks of the installation, and of slides. Each has a status, what was found, and how to mend it.
 
 A check is a function that returns (status, message, fix). Only what giant cannot do without fails.
 """
@@ -9,15 +9,18 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from agent.cli.streams import ascii_json
 from core_model.errors import GiantError
+from core_model.names import printable
 from core_model.records import Record
 
 Status = Literal["ok", "optional", "warning", "failed"]
@@ -70,6 +73,16 @@ def examine() -> list[Check]:
         **{f"extra {name}": _extra(name, modules) for name, modules in EXTRAS.items()},
     }
     return [_check(name, run) for name, run in checks.items()]
+
+
+def examine_slides(paths: Sequence[str], mpp: float | None) -> list[Check]:
+    """A check for each slide under the paths, and one for each reason why something there is none."""
+    from core_model.slides.discover import slides_under
+
+    found = slides_under(paths)
+    checks = [_check(printable(str(path)), partial(_slide, path, mpp)) for path in found.paths]
+    skipped = [Check(name="no slides", status="optional", message=line) for line in found.summary()]
+    return [*checks, *skipped]
 
 
 def show_checks(checks: list[Check], as_json: bool) -> None:
@@ -184,6 +197,21 @@ def _cache() -> Result:
         return "failed", f"{folder} cannot be written ({error.strerror})", fix
     place = f"{folder}, {free / 2**30:.1f} GiB free"
     return ("ok", place, None) if free >= LEAST_FREE else ("warning", place, fix)
+
+
+def _slide(path: Path, mpp: float | None) -> Result:
+    from core_model.slides.parts import parts_of
+    from core_model.slides.slide import open_slide
+
+    try:
+        with open_slide(path, mpp) as slide:
+            files = len(parts_of(slide.path))
+            size = f"{slide.width} x {slide.height} px, {slide.mpp:.4g} µm/px from the {slide.mpp_source}"
+            facts = f"{slide.vendor}, {size}, {files} file{'s' * (files != 1)}, identity {slide.id[:16]}"
+            status: Status = "warning" if slide.warnings else "ok"
+            return status, facts, " ".join(slide.warnings) or None
+    except GiantError as error:
+        return "failed", error.what, error.fix
 
 
 def _extra(name: str, modules: tuple[str, ...]) -> Callable[[], Result]:

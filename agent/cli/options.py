@@ -65,6 +65,9 @@ MaxStepsOpt = Annotated[
     opt("N", "Most looks before an answer: 16, or 20 by a chat model."),
 ]
 MaxCostOpt = Annotated[float | None, opt("USD", "Spending limit.")]
+TimeoutOpt = Annotated[
+    float | None, opt("SECONDS", "For one attempt of a chat model's call; default GIANT_TIMEOUT, else 300.")
+]
 RunFolderOpt = Annotated[Path | None, opt("DIR", "Run folder.")]
 ResumeOpt = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 
@@ -84,6 +87,7 @@ ASK_OPTIONS: dict[str, Any] = {
     "max_steps": MaxStepsOpt,
     "max_cost": MaxCostOpt,
     "prices": PricesOpt,
+    "timeout": TimeoutOpt,
     "seed": SeedOpt,
     "mpp": MppOpt,
     "mpp_override": OverrideOpt,

@@ -42,7 +42,7 @@ def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:
     A step is yielded when it is made, and again where the navigator has put into words what it showed. Where
     the run is paused by its `Control`, the steps end without an answer.
     """
-    folder, config = context.folder, run_config(record.settings.max_steps)
+    folder, config = context.folder, run_config(record.most_steps)
     try:
         with checkpoints(folder) as saver:
             graph = build(saver)
@@ -75,7 +75,7 @@ def initial_state(record: RunRecord) -> AgentState:
         question=record.question,
         options=record.options,
         seed=record.seed,
-        max_steps=record.settings.max_steps,
+        max_steps=record.first_steps,
     )
 
 

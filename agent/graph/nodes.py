@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Updates = dict[str, Any]
 
+BUDGET = "budget"
+"""Kind of the journal's entries of budgets that were changed."""
 ENDED = "a person ended the search"
 
 
@@ -53,6 +55,9 @@ def decide(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
         record = familiarity(context, state["question"], state.get("options"))
         updates["familiarity"] = record
         state = {**state, "familiarity": record}
+    budget = _budget(state, context)
+    updates |= budget
+    state = {**state, **budget}  # type: ignore[typeddict-item]
     persons_decision, changes = _heard(state, context)
     updates |= changes
     state = {**state, **changes}  # type: ignore[typeddict-item]
@@ -102,6 +107,19 @@ def _heard(state: AgentState, context: AgentContext) -> tuple[Decided | None, Up
         elif message.do == "stop":
             decision = Decided(Stop(ENDED))
     return decision, {"moments": moment + 1, "hints": hints}
+
+
+def _budget(state: AgentState, context: AgentContext) -> Updates:
+    """The budget of steps from this decision on, where somebody changed it while the run was interrupted.
+
+    It is kept in the journal under this moment, so that a replay has it from the same decision on.
+    """
+    key = f"{state.get('moments', 0):04d}"
+    kept = context.journal.get(BUDGET, key)
+    if kept is None and context.max_steps not in (None, state["max_steps"]):
+        kept = context.max_steps
+        context.journal.put(BUDGET, key, kept)
+    return {} if kept is None else {"max_steps": kept}
 
 
 def _obeyed(message: people.Said, state: AgentState, context: AgentContext) -> Updates:

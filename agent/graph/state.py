@@ -89,6 +89,8 @@ class AgentContext:
     """The chat model; None where the local model answers."""
     max_cost: float | None = None
     """Spending limit, USD."""
+    max_steps: int | None = None
+    """The budget of steps as it is now; None where the state's own counts, as in a replay."""
     control: Control | None = None
     """The person who takes part, if any."""
 

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatClient", "OverBudget", "Reply", "ToolCall", "open_chat", "recorded_chat"]
 
-TIMEOUT, TIMEOUT_VARIABLE = 300.0, "GIANT_TIMEOUT"
-"""Seconds for one attempt, and the variable of the environment that gives others."""
 log = logging.getLogger(__name__)
 REFUSED = "overbudget"
 """Kind of the journal's entries for calls that were not made, so that a replay does not make them either."""
@@ -187,11 +185,10 @@ def open_chat(
 
     `base_url` names another server than the provider's own, `max_cost` limits what one run may cost in USD,
     `prices` is a file like that of `agent.llm.prices`, `timeout` is that of one attempt in
-    seconds; else GIANT_TIMEOUT says it, else it is `TIMEOUT`. Raises
+    seconds; else GIANT_TIMEOUT says it, else it is 300. Raises
     `UsageError` for a wrong name, address, file or limit, `GiantError` where a package or a key is missing.
     """
-    seconds = checked_timeout(timeout, TIMEOUT_VARIABLE, TIMEOUT)
-    line = line_to(name, base_url, profile_for(name), seconds)
+    line = line_to(name, base_url, profile_for(name), checked_timeout(timeout))
     price = price_for(name, own_server=line.own_server, prices=prices)
     if max_cost is not None and price is None:
         raise UsageError(

@@ -130,16 +130,22 @@ def tidied(body: bytes) -> bytes:
     """The body of a completion with every call in OpenAI's form; any other body as it is."""
     try:
         reply = json.loads(body)
-        calls = [call for choice in reply["choices"] for call in choice["message"].get("tool_calls") or ()]
+        choices = [(choice, choice["message"].get("tool_calls") or ()) for choice in reply["choices"]]
+        calls = [call for _, made in choices for call in made]
+        cut_calls = [made[-1] for choice, made in choices if made and choice.get("finish_reason") == "length"]
         for number, call in enumerate(calls):
-            _tidy(call, number, {earlier.get("id") for earlier in calls[:number]})
+            is_cut = any(call is last for last in cut_calls)
+            _tidy(call, number, {earlier.get("id") for earlier in calls[:number]}, is_cut)
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return body  # no completion, which LangChain says better
     return json.dumps(reply).encode() if calls else body
 
 
-def _tidy(call: dict[str, Any], number: int, other_ids: set[Any]) -> None:
-    """Put one call in OpenAI's form: an id of its own, a name, arguments as the text of a JSON object."""
+def _tidy(call: dict[str, Any], number: int, other_ids: set[Any], cut: bool) -> None:
+    """Put one call in OpenAI's form: an id of its own, a name, arguments as the text of a JSON object.
+
+    What a reply that was cut off lacks is not made up.
+    """
     if not isinstance(call.get("id"), str) or not call["id"] or call["id"] in other_ids:
         call["id"] = f"call-{number + 1}"
     function = call["function"] = dict(call.get("function") or {})
@@ -149,4 +155,14 @@ def _tidy(call: dict[str, Any], number: int, other_ids: set[Any]) -> None:
     if arguments is None or isinstance(arguments, dict):
         arguments = json.dumps(arguments or {})
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    function["arguments"] = text if object_of(text) is not None else MALFORMED + text[:MOST_GARBLED]
+    meant = _whole_object(text) if cut else object_of(text)
+    function["arguments"] = json.dumps(meant) if meant is not None else MALFORMED + text[:MOST_GARBLED]
+
+
+def _whole_object(text: str) -> dict[str, Any] | None:
+    """The object of a text that is JSON as it stands."""
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    return object_of(text)

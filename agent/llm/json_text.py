@@ -52,6 +52,86 @@ def mended_objects_in(text: str) -> Iterator[dict[str, Any]]:
             yield value
 
 
+def object_meant(text: str, depth: int = 0) -> dict[str, Any] | None:
+    """The one object that the arguments of a call are meant to be; None where there is none, or two.
+
+    Beside slips of form it may stand among words, in a text of its own or in a list, and lack brackets at its
+    ends. A text without anything means no arguments.
+    """
+    text = text.strip()
+    if not text or text in ("null", "None"):
+        return {}
+    if len(text) > _LONGEST_REPAIR * 5:
+        return None
+    try:
+        value = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return _object_among_words(text)
+    if isinstance(value, str) and depth < 2 and "{" in value:
+        return object_meant(value, depth + 1)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, dict) else None
+
+
+def _object_among_words(text: str) -> dict[str, Any] | None:
+    start = text.find("{")
+    if start < 0 or (text[0] in "\"'" and ":" in text[:start]):
+        text, start = f"{{{text}", 0
+        if not text.rstrip("`\n ").endswith("}"):
+            return None
+    try:
+        value, end = json.JSONDecoder(strict=False).raw_decode(text, start)
+    except (ValueError, RecursionError):
+        end, whole = len(text), text[start : text.rfind("}") + 1] or text[start:]
+        value = _mended(whole) if len(whole) <= _LONGEST_REPAIR else None
+        if value is None:
+            value = _object_with_lost_brackets(text[start:])
+    return value if isinstance(value, dict) and "{" not in text[end:] else None
+
+
+def _object_with_lost_brackets(text: str) -> dict[str, Any] | None:
+    whole = _balanced(text.rstrip("`\n\t ;"))
+    if whole is None or len(whole) > _LONGEST_REPAIR:
+        return None
+    try:
+        value = json.loads(whole, strict=False)
+    except (ValueError, RecursionError):
+        return _mended(whole)
+    return value if isinstance(value, dict) else None
+
+
+def _balanced(text: str) -> str | None:
+    """The text with the brackets that it lacks, and without those that close nothing; None inside a string."""
+    closers, opened, kept, quote = {"{": "}", "[": "]"}, list[str](), list[str](), ""
+    place = 0
+    while place < len(text):
+        sign = text[place]
+        if quote:
+            if sign == "\\":
+                kept.append(sign)
+                place += 1
+                sign = text[place : place + 1]
+            elif sign == quote:
+                quote = ""
+        elif sign == '"' or (sign == "'" and not text[place - 1 : place].isalnum()):
+            quote = sign
+        elif sign in closers:
+            opened.append(closers[sign])
+        elif sign in "}]":
+            while sign in opened and opened[-1] != sign:
+                kept.append(opened.pop())
+            if not opened:
+                break
+            if opened[-1] != sign:
+                place += 1
+                continue
+            opened.pop()
+        kept.append(sign)
+        place += 1
+    return None if quote else "".join([*kept, *reversed(opened)])
+
+
 def _closed_braces(text: str) -> list[tuple[int, int]]:
     """Start and end of each pair of braces that is not too long to mend, in the order of their starts."""
     pairs: list[tuple[int, int]] = []

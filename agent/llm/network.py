@@ -64,13 +64,17 @@ def checked_key(key: str, variable: str) -> str:
     return key
 
 
-def checked_timeout(seconds: float | None, variable: str, default: float) -> float:
+TIMEOUT, TIMEOUT_VARIABLE = 300.0, "GIANT_TIMEOUT"
+"""Seconds for one attempt of a call, and the variable of the environment that gives others."""
+
+
+def checked_timeout(seconds: float | None) -> float:
     """Seconds for one attempt: an option, else the variable, else the default. Raises `UsageError`."""
     source, text = "--timeout", str(seconds)
     if seconds is None:
-        source, text = variable, os.environ.get(variable, "").strip()
+        source, text = TIMEOUT_VARIABLE, os.environ.get(TIMEOUT_VARIABLE, "").strip()
         if not text:
-            return default
+            return TIMEOUT
     try:
         value = float(text)
     except ValueError:

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from agent.llm.json_text import object_meant
 from core_model.records import Record
 
 if TYPE_CHECKING:
@@ -69,12 +70,12 @@ def content_of(message: AIMessage) -> MessageContent:
 
 
 def object_of(text: str) -> dict[str, Any] | None:
-    """The JSON object that a call's arguments are; None where they are none that could be kept."""
-    try:
-        value = json.loads(text, strict=False) if text.strip() else {}
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) and _plain(value) and len(text) <= MOST_TEXT else None
+    """The JSON object that a call's arguments are meant to be; None where they are none that could be kept.
+
+    A number that is none (NaN, an infinity) is not given.
+    """
+    value = _finite(object_meant(text)) if len(text) <= MOST_TEXT else None
+    return value if isinstance(value, dict) and _plain(value) else None
 
 
 def clean_text(text: str) -> str:
@@ -101,15 +102,23 @@ def _plain(value: Any, depth: int = 0) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
+def _finite(value: Any) -> Any:
+    """A JSON object without those of its fields that are no number; anything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: item for name, item in value.items() if not isinstance(item, float) or math.isfinite(item)
+    }
+
+
 def _calls(message: AIMessage) -> tuple[list[ToolCall], list[str]]:
     calls: list[ToolCall] = []
     bad_calls = [f"{call.get('name')} {call.get('args')}" for call in message.invalid_tool_calls]
     for number, call in enumerate(message.tool_calls, 1):
-        if call["name"] and _plain(call["args"]):
+        args = _finite(call["args"])
+        if call["name"] and _plain(args):
             ident = call["id"] or f"call-{number}"
-            calls.append(
-                ToolCall(id=clean_text(ident), name=clean_text(call["name"]), args=clean_value(call["args"]))
-            )
+            calls.append(ToolCall(id=clean_text(ident), name=clean_text(call["name"]), args=clean_value(args)))
         else:
             bad_calls.append(f"{call['name']} {call['args']!r}")
     return calls, [clean_text(call[:MOST_GARBLED]) for call in bad_calls]

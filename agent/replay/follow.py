@@ -115,7 +115,7 @@ def _steps_again(
     from agent.graph.follow import build, finish, initial_state, run_config
 
     context = _context(folder, copy, record, slide_record, steps)
-    toolbox, config = context.toolbox, run_config(record.settings.max_steps)
+    toolbox, config = context.toolbox, run_config(record.most_steps)
     start: Any = initial_state(record)
     state: dict[str, Any] = {}
     parts: Any = build().stream(start, config, context=context, stream_mode=["updates", "values"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,11 +23,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from agent.run.records import Answer, RunRecord, SlideRecord, Step
+from agent.run.records import CHANGEABLE, Answer, RunRecord, SettingChange, SlideRecord, Step
 from core_model.atomic import write_json, write_text
 from core_model.errors import RunError, SlideError, UsageError
 from core_model.locks import held
 
+log = logging.getLogger(__name__)
 TRACE = "trace.jsonl"
 
 
@@ -174,7 +176,7 @@ def differences(before: RunRecord, new: RunRecord) -> list[str]:
             "the model": (record.model.name, record.model.fingerprint),
             "the slide model": slide_model and (slide_model.name, slide_model.fingerprint),
             "the seed": record.seed,
-            **{f"--{name.replace('_', '-')}": value for name, value in record.settings},
+            **{_option(name): value for name, value in record.settings if name not in CHANGEABLE},
         }
 
     old = facts(before)
@@ -183,6 +185,16 @@ def differences(before: RunRecord, new: RunRecord) -> list[str]:
         for name, value in facts(new).items()
         if old[name] != value
     ]
+
+
+def _changed(before: RunRecord, new: RunRecord) -> list[SettingChange]:
+    """The settings that may change and have."""
+    pairs = ((name, getattr(before.settings, name), getattr(new.settings, name)) for name in CHANGEABLE)
+    return [SettingChange(name=_option(name), was=was, now=now) for name, was, now in pairs if was != now]
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _started(folder: Path, record: RunRecord) -> RunRecord:
@@ -197,6 +209,21 @@ def _started(folder: Path, record: RunRecord) -> RunRecord:
             where=folder,
             fix="Ask the same, or choose another --out",
         )
+    changed = _changed(before, record)
+    if not changed:
+        return before
+    if before.status == "finished":
+        names = " and ".join(change.name for change in changed)
+        log.warning("%s: the run is finished, so its answer stands whatever %s says.", folder, names)
+        return before
+    settings = {name: getattr(record.settings, name) for name in CHANGEABLE}
+    before = before.model_copy(
+        update={
+            "settings": before.settings.model_copy(update=settings),
+            "changes": [*before.changes, *changed],
+        }
+    )
+    write_json(folder / RUN, before)
     return before
 
 

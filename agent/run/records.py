@@ -200,7 +200,7 @@ class TokensRecord(Record):
 
 
 class Settings(Record):
-    """The settings that decide where a run goes. A resumed run must have the same."""
+    """The settings that decide where a run goes. A resumed run must have the same, but for `CHANGEABLE`."""
 
     mode: str
     navigator: str
@@ -222,8 +222,24 @@ class Settings(Record):
     """Their resolution, µm/px."""
     base_url: str | None = None
     """Server of the chat model, where it is not the provider's own."""
+    timeout: float | None = None
+    """Seconds for one attempt of a call; None for the usual."""
     bits: int | None = None
     """Bits of the language model's weights, None where they were not packed."""
+
+
+CHANGEABLE = ("max_steps", "max_cost", "timeout", "base_url")
+"""Settings of how much a run may take, and of where its model is served: they may change while it rests."""
+MAX_STEPS = "--max-steps"
+
+
+class SettingChange(Record):
+    """A setting that somebody changed while a run was interrupted."""
+
+    name: str
+    """As the command line has it: --max-steps."""
+    was: Any
+    now: Any
 
 
 class Unreadable(Record):
@@ -251,6 +267,8 @@ class RunRecord(Record):
     """The local model behind `retrieve` and `ask_region` where a chat model answers."""
     slide: SlideRecord | TokensRecord
     settings: Settings
+    changes: list[SettingChange] = Field(default_factory=list)
+    """What of the settings was changed when the run was resumed, in order."""
     tiles: int | None = None
     """Tiles with features; None until they are computed."""
     unreadable: list[Unreadable] = Field(default_factory=list)
@@ -260,3 +278,16 @@ class RunRecord(Record):
     """What of the answer is in a language in which claims are not checked, one sentence each."""
     sealed: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of answer, trace lines and journal files, by name; written when the run is finished."""
+
+    @property
+    def first_steps(self) -> int:
+        """The budget of steps that the run began with."""
+        return next(
+            (change.was for change in self.changes if change.name == MAX_STEPS), self.settings.max_steps
+        )
+
+    @property
+    def most_steps(self) -> int:
+        """The largest budget of steps that it ever had."""
+        earlier = [change.was for change in self.changes if change.name == MAX_STEPS]
+        return max(self.settings.max_steps, *earlier) if earlier else self.settings.max_steps

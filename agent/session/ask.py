@@ -145,6 +145,7 @@ def _look_around(
             run_id=record.id,
             chat=chat_of(request),
             max_cost=request.settings.max_cost,
+            max_steps=record.settings.max_steps,
             control=control,
         )
         yield from follow(record, context)

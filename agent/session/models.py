@@ -61,7 +61,14 @@ def open_chat_model(request: Request) -> ChatClient:
     limit = request.settings.max_cost
     if isinstance(request.model, ChatClient):
         return replace(request.model, max_cost=limit)
-    return open_chat(request.model, base_url=request.settings.base_url, max_cost=limit, prices=request.prices)
+    settings = request.settings
+    return open_chat(
+        request.model,
+        base_url=settings.base_url,
+        max_cost=limit,
+        prices=request.prices,
+        timeout=settings.timeout,
+    )
 
 
 def chat_of(request: Request) -> ChatClient | None:
@@ -124,11 +131,14 @@ def local_record(model: Any) -> ModelRecord:
 
 
 def chat_fingerprint(request: Request) -> str:
-    """The identity of a chat model as it is used here: its name, server, profile and our prompts."""
+    """The identity of a chat model as it is used here: its name, profile and our prompts.
+
+    Where it is served is none of it: the same model may move to another port or machine.
+    """
     from agent.chat import prompts
 
     about = dataclasses.asdict(request.model.profile)
-    known = [request.model.name, request.settings.base_url, about, prompts.prompts_digest()]
+    known = [request.model.name, about, prompts.prompts_digest()]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -57,6 +57,8 @@ class AskOptions:
     """Spending limit of the chat model, USD."""
     prices: str | Path | None = None
     """A file of your own prices, which come before our table."""
+    timeout: float | None = None
+    """Seconds for one attempt of a call to the chat model; None for GIANT_TIMEOUT, else 300."""
     seed: int = 0
     """Decides everything that is drawn at random."""
     mpp: float | None = None

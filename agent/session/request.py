@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.llm.network import checked_server
+from agent.llm.network import checked_server, checked_timeout
 from agent.run.records import Settings
 from agent.session.options import LOCAL_MODEL, AskOptions
 from core_model.errors import UsageError
@@ -100,7 +100,7 @@ def checked(slide: SlideSource, question: str, options: AskOptions) -> Request:
     _check_numbers(steps, options.max_cost, options.mpp, options.mpp_override)
     names = (
         *("mode", "max_cost", "mpp", "mpp_override", "patches", "patch_px", "patch_mpp", "votes"),
-        *("base_url", "bits"),
+        *("base_url", "timeout", "bits"),
     )
     settings = Settings(
         navigator=navigator,
@@ -211,12 +211,16 @@ def _looks(mode: str, navigator: str, patches: int | None) -> int:
 
 
 def _check_chat(options: AskOptions) -> None:
-    if not isinstance(options.model, str) and (options.base_url is not None or options.prices is not None):
-        raise UsageError("a chat model that is open has its server and price", fix="Give them to open_chat")
+    of_opening = (options.base_url, options.prices, options.timeout)
+    if not isinstance(options.model, str) and any(value is not None for value in of_opening):
+        fault = "a chat model that is open has its server, its price and its time limit"
+        raise UsageError(fault, fix="Give them to open_chat")
     if options.profile is not None and options.profile not in PROFILES:
         raise UsageError(f"there is no profile '{options.profile}'", fix=f"Use {' or '.join(PROFILES)}")
     if options.base_url is not None:
         checked_server(options.base_url, "--base-url")
+    if options.timeout is not None:
+        checked_timeout(options.timeout)
 
 
 def _check_local(ask_options: AskOptions) -> None:
@@ -225,6 +229,7 @@ def _check_local(ask_options: AskOptions) -> None:
         "--profile": ask_options.profile is not None,
         "--base-url": ask_options.base_url is not None,
         "--prices": ask_options.prices is not None,
+        "--timeout": ask_options.timeout is not None,
         "--slide-model": ask_options.slide_model != LOCAL_MODEL,
     }
     for name, is_set in flags.items():

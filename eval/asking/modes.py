@@ -80,12 +80,14 @@ def check_askable(
             max_cost=max_cost,
             prices=None if is_open else prices,
             base_url=None if is_open else base_options.base_url,
+            timeout=None if is_open else base_options.timeout,
         )
         checked("", "?", options)
     if model_modes and chats and isinstance(model, str):
         from agent.llm.client import open_chat
 
-        open_chat(model, base_url=base_options.base_url, max_cost=max_cost, prices=prices)
+        server, timeout = base_options.base_url, base_options.timeout
+        open_chat(model, base_url=server, max_cost=max_cost, prices=prices, timeout=timeout)
 
 
 def choices(question: Question) -> list[str] | None:

@@ -235,7 +235,7 @@ def open_models(asker: Asker) -> Models:
     slide_model = _local(asker.slide_model) if consults else None
     chat = asker.model
     if isinstance(chat, str):
-        chat = _chat(chat, asker.base_options.base_url, asker.prices)
+        chat = _chat(chat, asker.base_options.base_url, asker.prices, asker.base_options.timeout)
     return Models(chat, slide_model)
 
 
@@ -251,10 +251,10 @@ def _from_disk(model: str) -> Any:
 
 
 @cache
-def _chat(name: str, base_url: str | None, prices: Path | None) -> Any:
+def _chat(name: str, base_url: str | None, prices: Path | None, timeout: float | None) -> Any:
     from agent.llm.client import open_chat
 
-    return open_chat(name, base_url=base_url, prices=prices)
+    return open_chat(name, base_url=base_url, prices=prices, timeout=timeout)
 
 
 def _new_results(

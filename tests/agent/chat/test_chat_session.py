@@ -108,7 +108,6 @@ def test_the_published_way_needs_no_slide_model(
     ("changed", "says"),
     [
         (("--profile", "giant"), "--profile was 'survey' and is 'giant'"),
-        (("--max-steps", "7"), "--max-steps was 20 and is 7"),
         (("--votes", "2"), "--votes was 1 and is 2"),
     ],
 )
@@ -122,12 +121,47 @@ def test_other_settings_are_another_run(cli: Callable[..., Any], changed: tuple[
         assert len(server.requests) == made  # a finished run is not asked again
 
 
-def test_another_server_or_model_is_another_run(cli: Callable[..., Any]) -> None:
-    with ChatServer(script) as server, ChatServer(script) as other:
+def test_another_model_is_another_run(cli: Callable[..., Any]) -> None:
+    with ChatServer(script) as server:
         assert cli(server.url, "--out", "run").exit_code == 0
-        assert "--base-url was" in one_line(cli(other.url, "--out", "run", "--resume"))
         again = cli(server.url, "--out", "run", "--resume", "--model", "openai:other")
         assert "the model was" in one_line(again)
+
+
+def test_a_run_goes_on_at_another_server_with_another_budget(cli: Callable[..., Any], tmp_path: Path) -> None:
+    from chat_server import error
+
+    from agent.replay.follow import follow_again
+
+    def ill(request: dict[str, Any], number: int) -> Any:
+        return script(request, number) if number == 1 else error(400, "gone")
+
+    with ChatServer(ill) as server, ChatServer(script) as other:
+        assert cli(server.url, "--out", "run", "--max-steps", "9").exit_code == 1
+        more = ("--max-steps", "12", "--timeout", "900", "--resume", "--json")
+        answer = only_json(cli(other.url, "--out", "run", *more))
+        assert answer["cost"]["calls"] == len(
+            [asked for asked in server.requests if asked.status == 200]
+        ) + len(other.requests)
+    record = read_run(tmp_path / "run")
+    assert [(change.name, change.was, change.now) for change in record.changes] == [
+        ("--max-steps", 9, 12),
+        ("--timeout", None, 900.0),
+        ("--base-url", server.url, other.url),
+    ]
+    assert (record.settings.max_steps, record.settings.base_url) == (12, other.url)
+    again = follow_again(tmp_path / "run")
+    assert (again.problems, [file.file for file in again.files if file.differs]) == ([], [])
+
+
+def test_a_finished_run_says_that_its_answer_stands(
+    cli: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with ChatServer(script) as server:
+        first = only_json(cli(server.url, "--out", "run", "--json"))
+        again = only_json(cli(server.url, "--out", "run", "--max-steps", "7", "--resume", "--json"))
+    assert again["answer"] == first["answer"]
+    assert "the run is finished, so its answer stands whatever --max-steps says" in caplog.text
 
 
 def test_a_wrong_key_is_one_line(cli: Callable[..., Any]) -> None:
