@@ -27,7 +27,8 @@ BEGUN, REPORT, MANIFEST = "begun.json", "report.json", "manifest.json"
 BEFORE = "before-"
 _WORKING = ("checkpoint.sqlite", ".")
 """Beginnings of the names of files that a run needs while it goes on, and nobody afterwards."""
-
+INDIFFERENT = ("max_cost", "timeout", "base_url")
+"""Settings that a report was made within, and that do not decide what it says."""
 
 R = TypeVar("R", bound=Record)
 
@@ -67,7 +68,7 @@ def slide_file(slide: Slide) -> SlideFile:
 def is_complete(folder: Path, subject: Begun) -> bool:
     """Whether the folder is whole, unchanged, and about this."""
     manifest = _read(folder / MANIFEST, Manifest)
-    if manifest is None or manifest.about != subject or REPORT not in manifest.sha256:
+    if manifest is None or not _same(manifest.about, subject) or REPORT not in manifest.sha256:
         return False
     return not _changed(folder, manifest)
 
@@ -75,7 +76,8 @@ def is_complete(folder: Path, subject: Begun) -> bool:
 def prepare(folder: Path, subject: Begun) -> None:
     """Make the folder ready for the runs about this: what does not belong to them is set aside."""
     manifest = _read(folder / MANIFEST, Manifest)
-    if _read(folder / BEGUN, Begun) != subject:
+    begun = _read(folder / BEGUN, Begun)
+    if begun is None or not _same(begun, subject):
         set_aside(folder, [p.name for p in folder.iterdir() if not p.name.startswith((".", BEFORE))])
     elif manifest is not None:
         tops = {name.split("/")[0] for name in _changed(folder, manifest) if "/" in name}
@@ -104,6 +106,19 @@ def set_aside(folder: Path, names: Sequence[str]) -> None:
             (folder / name).rename(folder / f"{BEFORE}{number}" / name)
     except OSError as error:
         raise RunError(f"this folder cannot be changed ({error.strerror})", where=folder) from error
+
+
+def _same(one: Begun, other: Begun) -> bool:
+    """Whether two are about the same slide and settings; those of `INDIFFERENT` may differ."""
+    return one.slide == other.slide and _deciding(one.settings) == _deciding(other.settings)
+
+
+def _deciding(settings: Any) -> Any:
+    if isinstance(settings, list):
+        return [_deciding(item) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    return {name: _deciding(value) for name, value in settings.items() if name not in INDIFFERENT}
 
 
 def _read(path: Path, kind: type[R]) -> R | None:

@@ -294,6 +294,17 @@ def test_other_settings_are_never_mixed_in(other: dict[str, Any], asked: list[st
     assert asked == []
 
 
+@pytest.mark.parametrize("other", [{"max_cost": 0.5}, {"max_cost": 7.0}], ids=str)
+def test_another_spending_limit_is_no_other_report(other: dict[str, Any], asked: list[str]) -> None:
+    run(dab(Path("a.png"), 0.9), max_cost=1.0)
+    asked.clear()
+    assert run("a.png", resume=True, **other) == (1, 0)
+    assert asked == []
+    Path("out/a/manifest.json").unlink()  # and one that is not complete goes on
+    assert run("a.png", resume=True, **other) == (1, 0)
+    assert not Path("out/a/before-1").exists()
+
+
 def test_a_slide_that_was_changed_is_done_again(asked: list[str]) -> None:
     run(dab(Path("a.png"), 0.9))
     dab(Path("a.png"), 0.1)
