@@ -142,8 +142,8 @@ class SearchNavigator:
     def _show(self, looks: Looks, state: AgentState, context: AgentContext) -> Action | Stop:
         """Show a few places without asking: a model that does not know the slide has nothing to say."""
         coarse, _ = scales(context.slide)
-        boxes = looks.tried(coarse.side)
-        if len(boxes) < SHOWN_IN_DOUBT:
+        boxes, slide = looks.tried(coarse.side), context.slide.box
+        if len(boxes) < SHOWN_IN_DOUBT and coarse.side < max(slide.w, slide.h):  # else the overview shows it
             choice = choose(coarse.side, context.slide.box, {}, boxes, context.tissue, _rng(state))
             if choice is not None:
                 why = "Show where there is most tissue; the model cannot be asked about it."

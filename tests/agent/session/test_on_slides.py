@@ -5,12 +5,14 @@ The stand-in sees the mean colour of a tile, so what it should say of a slide is
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from painted_slides import ColourModel, paint
+from painted_slides import GLASS, PURPLE, ColourModel, paint
 from PIL import Image
 
 import agent
@@ -117,3 +119,66 @@ def test_nothing_of_the_slides_metadata_is_written(shared: Path) -> None:
         assert not [key for key, value in private.items() if value in text], path
     names = {path.stem for path in (Path(answer.run_dir) / "regions").iterdir()}
     assert not {name for name in names if "label" in name or "macro" in name}
+
+
+def painted(path: Path, size: tuple[int, int], tissue: tuple[int, int, int, int]) -> Path:
+    """A slide at 2 µm/px with purple tissue from left, top to right, bottom."""
+    image = Image.new("RGB", size, GLASS)
+    image.paste(PURPLE, tissue)
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("size", "tissue", "tiles"),
+    [
+        ((300, 260), (285, 20, 300, 240), 5),
+        ((260, 300), (20, 285, 240, 300), 5),
+        ((110, 110), (0, 0, 110, 110), 4),
+        ((50, 40), (0, 0, 50, 40), 1),
+    ],
+    ids=["last column", "last row", "a region of 220 µm", "a region less than a tile"],
+)
+def test_tissue_at_the_edge_is_found_read_and_answered_about(
+    tmp_path: Path, size: tuple[int, int], tissue: tuple[int, int, int, int], tiles: int
+) -> None:
+    steps, answer = ask(painted(tmp_path / "slide.png", size, tissue), model=ColourModel())
+    run = RunRecord.model_validate_json((Path(answer.run_dir) / "run.json").read_text())
+    assert run.tiles == tiles
+    assert f"All {tiles} tiles were read" in answer.answer + (answer.reason or "") or tiles == 1
+    assert answer.coverage is None or all(0 <= share <= 1 for share in answer.coverage.values())
+    for step in steps:
+        box = step.observation.box
+        assert box is None or (box.right <= size[0] and box.bottom <= size[1]), "places lie on the slide"
+    for feature in json.loads((Path(answer.run_dir) / "evidence.geojson").read_text())["features"]:
+        places = [point for ring in feature["geometry"]["coordinates"] for point in ring]
+        assert all(0 <= x <= size[0] and 0 <= y <= size[1] for x, y in places)
+    if tiles >= 4:
+        assert answer.choice == ("grey tissue" if tiles == 4 else "pink tissue"), (
+            "glass counts in its mean colour"
+        )
+        assert check_answer(answer, steps) == []
+
+
+def test_a_small_slide_that_the_model_does_not_know_is_shown_once(tmp_path: Path) -> None:
+    path = painted(tmp_path / "slide.png", (110, 110), (0, 0, 110, 110))
+    steps, answer = ask(path, model=ColourModel(slide_unfamiliarity=1.7))
+    assert len(steps) == 1, "the overview shows all there is"
+    assert "does not know this kind of slide" in answer.answer
+
+
+def test_a_cache_that_is_read_only_is_named_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make = Path.mkdir
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.is_relative_to(tmp_path / "cache"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    _, answer = ask(paint(tmp_path / "slide.png", 0.8))
+    assert answer.choice == "grey tissue"
+    assert "GIANT_CACHE" in caplog.text
+    assert not (tmp_path / "cache").exists()
