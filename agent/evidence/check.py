@@ -13,8 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.evidence.claims import cited_steps, judged, unchecked
-from agent.evidence.reading import says_absence
+from agent.evidence.claims import cited_steps, judged, says_absence, unchecked
 from agent.run.records import Answer, Claim, Evidence, Step
 
 _SHARE = re.compile(r"\d\s*%")

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from agent.evidence.coverage import SAME
-from agent.evidence.reading import said
-from agent.evidence.terms import Need
+from agent.evidence.language import passages
+from agent.evidence.negation import read
+from agent.evidence.terms import ENGLISH, Need, need, need_of_absence
+from agent.evidence.translated import read_in
 from agent.run.records import Claim, Step
 from agent.text import human_share
 
@@ -23,6 +25,15 @@ PRESENCE_FACTOR = 2.0
 """That something is there may be seen at twice the µm/px at which its absence can be told (10x for 20x)."""
 LEAST_SEEN = 0.5
 """An absence claimed with a smaller share of the tissue seen is marked as limited."""
+
+
+class Said(NamedTuple):
+    """What a text says, by what a look must show for it."""
+
+    present: tuple[Need, ...]
+    absent: tuple[Need, ...]
+    unread: tuple[str, ...]
+    """Sentences in languages that are not read."""
 
 
 class ClaimVerdict(NamedTuple):
@@ -46,6 +57,27 @@ _STEPS = re.compile(r"\bsteps?\s+((?:\d+(?:\s*,\s*|\s+and\s+|\s*[-–]\s*)?)+)",
 def cited_steps(text: str) -> list[int]:
     """Step numbers that a text refers to: "step 3", "steps 2, 5 and 7"."""
     return sorted({int(n) for numbers in _STEPS.findall(text) for n in re.findall(r"\d+", numbers)})
+
+
+def said(text: str) -> Said:
+    """What a text asks for. Nothing is asked for what is left open."""
+    present: list[Need] = []
+    absent: list[Need] = []
+    unread: list[str] = []
+    for passage in passages(text):
+        if passage.language is None:
+            unread.append(passage.text)
+            continue
+        language = passage.language
+        reading = read(passage.text) if language == ENGLISH else read_in(passage.text, language)
+        present += [need(part, language) for part in reading.present]
+        absent += [need_of_absence(part, language) for part in reading.absent]
+    return Said(tuple(present), tuple(absent), tuple(unread))
+
+
+def says_absence(text: str) -> bool:
+    """Whether a text says, in a language that is read, that something is not there."""
+    return bool(said(text).absent)
 
 
 def judge(claim: Claim, steps: Mapping[int, Step], coverage: Mapping[str, float]) -> ClaimVerdict:

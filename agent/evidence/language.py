@@ -10,8 +10,7 @@ import re
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from agent.evidence.lexicon import SPACELESS, languages, lexicon
-from agent.evidence.terms import ENGLISH, SCALES
+from agent.evidence.terms import ENGLISH, SCALES, SPACELESS, languages, lexicon
 
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
 _WORD = re.compile(r"[^\W\d_]{2,}|[éèàùòìóá]", re.IGNORECASE)

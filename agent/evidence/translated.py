@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 
-from agent.evidence.counts import without_places, zero_count
-from agent.evidence.lexicon import SPACELESS, Lexicon, lexicon
-from agent.evidence.negation import QUESTION, Reading
-from agent.evidence.terms import names_any
+from agent.evidence.negation import QUESTION, Reading, without_places, zero_count
+from agent.evidence.terms import SPACELESS, Lexicon, lexicon, names_any
 
 _STOPS = r"[.!?;](?=\s|$)|[。！？；]|\s[–—]\s"
 _MINUS = re.compile(r"[:(：（]\s*[-–−]\s*[)）]?\W*$")

@@ -10,10 +10,9 @@ import agent_fakes as fakes
 import pytest
 
 from agent.evidence.check import check_answer, mark, not_checked
-from agent.evidence.claims import NOT_READ, judged
+from agent.evidence.claims import NOT_READ, judged, said, says_absence
 from agent.evidence.language import foreign_language, language_of, passages
-from agent.evidence.lexicon import languages
-from agent.evidence.reading import said, says_absence
+from agent.evidence.terms import languages
 from agent.graph.follow import write_finished
 from agent.run.records import Action, Answer, Claim, Evidence, SlideFacts, Step
 from core_model.atomic import write_json
