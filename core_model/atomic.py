@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from core_model.errors import GiantError, RunError
+from core_model.errors import GiantError, RunError, UsageError
 
 _DISK = {
     errno.ENOSPC: "the disk is full",
@@ -182,4 +182,18 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
         raise RunError(
             f"the file cannot be written ({error.strerror})", where=path, fix="Choose another --out"
+        ) from error
+
+
+def place_of(path: str | Path, source: str) -> Path:
+    """A path that an option or a variable (`source`) gives, absolute, with `~` as the home folder.
+
+    Raises `UsageError` where there is no such home.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        fix = f"Give the folder in {source} without '~'"
+        raise UsageError(
+            "it begins with the home folder of a user who has none", where=path, fix=fix
         ) from error

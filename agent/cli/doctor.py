@@ -186,8 +186,11 @@ def _weights() -> Result:
 def _cache() -> Result:
     from core_model.features.store import CACHE_VARIABLE, cache_folder
 
-    folder = cache_folder()
     fix = f"Give a folder with space in {CACHE_VARIABLE}"
+    try:
+        folder = cache_folder()
+    except GiantError as error:
+        return "failed", error.what, fix
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):

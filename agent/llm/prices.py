@@ -115,7 +115,8 @@ def price_for(name: str, *, own_server: bool = False, prices: Path | None = None
     variable = os.environ.get(VARIABLE)
     path = prices or (Path(variable) if variable else None)
     name = name.replace("google_genai:", "google:", 1)
-    price = _longest_match(name, _read_table(path)) if path else None
+    source = str(path) if prices else f"{VARIABLE}={path}"
+    price = _longest_match(name, _read_table(path, source)) if path else None
     if price is None and not own_server:
         price = _longest_match(name, listed_prices(datetime.now(UTC).date()))
     return price
@@ -206,16 +207,16 @@ def _longest_match(name: str, table: Mapping[str, Price]) -> Price | None:
     return table[max(matches, key=len)] if matches else None
 
 
-def _read_table(path: Path) -> dict[str, Price]:
+def _read_table(path: Path, source: str) -> dict[str, Price]:
     try:
         return TypeAdapter(dict[str, Price]).validate_json(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"the file of prices cannot be read ({error.strerror})", where=path) from error
+        raise UsageError(f"the file of prices cannot be read ({error.strerror})", where=source) from error
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
             f"the table of prices is wrong at {'.'.join(str(part) for part in first['loc']) or 'its start'}: "
             f"{first['msg']}",
-            where=path,
+            where=source,
             fix='Prices are USD per million tokens: {"openai:gpt-5": {"in": 1.25, "out": 10}}',
         ) from error

@@ -25,7 +25,7 @@ from agent.replay.verdict import Compared, Replayed
 from agent.run.folder import ANSWER, RUN, TRACE, giant_version, read_answer, read_run, read_trace
 from agent.run.journal import FOLDER, Journal, broken_images, broken_seals
 from agent.run.records import Answer, ModelRecord, RunRecord, SlideRecord, Step, TokensRecord
-from core_model.atomic import write_json
+from core_model.atomic import place_of, write_json
 from core_model.errors import GiantError, RunError
 
 PAGES = ("report.html", "report.md")
@@ -39,7 +39,7 @@ def follow_again(run_folder: Path, slide: Path | None = None, *, name: str | Non
 
     Raises `RunError` where the folder holds no finished run, or `slide` is another slide or none.
     """
-    folder = run_folder.expanduser().absolute()
+    folder = place_of(run_folder, "the call")
     record, steps = _finished(folder), read_trace(folder)
     answer = read_answer(folder)
     votes = [follow_again(folder / vote, slide, name=vote) for vote in _votes(folder, record)]

@@ -24,7 +24,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from agent.run.records import CHANGEABLE, Answer, RunRecord, SettingChange, SlideRecord, Step
-from core_model.atomic import write_json, write_text
+from core_model.atomic import place_of, write_json, write_text
 from core_model.errors import RunError, SlideError, UsageError
 from core_model.locks import held
 
@@ -92,7 +92,7 @@ def choose_folder(record: RunRecord, out: Path | None, resume: bool) -> Path:
     """
     if out is None:
         return default_folder(record, resume)
-    folder = out.expanduser().absolute()
+    folder = place_of(out, "--out")
     if folder.exists() and not folder.is_dir():
         raise RunError(
             "a run folder is needed, and this is a file", where=folder, fix="Give a folder as --out"

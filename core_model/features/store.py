@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import platformdirs
 
-from core_model.atomic import write_bytes
+from core_model.atomic import place_of, write_bytes
 from core_model.errors import FeatureStoreError
 from core_model.features.h5 import UNREADABLE, open_h5, whole
 from core_model.features.tiles import EncoderIdentity, TileFeatures
@@ -77,7 +77,9 @@ class FeatureStore:
             first = path.with_stem(slide.name)
             if path != first:
                 why = why_unreadable(first) or _ANOTHER
-                log.warning("%s is left alone, and its features will be redone in %s: %s", first, path.name, why)
+                log.warning(
+                    "%s is left alone, and its features will be redone in %s: %s", first, path.name, why
+                )
             return None
 
         try:
@@ -146,9 +148,18 @@ _ANOTHER = (
 
 
 def cache_folder() -> Path:
-    """Where features are kept: $GIANT_CACHE, else giant/ in the user's cache folder."""
+    """Where features are kept: $GIANT_CACHE, else giant/ in the user's cache folder.
+
+    Raises `UsageError` where $GIANT_CACHE is in a home that there is not, `FeatureStoreError` where it is not
+    set and the user has no home.
+    """
     override = os.environ.get(CACHE_VARIABLE)
-    return Path(override).expanduser() if override else platformdirs.user_cache_path("giant", appauthor=False)
+    if override:
+        return place_of(override, CACHE_VARIABLE)
+    try:
+        return platformdirs.user_cache_path("giant", appauthor=False)
+    except RuntimeError as error:
+        raise FeatureStoreError("this user has no home folder to keep features in", fix=_FIX) from error
 
 
 def feature_file(slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures, folder: Path) -> memoryview:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from core_model.errors import GiantError
+from core_model.errors import GiantError, UsageError
 
 Found = TypeVar("Found")
 
@@ -37,18 +37,27 @@ def join(alone: bool = False) -> None:
     """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # without, DeepSpeed looks for others and warns
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = _number("WORLD_SIZE", 1) > 1
     if distributed.is_initialized() or not (several or alone):
         return
     os.environ.setdefault("LOCAL_RANK", "0")  # read by DeepSpeed too
     how: dict[str, Any] = {} if several else {"store": distributed.HashStore(), "rank": 0, "world_size": 1}
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", _number("LOCAL_RANK", 0))
         torch.cuda.set_device(device)
         distributed.init_process_group("nccl", timeout=STUCK, device_id=device, **how)
     else:
         distributed.init_process_group("gloo", timeout=STUCK, **how)
     _hosts()
+
+
+def _number(variable: str, default: int) -> int:
+    """A whole number from 0 up in the environment. Raises `UsageError`."""
+    text = os.environ.get(variable, "").strip() or str(default)
+    if not text.isdecimal():
+        fix = f"Start with torchrun or deepspeed, which set {variable}, or unset it"
+        raise UsageError(f"{variable} is {text}, and not a number", fix=fix)
+    return int(text)
 
 
 def leave() -> None:
