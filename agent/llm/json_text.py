@@ -98,11 +98,11 @@ def _object_with_lost_brackets(text: str) -> dict[str, Any] | None:
         value = json.loads(whole, strict=False)
     except (ValueError, RecursionError):
         return _mended(whole)
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and value else None
 
 
 def _balanced(text: str) -> str | None:
-    """The text with the brackets that it lacks, and without those that close nothing; None inside a string."""
+    """The text with the brackets that it lacks and no needless ones; None where it ends in a string."""
     closers, opened, kept, quote = {"{": "}", "[": "]"}, list[str](), list[str](), ""
     place = 0
     while place < len(text):

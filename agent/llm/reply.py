@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from agent.llm.json_text import object_meant
@@ -16,6 +17,7 @@ MOST_TEXT = 100_000
 """Characters of a reply; no answer needs more, and everything said is sent back with each later turn."""
 MOST_GARBLED = 500
 _DEEPEST = 20
+_ENDLESS_NUMBER = re.compile(r"\d{400}")
 
 _CUT = {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"}
 _FILTERED = {
@@ -72,9 +74,11 @@ def content_of(message: AIMessage) -> MessageContent:
 def object_of(text: str) -> dict[str, Any] | None:
     """The JSON object that a call's arguments are meant to be; None where they are none that could be kept.
 
-    A number that is none (NaN, an infinity) is not given.
+    A number that is none (NaN) is not given.
     """
-    value = _finite(object_meant(text)) if len(text) <= MOST_TEXT else None
+    if len(text) > MOST_TEXT or _ENDLESS_NUMBER.search(text):
+        return None
+    value = _without_nan(object_meant(text))
     return value if isinstance(value, dict) and _plain(value) else None
 
 
@@ -102,23 +106,23 @@ def _plain(value: Any, depth: int = 0) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _finite(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
     """A JSON object without those of its fields that are no number; anything else as it is."""
     if not isinstance(value, dict):
         return value
-    return {
-        name: item for name, item in value.items() if not isinstance(item, float) or math.isfinite(item)
-    }
+    return {name: item for name, item in value.items() if not (isinstance(item, float) and math.isnan(item))}
 
 
 def _calls(message: AIMessage) -> tuple[list[ToolCall], list[str]]:
     calls: list[ToolCall] = []
     bad_calls = [f"{call.get('name')} {call.get('args')}" for call in message.invalid_tool_calls]
     for number, call in enumerate(message.tool_calls, 1):
-        args = _finite(call["args"])
+        args = _without_nan(call["args"])
         if call["name"] and _plain(args):
             ident = call["id"] or f"call-{number}"
-            calls.append(ToolCall(id=clean_text(ident), name=clean_text(call["name"]), args=clean_value(args)))
+            calls.append(
+                ToolCall(id=clean_text(ident), name=clean_text(call["name"]), args=clean_value(args)),
+            )
         else:
             bad_calls.append(f"{call['name']} {call['args']!r}")
     return calls, [clean_text(call[:MOST_GARBLED]) for call in bad_calls]

@@ -220,10 +220,10 @@ def test_refusals_and_empty_replies_are_replies(desk: Any) -> None:
 
 
 GARBLED = {
-    "no JSON": '{"x": 1',
+    "cut in a word": '{"x": 1, "reason": "to se',
+    "two objects": '{"x": 1} {"x": 2}',
     "a list": "[1, 2]",
     "a number": "7",
-    "not a number": '{"x": NaN}',
     "infinite": '{"x": 1e999}',
     "too deep": '{"x":' * 200 + "1" + "}" * 200,
     "far too deep": '{"x":' * 5000 + "1" + "}" * 5000,
@@ -245,6 +245,39 @@ def test_arguments_that_are_none_reach_the_caller_as_words(desk: Any, arguments:
         at.journal, "run-1", "002-decide", [*conversation(), *messages_from_dict([reply.message])], TOOLS
     )
     assert len(at.server.requests[-1].body["messages"][-1]["tool_calls"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "understood"),
+    [
+        ('{"x": 1, "y": 2', {"x": 1, "y": 2}),
+        ('{"x": 1, "seen": [{"step": 1}', {"x": 1, "seen": [{"step": 1}]}),
+        ("{'x': 1, 'y': None}", {"x": 1, "y": None}),
+        ('"x": 1, "y": 2}', {"x": 1, "y": 2}),
+        ('{"x": 1}}', {"x": 1}),
+        ('{"x": 1, "mpp": NaN}', {"x": 1}),
+        ('"{\\"x\\": 1}"', {"x": 1}),
+        ('```json\n{"x": 1,}\n```', {"x": 1}),
+        ('Here you are: {"x": 1} as asked.', {"x": 1}),
+        ('[{"x": 1}]', {"x": 1}),
+        ('{"x": 1, "reason": "' + "long " * 300 + '"', {"x": 1, "reason": "long " * 300}),
+        ("null", {}),
+    ],
+)
+def test_arguments_with_one_reading_are_understood(
+    desk: Any, arguments: str, understood: dict[str, Any]
+) -> None:
+    reply = desk(served.calls(("zoom", arguments))).ask()
+    assert [call.args for call in reply.calls] == [understood]
+    assert reply.garbled == []
+
+
+def test_what_a_reply_that_was_cut_off_lacks_is_not_made_up(desk: Any) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "zoom", "arguments": '{"x": 12'}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    choice = {"index": 0, "finish_reason": "length", "message": message}
+    reply = desk(served.other({"id": "1", "object": "chat.completion", "choices": [choice]})).ask()
+    assert (reply.calls, len(reply.garbled), reply.cut) == ([], 1, True)
 
 
 def test_calls_in_odd_forms_are_understood(desk: Any) -> None:
