@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core_model.slides.kinds import is_dicom
+
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """SOP class VL Whole Slide Microscopy Image Storage."""
 
-_PREAMBLE = 128
 _LAST_TAG = 0x00480007
 """Rows of the total pixel matrix; nothing behind it is read, so that tables of frames cost nothing."""
 
@@ -36,12 +37,6 @@ class Instance:
     def is_level(self) -> bool:
         """Whether it shows the slide itself."""
         return self.kind == "VOLUME"
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file begins as a DICOM file does. Raises `OSError`."""
-    with path.open("rb") as file:
-        return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
 
 
 def read_instance(path: Path) -> Instance | None:

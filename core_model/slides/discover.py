@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core_model.errors import SlideError
 from core_model.names import printable, safe_name
-from core_model.slides.dicom import Instance, is_dicom, main_instance, read_instance
+from core_model.slides.dicom import Instance, main_instance, read_instance
 from core_model.slides.kinds import (
     DICOM,
     HAMAMATSU,
@@ -26,6 +26,7 @@ from core_model.slides.kinds import (
     Skipped,
     associated_kind,
     folder_kind,
+    is_dicom,
     is_zarr,
 )
 from core_model.slides.parts import index_names, is_alone, owner_of, series_of

@@ -1,4 +1,4 @@
-"""What the name of a file or folder says: which suffixes slides have, and which images are no slides."""
+"""What a file or folder is by its name and first bytes: which suffixes slides have, which images are none."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ SUFFIXES = (
 
 PICTURES, TIFFS = (".png", ".jpg", ".jpeg"), (".tif", ".tiff")
 HAMAMATSU, MIRAX, OLYMPUS, DICOM, ZARR = (".vms", ".vmu"), ".mrxs", ".vsi", ".dcm", ".zarr"
+_PREAMBLE = 128
+"""Bytes before the mark of a DICOM file."""
 _ZARR_FILES = (".zattrs", ".zgroup", "zarr.json")
 
 _WORDS = "label|macro|overview|thumbnail|thumb|barcode"
@@ -34,6 +36,12 @@ class Skipped(NamedTuple):
     path: Path
     kind: Kind
     why: str
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file begins as a DICOM file does. Raises `OSError`."""
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
 
 
 def is_zarr(path: Path) -> bool:

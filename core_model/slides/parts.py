@@ -12,8 +12,8 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from core_model.slides.dicom import Instance, is_dicom, read_instance, series_in
-from core_model.slides.kinds import HAMAMATSU, MIRAX, OLYMPUS, PICTURES, SUFFIXES, ZARR
+from core_model.slides.dicom import Instance, read_instance, series_in
+from core_model.slides.kinds import HAMAMATSU, MIRAX, OLYMPUS, PICTURES, SUFFIXES, ZARR, is_dicom
 
 MIRAX_INDEX = "Slidedat.ini"
 _MOST_INDEX = 1 << 20

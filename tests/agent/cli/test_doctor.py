@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from cli_fakes import giant
+from slide_files import stained, write_svs
 
 from agent.cli import doctor
 
@@ -61,3 +63,19 @@ def test_damaged_weights_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert status == "failed"
     assert str(tmp_path) in message
     assert fix
+
+
+def test_slides_are_looked_at_with_what_contradicts_and_what_is_skipped(tmp_path: Path) -> None:
+    write_svs(tmp_path / "good.svs", stained(256, 256), levels=1)
+    write_svs(tmp_path / "odd.svs", stained(256, 256), mpp=0.5, levels=1, power=40)
+    (tmp_path / "bad.svs").write_text("no slide")
+    (tmp_path / "notes.txt").write_text("x")
+    result = giant("doctor", tmp_path, "--json")
+    assert result.exit_code == 1
+    checks = {Path(check["name"]).name: check for check in json.loads(result.stdout)["checks"]}
+    assert {name: check["status"] for name, check in checks.items()} == {
+        "good.svs": "ok", "odd.svs": "warning", "bad.svs": "failed", "no slides": "optional",
+    }  # fmt: skip
+    assert "40x" in checks["odd.svs"]["fix"]
+    assert "--mpp-override" in checks["odd.svs"]["fix"]
+    assert "notes.txt" in checks["no slides"]["message"]
