@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from core_model.names import printable
 from core_model.records import Record
 from core_model.slides.box import Box
 from tools.records import Observation
@@ -163,7 +164,8 @@ class Answer(Record):
     mode: str
     slide: SlideFacts
     cost: Cost = Field(default_factory=Cost)
-    run_dir: str
+    run_dir: Annotated[str, BeforeValidator(printable)]
+    """The run folder."""
 
 
 class ModelRecord(Record):

@@ -30,6 +30,7 @@ from core_model.errors import FeatureStoreError
 from core_model.features.h5 import UNREADABLE, open_h5, whole
 from core_model.features.tiles import EncoderIdentity, TileFeatures
 from core_model.locks import READ_ONLY, held
+from core_model.names import printable
 from core_model.slides.box import Box, magnification
 from core_model.slides.slide import Slide
 from core_model.slides.tissue import METHOD
@@ -197,7 +198,7 @@ def _write(
         "target_magnification": round(magnification(encoder.mpp), 2),
         "overlap": 0,
         "name": slide.name,
-        "savetodir": str(folder),
+        "savetodir": printable(str(folder)),
         "level0_width": slide.width,
         "level0_height": slide.height,
     }

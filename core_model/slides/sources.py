@@ -5,8 +5,10 @@ Both give the same small interface, `PixelSource`; everything above works on lev
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -98,9 +100,28 @@ class OpenSlideSource:
             handle = openslide.OpenSlide(str(self._path))
             handle.set_cache(self._cache)
         except (openslide.OpenSlideError, OSError) as error:
-            reason = _without_part_names(str(error), self._path)
+            reason = self._told(error)
             raise SlideError(f"OpenSlide cannot open it ({reason})", where=self._path) from error
         return handle
+
+    def _told(self, error: Exception) -> str:
+        """What OpenSlide says, without folders and names of files that belong to the slide.
+
+        They may name a patient, and the words go into run folders and to models.
+        """
+        text = str(error)
+        for name in self._part_names:
+            text = text.replace(name, "a file of it")
+        return text.replace(f"{self._path.parent}{os.sep}", "")
+
+    @cached_property
+    def _part_names(self) -> list[str]:
+        """Paths and names of the slide's files, longest first; none where they cannot be listed."""
+        try:
+            parts = parts_of(self._path)[1:]
+        except OSError:
+            return []
+        return sorted({*map(str, parts), *(part.name for part in parts)}, key=len, reverse=True)
 
     def _borrow(self) -> openslide.OpenSlide:
         if self._closed:
@@ -125,7 +146,7 @@ class OpenSlideSource:
             rgba = handle.read_region((x0, y0), level, (w, h))
         except (openslide.OpenSlideError, OSError) as error:
             handle.close()
-            raise DecodeError(str(error)) from error
+            raise DecodeError(self._told(error)) from error
         self._idle.put(handle)
         return on_background(rgba, self._background), (x0 / factor - x, y0 / factor - y)
 
@@ -177,10 +198,3 @@ def _check_file(path: Path) -> None:
         raise SlideError("there is no such file", where=path)
     if path.stat().st_size == 0:
         raise SlideError("the file is empty", where=path, fix="Copy it again from its source")
-
-
-def _without_part_names(text: str, path: Path) -> str:
-    """A message of OpenSlide without names of files that belong to the slide: they may name a patient."""
-    for part in parts_of(path)[1:]:
-        text = text.replace(str(part), "one of its files").replace(part.name, "one of its files")
-    return text

@@ -167,6 +167,18 @@ def test_no_name_stops_a_question_or_a_search(tmp_path: Path, monkeypatch: pytes
     }
 
 
+def test_a_folder_whose_name_is_no_utf8_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = odd_names(tmp_path / os.fsdecode(b"d\xe9p\xf4t"))
+    monkeypatch.chdir(paths[0].parent)
+    asked = giant(
+        "ask", str(paths[0]), "Which?", "--option", "a", "--option", "b", "--max-steps", "2", "--json"
+    )
+    assert asked.exit_code == 0, asked.output
+    assert "d%E9p%F4t" in json.loads(asked.stdout)["run_dir"]
+
+
 def test_slides_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
     paths = [tmp_path / place / name for place, name in (("a", "x.svs"), ("b", "x.svs"), ("b", "X.tiff"))]
     assert len({name.casefold() for name in folder_names(paths).values()}) == 3

@@ -227,3 +227,14 @@ def test_a_name_of_240_characters_opens_and_leaves_room(tmp_path: Path) -> None:
     path = write_svs(tmp_path / ("ä" * 118 + ".svs"), RGB, levels=1)
     with open_slide(path) as slide:
         assert len(slide.name.encode()) <= MOST_BYTES
+
+
+def test_words_of_openslide_name_neither_parts_nor_folders(tmp_path: Path) -> None:
+    """They reach run folders and models, as the reason why a region could not be read."""
+    home = tmp_path / many.PLANTED
+    slide = open_slide(many.write_vms(home, RGB))
+    source = slide._source
+    for part in [*home.iterdir()]:
+        said = source._told(OSError(f"cannot read {part}: {part.name}"))  # type: ignore[attr-defined]
+        assert many.PLANTED not in said
+        assert str(tmp_path) not in said
