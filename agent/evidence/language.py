@@ -14,6 +14,8 @@ from agent.evidence.terms import ENGLISH, SCALES, SPACELESS, languages, lexicon
 
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
 _WORD = re.compile(r"[^\W\d_]{2,}|[éèàùòìóá]", re.IGNORECASE)
+_FIGURES = str.maketrans("０１２３４５６７８９％＜²³", "0123456789%<23")
+"""Figures as other scripts and exponents write them."""
 _CODE = re.compile(r"\b[A-Z][A-Z0-9-]{1,5}\b")
 """HPF, HER2, PD-L1: the same in all languages."""
 _SCRIPTS = (
@@ -50,7 +52,8 @@ class Passage(NamedTuple):
 
 
 def passages(text: str) -> list[Passage]:
-    """The sentences of a text, each with its language; one that does not tell has that of the text."""
+    """The sentences of a text with plain figures, each with its language, or that of the text."""
+    text = text.translate(_FIGURES)
     sentences = [part for part in _SENTENCE.split(text) if part and part.strip()]
     found = [language_of(sentence) for sentence in sentences]
     if len(sentences) > 1 and None in found:

@@ -35,17 +35,16 @@ class ZeroCount(NamedTuple):
 
 _FLAGS = re.IGNORECASE
 _PLACES = re.compile(
-    r"\(\s*-?\d+(?:\s*,\s*-?\d+)+\s*\)|\b[xywh]\s*[=:]?\s*\d+\b"
-    r"|\b(?:level|step|day|tile|box|core|slide|block|page|section|item|row)s?\s*[#:=-]?\s*0\b"
-    r"|\b\d+\s?% was shown at\b"
-    r"|(?:>|(?:more|greater|higher) than|above|over|exceed\w*|not(?: equal to)?|non-?)\s*(?:0|zero)\b",
+    r"\(\s*-?\d+(?:\s*,\s*-?\d+)+\s*\)|\b[xywh]\s*[=:]?\s*\d+\b|\b(?:level|step|day|tile|box|core|slide"
+    r"|block|page|section|item|row)s?\s*[#:=-]?\s*0\b|\b\d+\s?% was shown at\b|(?:>|(?:more|greater"
+    r"|higher) than|above|over|exceed\w*|not(?: equal to)?|non-?)\s*(?:0|zero)\b",
     re.IGNORECASE,
 )
 """Numbers of places, and what lies above zero."""
 _ZERO = (
     r"(?<![\w.,/+*×x%−–-])0+(?:[.,]0+)?(?![\w]|[.,]\d|\s*(?:[-–—−]|to|bis|à|a|or|oder|ou|до|至|~|～)\s*[1-9])"
-    r"|(?:<|＜|\b(?:less|fewer|lower) than|\bunder|\bbelow)\s*(?:1|one|0?[.,]\d+)(?![.,]?\d)"
-    r"(?!\s*(?:[mcµμun]m\b|h\b|hour|day|week|month|year|mg|ml|times?\b|x\b))"
+    r"|(?:<|＜|\b(?:less|fewer|lower) than|\bunder|\bbelow)\s*(?:1|one"
+    r"|0?[.,]\d+)(?![.,]?\d)(?!\s*(?:[mcµμun]m\b|h\b|hour|day|week|month|year|mg|ml|times?\b|x\b))"
 )
 _UNITS = re.compile(
     r"^[\s)\]]*(?:$|[%％/:.,;)]|per\b|in\b|out\b|of \d|hpf|pro\b|por\b|par\b|на\b|из\b|/|個|个|each|at\b|mm)",
@@ -55,77 +54,66 @@ ENGLISH_ZERO = "zero|nought"
 QUESTION = re.compile(r"[“\"«']([^“”\"«»']*\?)\s*[”\"»']|[^.!?;。！？；]*[?？](?=\s|$)", _FLAGS)
 _SHORT_NOT = re.compile(r"n't\b", _FLAGS)
 _PASSED_OVER = re.compile(
-    r"\b(?:not (?:only|just|merely|simply|otherwise specified|least|surprisingly|(?:limited|restricted"
-    r"|confined)"
-    r" to|all|every|each|everywhere|entirely|exclusively|solely|purely|wholly|completely|totally"
-    r"|uniformly|always"
-    r"|so much|a (?:few|little)|rare(?:ly)?|seldom|scarce(?:ly)?|negligible|insignificant|inconsiderable"
-    r"|unexpected(?:ly)?|unlike(?:ly)?|infrequent(?:ly)?|un(?:common|usual)(?:ly)?"
-    r"|(?:be|to be) (?:missed|overlooked|ignored|denied|forgotten|doubted|mistaken|disputed|questioned)"
-    r"|to mention)"
-    r"|(?:no|not a|without(?: a| any)?|beyond(?: any| all)?|not in(?: any)?) (?:shadow of (?:a )?)?"
-    r"(?:doubt|question|mistaking|denying|mistake|difficulty)"
-    r"|no (?:special type|small|little|mean|minor|matter|stranger|sooner)|whether or not|if not"
-    r"|no(?:t)? (?:more|fewer|less|later|wider|larger|smaller) than|(?:not|never) fails? to"
-    r"|no (?:other|different)(?: \w+){0,3} (?:than|but)|none other than"
-    r"|nothing (?:but|else than|other than|short of|less than)|no (?:evidence|argument|reason|sign)s? against"
-    r"|no\.? ?\d+)(?!\w)",
+    r"\b(?:not (?:only|just|merely|simply|(?:otherwise|further) specified|hard|difficult|least|surprisingly"
+    r"|(?:limited|restricted|confined) to|all|every|each|everywhere|entirely|exclusively|solely|purely"
+    r"|wholly|completely|totally|uniformly|always|so much|a (?:few|little)|rare(?:ly)?|seldom|scarce(?:ly)?"
+    r"|negligible|insignificant|inconsiderable|unexpected(?:ly)?|unlike(?:ly)?|infrequent(?:ly)?"
+    r"|un(?:common|usual)(?:ly)?|(?:be|to be) (?:missed|overlooked|ignored|denied|forgotten|doubted"
+    r"|mistaken|disputed|questioned)|to mention)|(?:no|not a|without(?: a| any)?|beyond(?: any| all)?"
+    r"|not in(?: any)?) (?:shadow of (?:a )?)?(?:doubt|question|mistaking|denying|mistake|difficulty)"
+    r"|no (?:special type|rarity|small|little|mean|minor|matter|stranger|sooner)|whether or not|if not"
+    r"|no(?:t)? (?:more|fewer|less|later|wider|larger|smaller) than|(?:not|never) fails? to|no (?:other"
+    r"|different)(?: \w+){0,3} (?:than|but)|none other than|nothing (?:but|else than|other than|short of"
+    r"|less than)|no (?:evidence|argument|reason|sign)s? against|no\.? ?\d+)(?!\w)",
     _FLAGS,
 )
 _NEGATIVE_WORD = (
-    r"(?:absent|absence of|lack(?:ing|s)?|lack of|without|(?:tumou?r-|necrosis-|\w+-)?free(?: (?:of"
-    r"|from))?|devoid"
-    r" of|negative|benign|normal|missing|unremarkable|none|no|never|zero|nil)"
+    r"(?:absent|absence of|lack(?:ing|s)?|lack of|without|(?:tumou?r-|necrosis-|\w+-)?free(?: (?:of|from))?"
+    r"|devoid of|negative|benign|normal|missing|unremarkable|none|no|never|clear of|zero|nil)"
 )
 _TWICE = re.compile(
     rf"\b(?:not|never|no|nor|hardly|by no means|in no way|far from|anything but) (?:(?:be|being|called"
-    rf"|entirely"
-    rf"|wholly|completely|totally|quite|altogether|all|a|an|the|true that|case that|correct that|there"
-    rf"|is|are) )*"
-    rf"{_NEGATIVE_WORD}(?!\w)"
-    r"|\bno (?:(?!and |or |but )\w+ ){1,3}(?:without|free (?:of|from)|lacking|devoid of|[\w-]+-free)\b",
+    rf"|entirely|wholly|completely|totally|quite|altogether|all|a|an|the|true that|case that|correct that"
+    rf"|there|is|are) )*{_NEGATIVE_WORD}(?!\w)"
+    r"|\bno (?:(?:(?!and |or |but )\w+ ){1,6}?(?:is|are|was|were) |\w+ )(?:without|free (?:of|from)|lacking"
+    r"|devoid of|[\w-]+-free)\b",
     _FLAGS,
 )
-_DENIED = re.compile(r"\b(?:false|untrue|incorrect|wrong|mistaken)\b.*\bthat\b", _FLAGS)
+_DENIED = re.compile(
+    r"\b(?:false|untrue|incorrect|wrong|mistaken)\b.*\b(?:that|to (?:say|claim|state|think))\b", _FLAGS
+)
 """It is false that … : what follows is denied."""
 _JUDGED = (
-    r"(?:excluded?|ruled? out|assess\w*|determined?|evaluat\w+|evaluable|judged?|graded|gradable"
-    r"|scor(?:ed|able)"
-    r"|confirmed?|established|told|decided?|interpretable|looked (?:at|for)|searched for|examined"
-    r"|sampled|counted"
-    r"|quantified|measured|performed|done|applicable|available|reported|specified|provided|stated|conclusive"
-    r"|certain|sure|clear|known|possible)"
+    r"(?:excluded?|ruled? out|assess\w*|determined?|evaluat\w+|evaluable|judged?|graded|gradable|scor(?:ed"
+    r"|able)|confirmed?|established|told|decided?|interpretable|looked (?:at|for)|searched for|examined"
+    r"|sampled|counted|quantified|measured|performed|done|applicable|available|reported|specified|provided"
+    r"|stated|conclusive|certain|sure|clear(?! of)|known|possible)"
 )
 _OPEN = re.compile(
-    rf"\b(?:not (?:\w+ly )?(?:(?:be|been) )?(?:\w+ly )?{_JUDGED}|inconclusive|indeterminate|equivocal|unclear"
-    r"|uncertain|unknown|undecided|whether|if there (?:is|are)|may or may not"
-    r"|(?:unable|impossible|difficult|hard|insufficient) to (?:exclude|rule out|tell|say|assess|judge"
-    r"|determine"
-    r"|evaluate)|(?:not|to|fails? to|must|should) (?:be )?(?:exclude|rule out)"
-    r"|no (?:information|data|comment|statement|conclusion|assessment|opinion)\b)\b",
+    rf"\b(?:not (?:\w+ly )?(?:(?:be|been) )?(?:\w+ly )?{_JUDGED}|inconclusive|indeterminate|equivocal"
+    rf"|unclear"
+    r"|uncertain|unknown|undecided|whether|if there (?:is|are)|may or may not|(?:unable|impossible"
+    r"|difficult|hard|insufficient) to (?:exclude|rule out|tell|say|assess|judge|determine|evaluate)|(?:not"
+    r"|to|fails? to|must|should) (?:be )?(?:exclude|rule out)|no (?:information|data|comment|statement"
+    r"|conclusion|assessment|opinion)\b)\b",
     _FLAGS,
 )
 _SEEN = (
     r"(?:seen|present|identified|identifiable|found|visible|visuali[sz]ed|detected|observed|evident"
-    r"|apparent|noted"
-    r"|noticed|recogni[sz]ed|recogni[sz]able|shown|demonstrated|demonstrable|encountered|appreciated"
-    r"|discovered"
-    r"|there|discernible|detectable|conspicuous|existent|in evidence|revealed|documented|located"
-    r"|spotted|to be"
-    r" found|to be seen|feature|component|exist|occur|appear|show up)"
+    r"|apparent|noted|noticed|recogni[sz]ed|recogni[sz]able|shown|demonstrated|demonstrable|encountered"
+    r"|appreciated|discovered|there|discernible|detectable|conspicuous|existent|in evidence|revealed"
+    r"|documented|located|spotted|to be found|to be seen|feature|component|exist|occur|appear|show up)"
 )
 _CLAIMED = (
     r"(?:tumou?r|carcinoma|cancer|necrosis|mitos[ie]s|disease|invasion|inflammation|metastas[ie]s|gland"
-    r"|lesion"
-    r"|malignancy|melanoma|lymphoma|sarcoma|fat|atypia|dysplasia|neoplasm)"
+    r"|lesion|malignancy|melanoma|lymphoma|sarcoma|fat|atypia|dysplasia|neoplasm)"
 )
 _AFTER = re.compile(
-    rf"\b(?:absent|nil|missing|unseen|undetected|undetectable|unidentified|non-?existent|(?:is|are|was"
-    rf"|were|entirely"
-    rf"|completely|wholly) lacking|not (?:(?:\w+ly|be|been|a|an|any|yet|even|ever) ){{0,3}}{_SEEN}"
-    rf"|nowhere (?:to be )?{_SEEN}"
-    r"|(?:is|are|was|were|remains?|been) (?:\w+ly )?(?:spared|uninvolved|unaffected)"
-    r"|(?:were|was|is|are|been) (?:\w+ly )?(?:excluded|ruled out)"
+    r"\b(?:absent|nil|missing|unseen|undetected|undetectable|unidentified|non-?existent|(?:in|by) (?:its"
+    r"|their) absence|(?:is|are|was|were|entirely|completely|wholly) (?:lacking|wanting)"
+    rf"|not (?:(?:\w+ly|be|been|a|an|any|yet|even|ever) ){{0,3}}{_SEEN}|nowhere (?:to be )?{_SEEN}"
+    rf"|(?:hardly|scarcely|barely) ever {_SEEN}|without success|in vain|to no avail"
+    r"|(?:is|are|was|were|remains?|been) (?:\w+ly )?(?:spared|uninvolved|unaffected)|ruled out|excluded"
     r"|margins? (?:is|are|was|were|appears?) (?:\w+ly )?clear|clear (?:resection |surgical )?margins?)\b"
     rf"|\b{_CLAIMED}(?:s|es)?[- ](?:free|negative)\b|\bnone(?: {_SEEN})?\W*$|(?<!-)\bnegative\W*$"
     r"|[:(]\s*[-–−]\s*\)?\W*$",
@@ -133,15 +121,14 @@ _AFTER = re.compile(
 )
 _BEFORE = re.compile(
     r"\b(?:no|not|without|sans|absence of|absent|lacks?|lacking|lack of|free (?:of|from)|clear of"
-    r"|negative for"
-    r"|devoid of|bare of|void of|never|none|neither|nor|nothing|nowhere|(?:hardly|scarcely|barely) (?:any|a)"
-    r"|(?:almost|virtually|practically|next to) no(?:ne)?|few,? if any|fail(?:s|ed|ing)? to|failure to"
-    r"|unable to (?:find|see|identify|detect)"
-    r"|excluding|excludes|rul(?:es|ing) out|rather than|instead of|as opposed to)\b|\bw/o\b",
+    r"|negative for|(?:devoid|bare|void|bereft) of|never|none|neither|nor|nothing|nowhere|(?:hardly"
+    r"|scarcely|barely) (?:any|a)|(?:almost|virtually|practically|next to) no(?:ne)?|few,? if any|fail(?:s"
+    r"|ed|ing)? to|failure to|unable to (?:find|see|identify|detect)|excluding|excludes|rul(?:es|ing) out"
+    r"|rather than|instead of|as opposed to)\b|\bw/o\b",
     _FLAGS,
 )
 _TAKES_OBJECT = re.compile(r"^(?!not\b|never\b|nowhere\b|fail)", _FLAGS)
-_NORMAL_WORD = r"(?:benign|normal|unremarkable|negative)\b"
+_NORMAL_WORD = r"(?:benign|normal|unremarkable|negative|bland)\b"
 _IS_NORMAL = re.compile(
     r"\b(?:is|are|was|were|appears?|looks?|seems?|remains?|being|as|all|entirely|only|histologically)"
     rf" (?:(?:\w+ly|of|a|an|within|quite|all) )*{_NORMAL_WORD}",
@@ -150,7 +137,9 @@ _IS_NORMAL = re.compile(
 _NORMAL = re.compile(rf"^\W*(?:the )?(?:\w+ly )?{_NORMAL_WORD}", _FLAGS)
 """Without a verb, as an answer is: "benign tissue"."""
 _NON = re.compile(
-    r"\bnon-?(neoplastic|malignant|cancerous|tumou?r\w*|necrotic|mitotic|dysplastic|inflamed)", _FLAGS
+    r"\b(?:non-?(neoplastic|malignant|cancerous|tumou?r\w*|necrotic|mitotic|dysplastic|inflamed)|a(mitotic)"
+    r"|(mitotic)ally (?:inactive|quiescent))",
+    _FLAGS,
 )
 _VERB = re.compile(
     r"\b(?:is|are|was|were|has|have|had|shows?|showed|contains?|displays?|forms?|lacks?|appears?|there|seen"
@@ -158,9 +147,9 @@ _VERB = re.compile(
     _FLAGS,
 )
 _CLAUSE = re.compile(
-    r"(?:[.!?](?=\s|$)|;|\s[–—]\s|,?\s+\b(?:but|however|although|though|whereas|while|yet|except|nevertheless"
-    r"|because|so)\b,?|,\s+(?=(?:many|numerous|several|frequent|abundant|scattered|prominent|marked|extensive"
-    r"|focal|increased|occasional|with)\b))\s*",
+    r"(?:[.!?](?=\s|$)|;|\s[–—]\s|,?\s+\b(?:but|however|although|though|whereas|while|yet|except"
+    r"|nevertheless|because|so)\b,?|,\s+(?=(?:many|numerous|several|frequent|abundant|scattered|prominent"
+    r"|marked|extensive|focal|increased|occasional|with)\b))\s*",
     _FLAGS,
 )
 _JOINT = re.compile(r",\s*(?:and\s+)?|\s+and\s+", _FLAGS)
@@ -183,7 +172,16 @@ def read(text: str) -> Reading:
     for part in _CLAUSE.split(plain):
         for clause in _statements(part or ""):
             _read_clause(" ".join(clause.split()), present, absent)
-    return Reading(tuple(present), tuple(absent))
+    return Reading(tuple(present), named_by_others(absent, present, text))
+
+
+def named_by_others(absent: list[str], present: list[str], text: str) -> tuple[str, ...]:
+    """What is absent; where a clause does not name it, the one before or the question does.
+
+    "Mitoses – none." "Are there mitoses? No."
+    """
+    asked = " ".join(match.group(0) for match in QUESTION.finditer(text))
+    return tuple(part or (present[-1] if present else asked) for part in absent)
 
 
 def without_places(text: str) -> str:
@@ -217,7 +215,7 @@ def _read_clause(clause: str, present: list[str], absent: list[str]) -> None:
     elif _IS_NORMAL.search(clause) or (_NORMAL.search(clause) and not _VERB.search(clause)):
         absent.append(clause)
     elif non := _NON.search(clause):
-        absent.append(_NON_MEANS.get(non.group(1).casefold(), "tumour"))
+        absent.append(_NON_MEANS.get(next(filter(None, non.groups())).casefold(), "tumour"))
     else:
         present.append(clause)
 
@@ -235,7 +233,7 @@ _NON_MEANS = {
 def _add_zero(
     before: str, after: str, counts_before: bool, clause: str, present: list[str], absent: list[str]
 ) -> None:
-    if counts_before or not _named(after):
+    if counts_before or not _named(after) or (names_any(before) and not names_any(after)):
         absent.append(clause)
         return
     absent.append(after.strip())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from agent.evidence.negation import QUESTION, Reading, without_places, zero_count
+from agent.evidence.negation import QUESTION, Reading, named_by_others, without_places, zero_count
 from agent.evidence.terms import SPACELESS, Lexicon, lexicon, names_any
 
 _STOPS = r"[.!?;](?=\s|$)|[。！？；]|\s[–—]\s"
@@ -28,7 +28,9 @@ def read_in(text: str, language: str) -> Reading:
         for clause in filter(str.strip, words.clause.split(sentence)):
             goes_on = language == "zh" and len(absent) > before and _goes_on(clause, words)
             _read_clause(clause, words, language, present, absent, is_list=goes_on)
-    return Reading(tuple(present), tuple(absent))
+    subjects = [part for part in present if names_any(part, language)]
+    nameless = [part if names_any(part, language) else "" for part in absent]
+    return Reading(tuple(present), named_by_others(nameless, subjects, text))
 
 
 def _goes_on(clause: str, words: Lexicon) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.evidence.claims import judge
+from agent.evidence.claims import judge, said
 from agent.evidence.negation import read
 from agent.evidence.terms import SCALES, names_any, need_of_absence
 from agent.run.records import Action, Claim, Step
@@ -266,6 +266,217 @@ def test_an_absence_never_stands_on_a_look_that_is_too_coarse_nor_without_covera
         text = phrase.format(x=thing)
         assert "needs" in str(_verdict(text, mpp * 1.2)), text
         assert _verdict(text, 0.25) is not None, f"{text}: coverage is not known"
+
+
+SAID_ABSENT = """
+Mitotic count: 0 per 10 HPF.
+Zero mitoses per 10 high-power fields.
+Mitotic activity is nil.
+Mitotic figures: none identified
+Mitoses 0/50 HPF
+Mitotic rate 0/mm²
+Mitotic rate: 0 mitoses/mm2
+The mitotic count is zero.
+The mitotic count was 0 in 10 fields.
+A mitotic count of 0 was obtained.
+A count of zero mitoses
+Necrosis 0 %
+Necrosis: 0%
+0% necrosis
+Tumour cellularity 0 %
+zero percent necrosis
+No mitosis was observed
+Not one mitosis was seen.
+Not a single mitotic figure
+Mitoses were sought but not found.
+Mitoses were searched for without success.
+Mitoses are conspicuously absent.
+Mitoses are conspicuous by their absence.
+Nowhere are mitoses seen.
+There was a total absence of necrosis.
+Necrosis-free tumour
+The tumour is necrosis free.
+Devoid of any necrosis
+Bereft of glands
+Glands are lacking.
+The tumour is lacking in glands.
+Gland formation is wanting.
+The sections fail to demonstrate invasion.
+The sections failed to disclose malignancy.
+Failure to identify mitoses
+I did not find any mitotic figures.
+We found no lymphovascular invasion.
+Lymphovascular invasion: not identified
+Lymphovascular invasion: Absent.
+Perineural invasion (-)
+LVI: none; necrosis: none; mitoses: 0.
+Neither mitoses nor necrosis is present.
+Neither necrosis, nor mitoses.
+Without evidence of necrosis
+sans necrosis
+Nil mitoses
+Mitoses - nil
+Mitoses – none
+Mitoses: -
+Mitoses = 0.
+mitoses (0)
+mitoses (none)
+mitoses: n=0
+0 of 10 fields contain mitoses.
+0 out of 10 HPF with mitoses
+None of 10 HPF has mitoses.
+No more mitoses are seen.
+Mitotic figures are hardly ever seen.
+There is nothing to suggest malignancy.
+Nothing malignant.
+Malignancy is not suspected.
+Unremarkable nuclei
+Nuclei without atypia
+Cytologically bland nuclei
+Bland cytology without mitoses
+amitotic
+Mitoses not present.
+Mitoses non-existent
+Mitoses were undetectable
+Mitosis: No
+Mitoses? No.
+Are there mitoses? None.
+Fewer than 1 mitosis per 10 HPF
+<1 mitosis/10 HPF
+less than one mitotic figure per HPF
+Mitoses 0–0 per HPF
+The specimen is tumor-free.
+Tumor negative
+Lymph node negative for tumour (0/12).
+0/12 lymph nodes with metastasis
+0 of 12 nodes positive for metastases
+The absence of mitoses is notable.
+Mitoses, necrosis and atypia are all absent.
+Absent are mitoses and necrosis.
+Lack of glandular differentiation.
+Mitotically inactive.
+Never seen: mitoses.
+No: mitoses, necrosis, invasion.
+It is free of any mitoses, and so benign.
+Mitoses cannot be demonstrated.
+Mitoses couldn’t be seen.
+Mitoses can't be found
+Mitoses weren't seen
+Mitoses have not been observed
+Mitoses haven't been found here
+Mitoses are not at all evident
+Mitoses do not seem to be present
+Mitoses do not appear to be present.
+Mitoses seem absent.
+Mitoses appear to be absent
+Mitoses are presumably absent
+Mitoses may be absent
+Absence of any convincing mitoses
+No convincing or definite mitoses
+No obvious mitoses in the field
+No unequivocal mitosis
+There is little or no necrosis.
+There is little to no necrosis.
+Invasion is excluded
+Excluded: invasion
+Malignancy ruled out
+"""
+SAID_PRESENT = """
+Not only necrosis
+There's no doubt that necrosis is present
+Undoubtedly necrosis.
+No question: necrosis.
+Without question necrosis is present.
+Necrosis is unquestionably present.
+Necrosis is undeniable.
+Necrosis is impossible to overlook.
+Necrosis can't be missed.
+Necrosis, no doubt.
+No doubt necrosis.
+Mitoses are not absent.
+Mitoses are never absent.
+Mitoses are by no means absent
+It would be wrong to say there are no mitoses.
+There are no fewer than 3 mitoses.
+Not fewer than 3 mitoses.
+No less than 20 mitoses per 10 HPF.
+At least 10 mitoses per 10 HPF
+Mitoses: 20/10 HPF
+Mitoses: 10
+Mitoses: 100 per 10 HPF
+Necrosis 50 %
+Necrosis 10%
+Necrosis (20 %)
+30 of 100 nuclei are atypical
+Mitoses not infrequent.
+Mitoses not hard to find
+Mitoses are not difficult to find.
+No part of the tumour is without necrosis.
+No gland is free of tumour.
+There is no absence of necrosis.
+Necrosis is not lacking.
+Glands not lacking
+Not devoid of glands
+not free of tumour
+The margin is not clear of tumour.
+The margins are not free.
+The margins are not clear of carcinoma.
+The margins are not tumour-free
+The surgical margin is not negative.
+Positive margins.
+The margin is involved, not free.
+Nothing but necrosis
+No other diagnosis than carcinoma fits.
+None other than squamous cell carcinoma
+Non-small cell lung carcinoma
+Non-Hodgkin lymphoma
+No special type carcinoma
+NST carcinoma
+Carcinoma NOS
+Carcinoma, not further specified
+Nonkeratinising carcinoma
+HER2-negative carcinoma
+Triple negative carcinoma
+Free-floating tumour clusters
+Freely lying tumour cells
+Tumour at stage pT0 to pT1
+10 mitoses in 10 fields, so not zero
+Over 0 mitoses
+The mitotic count is above 0.
+Mitotic count 1.0 per field
+0.5 mitoses per field
+Mitotic count: 5 (0.5 per field)
+Box (0, 0, 100, 100) shows tumour
+Tumour from x 0 to 500
+Tumour at (0, 0)
+Necrosis is present without doubt
+Necrosis as well as mitoses
+Necrosis is present in no small amount.
+not just necrosis but mitoses
+Necrosis can hardly be denied.
+Mitoses are no rarity
+No rarity: mitoses
+"""
+
+
+@pytest.mark.parametrize("text", SAID_ABSENT.strip().splitlines())
+def test_pathologists_ways_of_saying_that_there_is_nothing(text: str) -> None:
+    words = said(text)
+    assert words.absent
+    assert not words.unread
+
+
+@pytest.mark.parametrize("text", SAID_PRESENT.strip().splitlines())
+def test_pathologists_ways_of_saying_that_there_is_something(text: str) -> None:
+    words = said(text)
+    assert not words.absent
+    assert not words.unread
+    assert any(scope.word for scope in words.present)
+
+
+def test_an_absence_that_names_nothing_is_of_what_was_named_before() -> None:
+    for text in ("Mitoses – none.", "Mitoses were sought but not found.", "Are there mitoses? None."):
+        assert [scope.word.lower() for scope in said(text).absent] == ["mitoses"], text
 
 
 def test_every_scale_is_tested() -> None:
