@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from agent.evidence.terms import ENGLISH, SCALES, SPACELESS, languages, lexicon
@@ -45,14 +46,17 @@ LEAST_KNOWN = 0.2
 
 
 class Passage(NamedTuple):
-    """A sentence and its language by its code; None where claims are not read in it."""
+    """Sentences of one language with its code; None where claims are not read in it."""
 
     text: str
     language: str | None
 
 
 def passages(text: str) -> list[Passage]:
-    """The sentences of a text with plain figures, each with its language, or that of the text."""
+    """A text cut where the language changes, with plain figures.
+
+    A sentence that does not tell its language has that of the text.
+    """
     text = text.translate(_FIGURES)
     sentences = [part for part in _SENTENCE.split(text) if part and part.strip()]
     found = [language_of(sentence) for sentence in sentences]
@@ -62,7 +66,8 @@ def passages(text: str) -> list[Passage]:
             whole if language is None and _guess(sentence)[1] < SURE else language
             for sentence, language in zip(sentences, found, strict=True)
         ]
-    return [Passage(*pair) for pair in zip(sentences, found, strict=True)]
+    runs = groupby(zip(sentences, found, strict=True), key=lambda pair: pair[1])
+    return [Passage(" ".join(sentence for sentence, _ in run), language) for language, run in runs]
 
 
 @lru_cache(maxsize=4096)
