@@ -19,9 +19,7 @@ INSTEAD = "[secret]"
 _NAMES = re.compile(
     r"(?:^|_)(?:\w*KEY|TOKEN|SECRET|PASSW\w*|PASSPHRASE|CREDENTIALS?|AUTHORIZATION)(?:$|_)", re.IGNORECASE
 )
-_FORMS = re.compile(
-    r"\b(?:sk|pk|rk)-(?=[\w-]*\d)[\w-]{16,}|\bAIza[\w-]{30,}|\bhf_\w{20,}|\bBearer\s+[\w.~+/=-]{8,}"
-)
+_FORMS = re.compile(r"\b(?:sk|pk|rk)-[\w-]{16,}|\bAIza[\w-]{30,}|\bhf_\w{20,}|\bBearer\s+[\w.~+/=-]{8,}")
 _LEAST = 8
 """Shorter values are no keys, and taking them out would riddle the text."""
 _BEGINNING = 12

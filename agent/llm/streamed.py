@@ -50,7 +50,7 @@ def _put_together(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     for chunk in chunks:
         usage = chunk.get("usage") or usage
         for choice in _dicts(chunk["choices"])[:1]:  # one was asked for
-            delta = choice.get("delta") or choice.get("message") or {}
+            delta = next((d for d in (choice.get("delta"), choice.get("message")) if isinstance(d, dict)), {})
             for name in ("content", "refusal", "reasoning_content"):
                 if isinstance(delta.get(name), str):
                     message[name] = (message.get(name) or "") + delta[name]
@@ -67,7 +67,7 @@ def _put_together(chunks: list[dict[str, Any]]) -> dict[str, Any]:
 def _add_call(calls: dict[Any, dict[str, Any]], part: dict[str, Any]) -> None:
     """Add a part of a call to what there is of it; a server without numbers sends each call whole."""
     index = part.get("index")
-    place = index if isinstance(index, int) else part.get("id") or len(calls)
+    place = index if isinstance(index, int) else str(part.get("id") or f"number {len(calls)}")
     call = calls.setdefault(
         place, {"id": None, "type": "function", "function": {"name": None, "arguments": ""}}
     )

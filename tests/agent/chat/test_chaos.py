@@ -36,7 +36,17 @@ BROKEN: tuple[bytes, ...] = (
     b"", b"null", b"[]", b"{}", HTML, b"\xff\xfe\x00garbage", b'{"choices": []}', b'{"choices": null}',
     b'{"choices": [{"message": null}]}', b'{"choices": [{"index": 0}], "usage": {}}', b'{"error": "no"}',
     b'{"choices": [{"message": {"role": "assistant", "content": 7}}]}', b"[" * 100_000, b'{"id": "x"',
+    b'{"error": {"message": "overloaded", "code": 529}}', b'{"detail": "no"}', b'{"error": "sk-kkkk"}',
 )  # fmt: skip
+STREAMS: tuple[bytes, ...] = (
+    b'data: {"choices": [{"delta": {"content": "Half', b": ping\n\n", b"data: [DONE]\n\n",
+    b"data:\n\ndata: 7\n\n",
+    b'data: {"error": {"message": "no", "code": 500}}\n\n', b'data: {"error": {"message": "sk-kkkk"}}\n\n',
+    b'data: {"choices": [{"delta": {"content": "Hm."}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
+    b'data: {"choices": [{"delta": {"tool_calls": [{"function": 7}, 7]}, "finish_reason": "stop"}]}\n\n',
+    b'data: {"choices": [7, null]}\n\ndata: {"choices": [{"delta": 7, "finish_reason": 7}]}\n\n',
+)  # fmt: skip
+"""Streams that nobody asked for: whole, half, and with anything in them."""
 ARGUMENTS = (
     "", "{", "[]", "null", "7", '"x"', '{"x": NaN}', '{"x": 1e999}', '{"x": 1' + "0" * 400 + "}",
     '{"a":' * 5000, '{"a":' * 50 + "1" + "}" * 50, '{"seen": [{"step": 1, "finding": "\\ud800"}]}', "{}",
@@ -130,6 +140,10 @@ def fault(dice: random.Random) -> server.Served:
         return server.error(429, headers={"retry-after": "4000"})
     if kind < 0.5:
         return server.error(dice.choice(FATAL), "sk-" + "k" * 30)
+    if kind < 0.55:
+        return server.error(503, "Loading model")
+    if kind < 0.6:
+        return server.garbage(dice.choice(STREAMS), kind="text/event-stream")
     if kind < 0.7:
         return server.dropped(server.say("half"), dice.choice([0.0, 0.3, 0.9]))
     return server.garbage(dice.choice(BROKEN), kind=dice.choice(["application/json", "text/html"]))

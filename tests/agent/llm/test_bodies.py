@@ -95,6 +95,24 @@ def test_a_stream_says_what_its_parts_say(parts: list[str], line: str) -> None:
     assert whole(body[: body.index(b"stop") - 20]) is None
 
 
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
+JSON = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner)
+)
+
+
+@given(delta=JSON, calls=JSON, index=JSON, function=JSON, finish=JSON)
+def test_a_stream_may_hold_anything(delta: Any, calls: Any, index: Any, function: Any, finish: Any) -> None:
+    parts = [{"index": index, "id": calls, "function": function}, calls]
+    bodies = (
+        chunk(finish, tool_calls=parts),
+        {"choices": [{"delta": delta, "finish_reason": finish}, delta]},
+    )
+    for body in (events(*bodies), events(bodies[1]), events(delta, end="")):
+        reply = whole(body)
+        assert reply is None or isinstance(reply, dict)
+
+
 def test_an_error_under_a_good_status_is_an_error_and_free(desk: Any, tmp_path: Any) -> None:
     for body, says in (
         (
