@@ -41,6 +41,7 @@ def fake_slide(name: str = "demo", ident: str = "slide-1") -> Any:
         mpp_source="user",
         box=box,
         bounds=box,
+        warnings=(),
         effective_mpp=lambda mpp: max(mpp, MPP),
     )
 
