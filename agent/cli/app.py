@@ -47,6 +47,12 @@ class Commands(TyperGroup):
         except GiantError as error:
             typer.echo(f"giant: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except Exception as error:
+            line = _disk_line(error)
+            if line is None:
+                raise
+            typer.echo(f"giant: {line}", err=True)
+            raise typer.Exit(line.exit_code) from error
         except KeyboardInterrupt as error:
             words = error.args[0] if error.args else what_is_kept(self, ctx, self.called)
             typer.echo(f"giant: interrupted{words}", err=True)
@@ -82,6 +88,15 @@ class Commands(TyperGroup):
         self.failures = add_commands(app)
         for name, command in typer.main.get_group(app).commands.items():
             self.commands.setdefault(name, command)
+
+
+def _disk_line(error: Exception) -> GiantError | None:
+    """What to say where a disk that takes no more is behind an error that nobody was ready for."""
+    from core_model.atomic import disk_trouble
+
+    trouble = disk_trouble(error)
+    fix = "Make room or choose another place; what is complete is kept"
+    return GiantError(trouble, fix=fix) if trouble is not None else None
 
 
 def new_app(**options: Any) -> typer.Typer:

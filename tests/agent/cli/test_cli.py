@@ -142,6 +142,20 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert isinstance(giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK).exception, IndexError)
 
 
+def test_a_disk_that_takes_no_more_is_one_line_whoever_meets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agent.session import ask as session
+
+    def meet(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("Can't write data (file write failed: errno = 28, error message = '')")
+
+    monkeypatch.setattr(session, "stream_with", meet)
+    result = giant("ask", paint(tmp_path / "a.png"), "Which?", *ASK)
+    assert result.exit_code == 1
+    assert one_line(result).startswith("giant: the disk is full. Make room")
+
+
 def test_a_broken_part_is_named_when_its_command_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.metadata
 
