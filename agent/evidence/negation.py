@@ -199,7 +199,12 @@ def zero_count(clause: str, words: str = ENGLISH_ZERO) -> ZeroCount | None:
 
 
 def _read_clause(clause: str, present: list[str], absent: list[str]) -> None:
-    if not clause or _OPEN.search(clause):
+    if not clause:
+        return
+    if _OPEN.search(clause):
+        for part in _JOINT.split(clause):  # "No mitoses, and necrosis cannot be excluded."
+            if not _OPEN.search(part) and (zero_count(part) or _AFTER.search(part) or _BEFORE.search(part)):
+                _read_clause(part, present, absent)
         return
     if _DENIED.search(clause):
         present.append(clause)

@@ -44,6 +44,10 @@ def _read_clause(
     zero = zero_count(clause, words.zero.pattern)
     before, after = words.before.search(clause), words.after.search(clause)
     if words.open.search(clause):
+        parts = re.split(r"[,，、]", clause)
+        for part in parts if len(parts) > 1 else []:
+            if not words.open.search(part) and (words.before.search(part) or words.after.search(part)):
+                _read_clause(part, words, language, present, absent, is_list=False)
         return
     if zero or is_list or _MINUS.search(clause):
         absent.append(clause)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from agent.evidence.claims import judge, said
+from agent.evidence.language import language_of
 from agent.evidence.negation import read
 from agent.evidence.terms import SCALES, names_any, need_of_absence
 from agent.run.records import Action, Claim, Step
@@ -477,6 +482,31 @@ def test_pathologists_ways_of_saying_that_there_is_something(text: str) -> None:
 def test_an_absence_that_names_nothing_is_of_what_was_named_before() -> None:
     for text in ("Mitoses – none.", "Mitoses were sought but not found.", "Are there mitoses? None."):
         assert [scope.word.lower() for scope in said(text).absent] == ["mitoses"], text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No mitoses, and necrosis cannot be excluded.",
+        "Mitoses are absent and invasion was not assessed.",
+        "Necrosis is indeterminate, 0 mitoses per 10 HPF.",
+        "Keine Mitosen, Nekrose nicht beurteilbar.",
+        "Sin mitosis, no se puede descartar necrosis.",
+        "未见核分裂象、不能排除坏死。",
+    ],
+)
+def test_an_absence_beside_what_is_left_open_is_read(text: str) -> None:
+    assert [scope.mpp for scope in said(text).absent] == [0.5]
+
+
+def test_published_english_is_known_as_english(shared: Path) -> None:
+    rows = json.loads((shared / "data/qa/wsi-bench/Morphology_choice_test.json").read_text())
+    texts = {turn["value"] for row in rows for turn in row["conversations"]}
+    sentences = sorted({part for text in texts for part in re.split(r"(?<=[.!?;])\s+|\n+", text)})
+    words = [part for part in sentences if re.search("[a-z]{3} ", part)][:600]
+    assert len(words) > 300
+    unread = [part for part in words if language_of(part) != "en"]
+    assert len(unread) <= 0.01 * len(words), unread
 
 
 def test_every_scale_is_tested() -> None:
