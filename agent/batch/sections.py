@@ -255,9 +255,14 @@ def _limits(runs: Sequence[QuestionRun], coverage: Mapping[str, float]) -> list[
 
 
 def _doubted(parts: Mapping[SectionName, Sequence[Sentence]]) -> list[Sentence]:
-    """A sentence that counts those which the evidence check marked."""
-    count = sum(1 for part in parts.values() for sentence in part if sentence.unsupported)
-    if not count:
-        return []
-    subject = "1 sentence is" if count == 1 else f"{count} sentences are"
-    return [Sentence(text=f"{subject} not supported by what was seen, and marked.")]
+    """Sentences that count those which the evidence check marked."""
+    marks = [(sentence.unsupported, sentence.unchecked) for part in parts.values() for sentence in part]
+    counts = {
+        "not supported by what was seen": sum(unsupported is not None for unsupported, _ in marks),
+        "in a language in which claims are not checked": sum(unchecked is not None for _, unchecked in marks),
+    }
+    return [
+        Sentence(text=f"{'1 sentence is' if count == 1 else f'{count} sentences are'} {fault}, and marked.")
+        for fault, count in counts.items()
+        if count
+    ]

@@ -125,3 +125,13 @@ def test_the_specimen_is_what_was_measured() -> None:
     assert (found[0].width_px, found[0].height_px) == (800, 600)
     words = report_text(sections([run], SPECIMEN, COVERAGE)).splitlines()
     assert [line.split(":")[0].lower() for line in words] == list(SECTIONS)
+
+
+def test_sentences_that_were_not_checked_are_marked_and_counted() -> None:
+    why = "it is in a language in which claims are not checked"
+    claim = Claim(text="Brak mitoz.", steps=[1], section="diagnosis", unchecked=why)
+    parts = made(told(REPORT, navigator="chat", answer="Rak.", claims=[claim]))
+    assert parts["diagnosis"][0].unchecked == why
+    assert "1 sentence is in a language in which claims are not checked, and marked." in texts(
+        parts["limits"]
+    )
