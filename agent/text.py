@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from agent.wording import wording
+
 NOTICE = "For research and demonstration. Not for diagnosis."
 
 
@@ -35,12 +37,8 @@ def markdown_text(text: object) -> str:
 
 
 def same_words(a: str, b: str) -> bool:
-    """Whether two answers differ only in case and punctuation."""
-
-    def bare(text: str) -> str:
-        return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
-
-    return bare(a) == bare(b)
+    """Whether two answers differ only in case, spelling and punctuation; signs, units and numbers count."""
+    return a == b or (wording(a) == wording(b) != ())
 
 
 def first_sentences(text: str, most: int = 2) -> str:

@@ -52,9 +52,11 @@ ROOMS: dict[str, imports.Layers] = {
         ("servers",),
         ("graph",),
         ("report",),
+        ("answers",),
         ("llm", "evidence"),
         ("run",),
         ("text",),
+        ("wording",),
     ),
     "eval": (
         ("", "cli"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from agent.answers.options import none_of
 from agent.chat import prompts
 from agent.chat.conclude import ABSTAINED
 from agent.chat.final import confidence_of, option_of
@@ -142,11 +143,17 @@ def _read_verdict(reading: ParsedReply, candidates: Sequence[str]) -> tuple[Revi
     confidence = confidence_of(args.confidence)
     if confidence is None:
         return None, "confidence is no number from 0 to 1."
-    choice = option_of(args.choice, [*candidates, prompts.NONE_OF_THESE])
+    choice = _candidate_of(args.choice, candidates)
     if choice is None and not args.conflict:
         return None, "choice is none of the answers."
     words = " ".join(part for part in (args.reason, args.evidence_for, args.evidence_against) if part.strip())
     return ReviewVerdict(choice or prompts.NONE_OF_THESE, confidence, args.conflict, words[:MOST_WORDS]), ""
+
+
+def _candidate_of(words: str, candidates: Sequence[str]) -> str | None:
+    """The candidate that is meant; "none of these" is the one that says so itself, where there is one."""
+    own = none_of(candidates)
+    return option_of(words, candidates if own is not None else [*candidates, prompts.NONE_OF_THESE])
 
 
 def _noted(answer: Answer, note: str) -> Answer:

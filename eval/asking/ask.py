@@ -25,7 +25,7 @@ from agent.session.options import LOCAL_MODEL, AskOptions
 from core_model.atomic import write_json
 from core_model.errors import GiantError, RunError
 from eval.asking.modes import BLIND, choices, options_in
-from eval.asking.reading import read_choice, read_label
+from eval.asking.reading import read_answer
 from eval.asking.results import Result, failed_result, question_fields
 from eval.asking.spending import spending_of
 from eval.benchmarks.questions import Question
@@ -231,7 +231,7 @@ def _read_answer(raw: RawAnswer, question: Question, folder: Path) -> tuple[str 
     replies = list(_replies(folder, all_calls=NO_PATCH in raw.reason.lower()))
     if not replies:
         return None, None, False  # every patch abstained
-    answers = [answer for answer in (_from_words(reply, question) for reply in replies) if answer is not None]
+    answers = [answer for answer in (read_answer(reply, question) for reply in replies) if answer is not None]
     answer = Counter(answers).most_common(1)[0][0] if answers else None
     return answer, replies[-1][:MAX_REPLY], answer is None
 
@@ -250,14 +250,6 @@ def _replies(folder: Path, all_calls: bool) -> Iterator[str]:
             if not (all_calls and usable is not None and usable.abstain):
                 words = (reply.text, final.get("choice"), final.get("text"))
                 yield next((str(text).strip() for text in words if text and str(text).strip()), "")
-
-
-def _from_words(reply: str, question: Question) -> str | None:
-    if question.options:
-        return read_choice(reply, question.options)
-    if question.labels:
-        return read_label(reply, question.labels, question.answer_key)
-    return reply or None
 
 
 def _failed(run: QuestionInMode, error: str) -> Result:

@@ -15,6 +15,7 @@ from typing import Any
 from agent.session.options import LOCAL_MODEL, AskOptions
 from core_model.errors import UsageError
 from eval.asking.baselines import CONSTANT
+from eval.asking.reading import READER
 from eval.benchmarks.questions import Question
 
 BLIND = "blind"
@@ -116,7 +117,7 @@ def conditions(
         return {}
     from agent.session.request import names_chat_model
 
-    record = {"weights": model_identity(model)} | {
+    record = {"weights": model_identity(model), "reader": READER} | {
         name: getattr(base_options, name) for name in CONDITION_OPTIONS
     }
     if names_chat_model(model):

@@ -342,7 +342,7 @@ def _same_conditions(plan: EvaluationPlan) -> None:
 
     current = conditions(plan.modes, plan.model, plan.slide_model, plan.base_options)
     path = plan.out / CONDITIONS
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    earlier = {"reader": 1} | json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     differences = [name for name in earlier if current and earlier[name] != current.get(name)]
     if differences:
         summary = "; ".join(f"{name} was {earlier[name]} and is {current.get(name)}" for name in differences)

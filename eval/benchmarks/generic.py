@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from agent.answers.options import UNREADABLE, Options
 from eval.benchmarks.questions import Benchmark, Question, numbered_prompt
 from eval.benchmarks.tables import csv_rows, json_rows, questions_in
 
@@ -30,14 +31,15 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
 def _question(row: Any, place: int) -> Question:
     if not isinstance(row, dict):
         raise ValueError("it is no record")
-    texts = {key: " ".join(str(row.get(key) or "").split()) for key in (*NEEDED, "id", "task", "metric")}
+    texts = {key: _text(row.get(key)) for key in (*NEEDED, "id", "task", "metric")}
     empty = [key for key in NEEDED if not texts[key]]
     if empty:
         raise ValueError(f"it has no {', '.join(empty)}")
     options, labels = _list(row.get("options")), _list(row.get("labels"))
     answer = texts["answer"]
-    if options and answer not in options and answer.isdigit() and 1 <= int(answer) <= len(options):
-        answer = options[int(answer) - 1]
+    if options and answer not in options and answer.isdigit():
+        place = Options(options).by_number(answer)
+        answer = answer if place == UNREADABLE else options[place]
     for name, among in (("options", options), ("labels", labels)):
         if among and answer not in among:
             raise ValueError(f"the answer '{answer}' is none of its {name}")
@@ -51,9 +53,16 @@ def _question(row: Any, place: int) -> Question:
         labels=labels,
         answer=answer,
         metric=texts["metric"] or ("accuracy" if options or labels else "text"),  # type: ignore[arg-type]
-        organ=str(row.get("organ") or "").strip() or None,
-        category=str(row.get("category") or "").strip() or None,
+        organ=_text(row.get("organ")) or None,
+        category=_text(row.get("category")) or None,
     )
+
+
+def _text(value: Any) -> str:
+    """A value on one line, as JSON writes it; 0 and false are values, null and what is missing are none."""
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, bool) else " ".join(str(value).split())
 
 
 def _list(value: Any) -> tuple[str, ...] | None:
@@ -64,7 +73,7 @@ def _list(value: Any) -> tuple[str, ...] | None:
         return None
     if not isinstance(value, list) or len(value) < 2:
         raise ValueError("options are a list of at least two")
-    items = tuple(" ".join(str(item).split()) for item in value)
+    items = tuple(map(_text, value))
     if len(set(items)) < len(items) or not all(items):
         raise ValueError("an option is empty or given twice")
     return items

@@ -18,7 +18,7 @@ def load_wsi_vqa(path: Path) -> Benchmark:
 def _question(row: Any, number: int) -> Question:
     if not isinstance(row, dict):
         raise ValueError("it is no record")
-    slide, text, answer = (one_line(str(row.get(key) or "")) for key in ("Id", "Question", "Answer"))
+    slide, text, answer = (_text(row.get(key)) for key in ("Id", "Question", "Answer"))
     if not slide or not text or not answer:
         raise ValueError("it has no Id, no Question or no Answer")
     fields: dict[str, Any] = {"id": str(number), "slide": slide, "question": text, "organ": "BRCA"}
@@ -42,6 +42,10 @@ def _question(row: Any, number: int) -> Question:
         metric="accuracy",
         **fields,
     )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else one_line(str(value))
 
 
 def _bare(text: str) -> str:

@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent.answers.values import values_under
 from agent.chat.reading import parse_reply
 from agent.llm.client import REFUSED, ChatClient, OverBudget, Reply
 from agent.llm.spending import ChatCosts, text_tokens
 from agent.run.journal import FOLDER, Journal
 from core_model.errors import RunError
-from eval.asking.reading import values_under
 from eval.scores.judge import MEANINGS, SCORES, JudgeFailed, JudgeStopped
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.chat.final import confidence_of, option_of, read_final
+from agent.answers.confidence import confidence_of
+from agent.chat.final import option_of, read_final
 from agent.chat.reading import parse_reply, plain_value
 from agent.chat.schemas import answer_tool, tool_definitions, verdict_tool
 from agent.llm.client import Reply, ToolCall
@@ -134,8 +135,14 @@ def test_options_that_are_numbers_or_letters_mean_themselves() -> None:
 @pytest.mark.parametrize(
     ("said", "value"),
     [
-        (0.7, 0.7), ("0.7", 0.7), ("70%", 0.7), ("70 %", 0.7), (70, 0.7), (1, 1.0), (1.2, 1.0), (-3, 0.0),
-        (300, 1.0), ("0,7", 0.7), ("1%", 0.01), ("very", None), (math.nan, None), ("inf", None),
+        (0.7, 0.7), ("0.7", 0.7), ("70%", 0.7), ("70 %", 0.7), (70, 0.7), (1, 1.0), (1.2, None), (-3, None),
+        (300, None), ("0,7", 0.7), ("1%", 0.01), ("very", None), (math.nan, None), ("inf", None),
+        ("8/10", 0.8),
+        ("0.8/1", 0.8), ("90 percent", 0.9), ("0.95 (high)", 0.95), ("100 %", 1.0), ("-1", None),
+        ("1.7", None),
+        ("110 %", None), ("80-90 %", None), ("0.9 (90 %)", 0.9), ("11/10", None), (8, None), ("-5 %", None),
+        ("8 out of 10", 0.8), ("about .8", 0.8), ("95% confident", 0.95), ("high", None),
+        ("0.2 or 0.8", None),
     ],
 )  # fmt: skip
 def test_confidence(said: float | str, value: float | None) -> None:

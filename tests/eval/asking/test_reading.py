@@ -58,7 +58,7 @@ CHOICES = [
     ("The correct option is 4", "Adrenal Gland"),
     ("Of the options 1, 2 and 3, the answer is 3.", "Small Intestine"),
     ("Either option 1 or lung; final answer: 2", "Lung"),
-    ("It is not lung but small intestine", None),
+    ("It is not lung but small intestine", "Small Intestine"),
     ("It is not lung.", None),
     ("Lung or esophagus", None),
     ("1 or 2", None),
@@ -99,9 +99,10 @@ LABELS = [
     ('{"isup_grade": 2}', "2"),
     ("ISUP grade 4", "4"),
     ("4", "4"),
-    ("Gleason 3+4, grade group 2", None),
+    ("Gleason 3+4, grade group 2", "2"),
     ("The answer is 2 (Gleason 3+4=7)", "2"),
-    *((text, None) for text in ('{"answer": 7}', '{"answer": -1}', "no cancer", "")),
+    *((text, None) for text in ('{"answer": 7}', '{"answer": -1}', "")),
+    ("no cancer", "0"),
 ]
 
 

@@ -1,0 +1,147 @@
+"""Which option a reply chooses: forgiving about form, strict about meaning.
+
+Options are named by letter, by number or in words, plainly or in sentences, in JSON, \\boxed{} or <answer>.
+A reply that names none, or two, or a letter and words that differ, or that could be read in two ways, names
+none: to guess what was meant would be worse than to count it as unread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from agent.answers.mentions import with_signs
+from agent.answers.options import NONE_WORDS, UNREADABLE, Options
+from agent.answers.polarity import pair, polarity
+from agent.answers.reasoning import without_reasoning
+from agent.answers.stances import Stance, chosen, places_in
+from agent.answers.values import answers_in_json, marked_answers, without_objects
+from agent.wording import plain
+
+READER = 2
+"""The version of the reading of answers: results of two are not mixed."""
+MOST_TEXT = 20_000
+"""Characters of a reply that are read, from its end."""
+
+
+def read_option(text: str, options: Sequence[str], question: str = "") -> str | None:
+    """The option that a reply chooses, word for word; None where it chooses none for sure.
+
+    `question` tells whether a reply such as "it is present" means yes.
+    """
+    known = Options(options)
+    said = without_reasoning(text).strip()[-MOST_TEXT:]
+    place = _read(said, known, question)
+    return known.names[place] if place is not None and place >= 0 else None
+
+
+def _read(said: str, options: Options, question: str) -> int | None:
+    if not said:
+        return None
+    whole = options.named(said)
+    if whole is not None:
+        return whole
+    holders = answers_in_json(said)
+    if holders:
+        place = _of_values(holders[0], options, question)
+        return _unless_taken_back(place, said, options)
+    marked = marked_answers(said)
+    if marked:
+        return _of_marked(marked, options, question)
+    return _of_words(said, options, question)
+
+
+def _of_values(values: Sequence[Any], options: Options, question: str) -> int | None:
+    """The option of the values of one JSON object, which must not differ."""
+    places = {_of_value(value, options, question) for value in values}
+    read = places - {None}
+    return read.pop() if len(read) == 1 else None
+
+
+def _of_value(value: Any, options: Options, question: str) -> int | None:
+    if isinstance(value, list):
+        return _of_value(value[0], options, question) if len(value) == 1 else None
+    if isinstance(value, bool):
+        return _of_words("yes" if value else "no", options, question) if pair(options) else None
+    if isinstance(value, int | float):
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        named = options.named(text)
+        return options.by_number(text) if named is None else named
+    if not isinstance(value, str):
+        return None
+    return _of_words(value.strip(), options, question)
+
+
+def _of_marked(marked: Sequence[str], options: Options, question: str) -> int | None:
+    """The option in the marks of a reply, which must not differ."""
+    places = {_of_words(words, options, question) for words in marked}
+    return places.pop() if len(places) == 1 else None
+
+
+def _unless_taken_back(place: int | None, said: str, options: Options) -> int | None:
+    """The option of a reply's JSON, unless the words after it answer with another."""
+    rest = without_objects(said[said.rfind("}") + 1 :])
+    later = chosen(with_signs(plain(rest), options)) if rest.strip(" `\n.") else None
+    return (
+        None
+        if later is not None and place is not None and later != place and _answers(rest, options)
+        else place
+    )
+
+
+def _answers(rest: str, options: Options) -> bool:
+    return any(place.stance is Stance.ANSWERED for place in places_in(with_signs(plain(rest), options)))
+
+
+def _of_words(said: str, options: Options, question: str) -> int | None:
+    whole = options.named(said)
+    if whole is not None:
+        return whole
+    text = plain(said)
+    whole = options.named(text)
+    if whole is not None:
+        return whole
+    if (short := _fragment(text, options)) is not None:
+        return short
+    signed = with_signs(_with_none(text, options), options)
+    doubted = any(place.stance is Stance.DOUBTED for place in places_in(signed))
+    place = None if doubted else polarity(text, options, question)
+    return chosen(signed) if place is None else place
+
+
+def _fragment(text: str, options: Options) -> int | None:
+    """The option that a text of one sign names: "(b)", "2.", "Answer: grade 2"."""
+    bare = text.strip().strip("()[]{}\"'.,:;* ").strip()
+    if re.fullmatch(r"\d{1,4}(?:\.0+)?", bare) and not text.strip().startswith("-"):
+        return options.by_number(bare)
+    if (
+        pair(options)
+        and re.fullmatch(r"[YyNnTtFf]", bare)
+        and ord(bare.upper()) - ord("A") >= len(options.names)
+    ):
+        yes, no = pair(options) or (UNREADABLE, UNREADABLE)
+        return yes if bare in "YyTt" else no
+    if re.fullmatch(r"[A-Za-z]", bare) and (bare.isupper() or re.search(r"\W", text.strip())):
+        return options.by_letter(bare)
+    parts = re.fullmatch(
+        r"\W*(?:(?:the\s+|my\s+)?(?:final\s+|correct\s+)?(?:answer|choice|option"
+        r"|diagnosis)(?:\s+is)?\s*[:=-]?|i(?:t|t's)?\s+is|this\s+is)\s+(.+)",
+        text,
+        re.IGNORECASE | re.DOTALL,
+    )
+    return options.named(parts[1].strip(" .\"'()*")) if parts else None
+
+
+def _with_none(text: str, options: Options) -> str:
+    """The text in which every way of saying "none of the above" is the option's own, where there is one."""
+    place = options.none_of_them
+    if place is None:
+        return text
+    words = NONE_WORDS.replace(")*)?", ")*)", 1)
+    return re.sub(
+        rf"\b{words}\b(?!\s+(?:of\s+)?(?:⟦|\w+\s+cells?))",
+        f" {options.plain[place].rstrip(' .')} ",
+        text,
+        flags=re.I,
+    )
