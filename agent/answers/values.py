@@ -22,7 +22,7 @@ _PLACEHOLDER = re.compile(
     |(?:the\s+|your\s+|final\s+|correct\s+|selected\s+|chosen\s+|one\s+)*
       (?:string|str|number|int|integer|letter|text|option|choice|answer|label)
       (?:\s+(?:here|letter|number|text|word\s+for\s+word))*
-    |(?:one|exactly\s+one|the\s+(?:letter|number|text|name))\s+of\s+(?:the\s+)?.*
+    |(?:one|exactly\s+one|the\s+(?:letter|number|text|name))\s+of\s+(?:the\s+|your\s+)?(?:options?|answers?|choices?|letters?|labels?|numbers?|above|following)\b.*
     |[A-H](?:\s*[|/]\s*[A-H])+|[1-9](?:\s*[|/]\s*[1-9]){2,})\s*""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from agent.answers.choices import read_option
 from agent.answers.confidence import confidence_of
+from agent.answers.values import is_placeholder
 from agent.chat.schemas import AnswerArgs, faults
 from agent.run.records import Claim
 
@@ -39,6 +40,8 @@ def read_final(
     if confidence is None:
         problems.append("confidence is no number from 0 to 1.")
     choice: str | None = args.choice.strip() or args.text.strip()
+    if is_placeholder(choice):  # the form that was asked for, not filled in
+        choice = ""
     if options:
         choice = option_of(args.choice.strip() or args.text, options)
         if choice is None and not args.abstain:

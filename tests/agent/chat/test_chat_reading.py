@@ -51,6 +51,39 @@ def test_a_call_with_slips_of_form_is_read_where_no_other_is() -> None:
     assert final == FINAL  # what is JSON comes before what nearly is
 
 
+THOUGHT = json.dumps(FINAL | {"choice": "no tumour"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{json.dumps(FINAL)}<reflection>{THOUGHT}</reflection>",
+        f"<think>{THOUGHT}</think>{json.dumps(FINAL)}",
+        f"{THOUGHT}</think>{json.dumps(FINAL)}",
+        f"[THINK]{THOUGHT}[/THINK]{json.dumps(FINAL)}",
+        f"◁think▷{THOUGHT}◁/think▷{json.dumps(FINAL)}",
+        f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{json.dumps(FINAL)}",
+        f"{json.dumps(FINAL)} The form was {json.dumps(FINAL | {'choice': '...', 'text': '...'})}",
+    ],
+)
+def test_neither_a_thought_nor_the_form_is_the_answer(text: str) -> None:
+    assert parse_reply(reply(text)).final == FINAL
+
+
+@pytest.mark.parametrize(
+    "form", ["<think>{}</think>", "<think>{}", "{}</think>", "<seed:think>{}", "[THINK]{}[/THINK]"]
+)
+def test_a_draft_that_was_only_thought_is_no_answer(form: str) -> None:
+    assert parse_reply(reply(form.format(THOUGHT))).final is None
+
+
+def test_a_form_that_was_not_filled_in_is_no_answer() -> None:
+    form = FINAL | {"choice": "...", "text": "..."}
+    assert parse_reply(reply(json.dumps(form))).final is None
+    assert read_final(form, None)[0] is None
+    assert read_final(form, OPTIONS)[0] is None
+
+
 @pytest.mark.parametrize("text", ["", "I am not sure yet.", '{"a": 1}', "{" * 5000, '{"a":' * 3000])
 def test_words_without_a_call_are_a_fault(text: str) -> None:
     reading = parse_reply(reply(text))

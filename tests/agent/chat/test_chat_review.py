@@ -60,6 +60,15 @@ def test_agreement_keeps_the_lower_confidence(ask: Ask, second: float, kept: flo
     assert (ran.answer.choice, ran.answer.confidence, ran.answer.reason) == ("pink tissue", kept, None)
 
 
+def test_none_of_these_is_none_of_the_above() -> None:
+    candidates = ["pink tissue", "grey tissue", "None of the above"]
+    assert review._candidate_of("none of these", candidates) == "None of the above"
+    assert review._candidate_of("None", candidates) == "None of the above"
+    assert review._candidate_of("none of these", candidates[:2]) == "none of these"
+    assert review._candidate_of("none of these", ["None", "Mild"]) == "none of these"
+    assert review._candidate_of("HER2-", ["HER2+", "HER2-"]) == "HER2-"
+
+
 @pytest.mark.parametrize(
     ("said", "why"),
     [

@@ -99,6 +99,22 @@ def test_open_answers_agree_by_their_first_sentence() -> None:
     assert answer.agreement == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize(
+    ("most", "other"),
+    [
+        ("HER2-", "HER2+"),
+        ("PD-L1 <1%", "PD-L1 ≥1%"),
+        ("Grade 1", "Grade 2"),
+        ("2 mm", "2 cm"),
+        ("ER (-)", "ER (+)"),
+    ],
+)
+def test_answers_that_differ_in_a_sign_or_a_number_do_not_agree(most: str, other: str) -> None:
+    answer = decided((most, 0.6), (most, 0.6), (other, 0.9), options=None)
+    assert answer.answer.startswith(f"{most}.")
+    assert answer.agreement == pytest.approx(2 / 3)
+
+
 def test_open_answers_agree_whatever_their_confidences() -> None:
     """A local model's first sentence names its confidence, which differs from vote to vote."""
     ballots = []

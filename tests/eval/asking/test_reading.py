@@ -111,6 +111,61 @@ def test_a_grade_is_read_or_there_is_none(text: str, label: str | None) -> None:
     assert read_label(text, GRADES) == label
 
 
+GRADED = [
+    ("Gleason 4+3=7, ISUP grade group 3", "3"),
+    ("GG3", "3"),
+    ("three", "3"),
+    ("benign", "0"),
+    ("no cancer", "0"),
+    ("Grade Group: 3", "3"),
+    ("grade group III", "3"),
+    ("ISUP grade 3/5", "3"),
+    ("3.0", "3"),
+    ("ISUP-Grad 3", "3"),
+    ("Gleason score: 7 (3+4)", "2"),
+    ("Gleason 4+3", "3"),
+    ("Gleason 4+4=8", "4"),
+    ("Gleason 5+4=9", "5"),
+    ("Gleason score 6", "1"),
+    ("Gleason 7", None),
+    ("Gleason 3+4=8", None),
+    ("Gleason 3+4=7, grade group 3", None),
+    ("Gleason 7, grade group 3", "3"),
+    ("grade group 2 or 3", None),
+    ("ISUP 2-3", None),
+    ("not benign", None),
+    ("It is not grade group 2 but grade group 3", "3"),
+    ("grade group 3 rather than 2", "3"),
+    ("6", None),
+    ("No carcinoma is seen.", "0"),
+    ("negative for malignancy", "0"),
+    ("no evidence of malignancy", "0"),
+    ("Grade group 3, benign glands are adjacent", "3"),
+    ("<think>GG2</think>GG3", "3"),
+    ("\\boxed{3}", "3"),
+    ("primary pattern 4", None),
+    ("2 of 3 cores", None),
+    ("Is it grade group 3?", None),
+    ("I cannot grade it", None),
+    ("Answer: 0", "0"),
+    ('{"answer": 0}', "0"),
+    ('{"answer": "GG 2"}', "2"),
+    ('{"answer": "..."} GG2', "2"),
+]
+
+
+@pytest.mark.parametrize(("text", "label"), GRADED)
+def test_a_grade_is_read_in_the_words_of_pathology(text: str, label: str | None) -> None:
+    assert read_label(text, GRADES) == label
+
+
+def test_what_is_present_means_yes_only_where_presence_is_asked_for() -> None:
+    options = ["Yes", "No"]
+    assert read_choice("Necrosis is present", options, "Is necrosis present?") == "Yes"
+    assert read_choice("Necrosis is present", options, "Is necrosis absent?") is None
+    assert read_choice("Keratin pearls are seen.", options, "Is the tumor an adenocarcinoma?") is None
+
+
 def test_the_key_of_the_prompt_is_read() -> None:
     report = '{"primary_pattern": 4, "secondary_pattern": 3, "total_score": 7, "isup_grade": 3}'
     assert read_label(f"Glands fuse.\n```json\n{report}\n```", GRADES, "isup_grade") == "3"

@@ -156,6 +156,16 @@ def test_resume_asks_what_is_missing_or_failed(slides: Path, tmp_path: Path, ask
     assert not asked.calls
 
 
+def test_answers_of_another_reader_are_not_mixed(slides: Path, tmp_path: Path, asked: Asked) -> None:
+    ask_all(plan(slides, tmp_path, question(1, "a.tiff")))
+    path = tmp_path / "out" / "conditions.json"
+    record = json.loads(path.read_text())
+    assert record.pop("reader") > 1
+    path.write_text(json.dumps(record))  # as before readers had numbers
+    with pytest.raises(RunError, match="reader was 1"):
+        ask_all(plan(slides, tmp_path, question(1, "a.tiff")), resume=True)
+
+
 def test_answers_under_other_conditions_are_not_mixed(slides: Path, tmp_path: Path, asked: Asked) -> None:
     ask_all(plan(slides, tmp_path, question(1, "a.tiff")))
     other = plan(slides, tmp_path, question(1, "a.tiff"), base_options=AskOptions(seed=7))

@@ -229,3 +229,37 @@ def test_rare_and_common_tumours() -> None:
     assert rarity(about("wsi_vqa_closed", "Yes", "BRCA")) == "common"
     assert rarity(about("panda", "3", "prostate")) is None
     assert rarity(about("gtex", "Lung", None)) is None
+
+
+def test_zero_and_false_are_answers(tmp_path: Path) -> None:
+    """An ISUP grade of 0 is a grade, and a row that answers no is a row."""
+    grades = [
+        {"slide": "a", "question": f"Grade {i}?", "answer": i, "labels": [0, 1, 2, 3, 4, 5]} for i in range(6)
+    ]
+    words = [
+        {"slide": "a", "question": "Necrosis?", "answer": answer, "options": [True, False]}
+        for answer in (True, False)
+    ]
+    more = [
+        {"slide": "a", "question": "Count?", "answer": 0},
+        {"slide": "a", "question": "No answer?", "answer": None},
+    ]
+    file = tmp_path / "q.jsonl"
+    file.write_text("\n".join(map(json.dumps, [*grades, *words, *more])))
+    found = read_benchmark("generic", file)
+    assert [question.answer for question in found.questions] == [*"012345", "true", "false", "0"]
+    assert [row.row for row in found.unusable] == ["q.jsonl line 10"]
+    from eval.asking.baselines import constant_results
+
+    assert {result.said for result in constant_results(found.questions[:6])} != {None}
+
+
+def test_an_answer_that_could_be_a_place_or_a_value_is_none(tmp_path: Path) -> None:
+    row = {"slide": "a", "question": "Grade?", "options": ["Grade 3", "Grade 2", "Grade 1"]}
+    file = tmp_path / "q.jsonl"
+    file.write_text(
+        "\n".join(json.dumps(row | {"answer": answer, "id": answer}) for answer in (3, 2, "Grade 3"))
+    )
+    found = read_benchmark("generic", file)
+    assert [question.answer for question in found.questions] == ["Grade 2", "Grade 3"]
+    assert len(found.unusable) == 1
