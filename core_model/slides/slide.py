@@ -120,6 +120,8 @@ class Slide:
         self.warnings: tuple[str, ...] = ()
         """What contradicts in what the file states: a sentence each."""
         self.vendor = source.vendor
+        self.quickhash = source.properties.get("openslide.quickhash-1")
+        """OpenSlide's own id, by which version 0.2.0 and earlier knew a slide; None of plain images."""
         self.level_dimensions = source.level_dimensions
         self.width, self.height = self.level_dimensions[0]
         self.level_downsamples = tuple(

@@ -60,6 +60,8 @@ class Page:
     orientation: int
     coded: bool
     """Whether its tiles are decoded as stored whatever the orientation says."""
+    samples: int
+    """Values of a pixel: 3 for RGB."""
     description: str
     places: tuple[tuple[int, int], ...]
     """Offset and length of some of its pixel data."""
@@ -185,7 +187,7 @@ def _planes(page: Page) -> int:
     """How many images the description says there are beside this one."""
     pixels = _ome_pixels([page])
     if pixels is not None:
-        images = _whole(pixels.get("SizeC")) // _whole(pixels["samples"])
+        images = _whole(pixels.get("SizeC")) // page.samples
         return max(1, images) * _whole(pixels.get("SizeZ")) * _whole(pixels.get("SizeT"))
     match = _IMAGEJ.search(page.description) if page.description.startswith("ImageJ") else None
     return int(match[1]) if match else 1
@@ -206,6 +208,7 @@ def _page(number: int, page: Any) -> Page:
         oddity=_oddity(tags, int(page.compression)),
         orientation=int(_value(tags, 274, 1)),
         coded=int(page.compression) in CODED,
+        samples=max(1, int(_value(tags, 277, 1))),
         description=described,
         places=_places(page.dataoffsets, page.databytecounts),
     )
@@ -244,7 +247,7 @@ def _places(offsets: Sequence[int], counts: Sequence[int]) -> tuple[tuple[int, i
 
 
 def _ome_pixels(pages: Sequence[Page]) -> dict[str, str] | None:
-    """Attributes of the first `Pixels` element of the OME-XML, with the channels' samples; None without."""
+    """Attributes of the first `Pixels` element of the OME-XML; None where there is none."""
     text = pages[0].description if pages else ""
     if "<OME" not in text[:2000]:
         return None
@@ -254,8 +257,7 @@ def _ome_pixels(pages: Sequence[Page]) -> dict[str, str] | None:
         return None
     for element in root.iter():
         if element.tag.rsplit("}")[-1] == "Pixels":
-            samples = [c.get("SamplesPerPixel", "1") for c in element if c.tag.endswith("}Channel")]
-            return {**element.attrib, "samples": samples[0] if samples else "1"}
+            return dict(element.attrib)
     return None
 
 

@@ -155,8 +155,11 @@ def _run(profile: str, folder: Path, steps: int) -> tuple[Any, AgentContext]:
     from core_model.atomic import write_json
 
     box = Box(0, 0, SIDE, SIDE)
-    slide = SimpleNamespace(width=SIDE, height=SIDE, mpp=MPP, box=box, id="none", name="none", bounds=box)
+    slide = SimpleNamespace(
+        width=SIDE, height=SIDE, mpp=MPP, box=box, id="none", name="none", bounds=box, warnings=()
+    )
     slide.effective_mpp = lambda mpp: max(mpp, MPP)
+    slide.overview_mpp = lambda px: max(MPP, MPP * SIDE / px)
     record = RunRecord(
         giant="bench",
         question="Is there tumour?",

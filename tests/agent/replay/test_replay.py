@@ -13,16 +13,20 @@ import numpy as np
 import pytest
 from painted_slides import ColourModel, paint
 from PIL import Image
+from slide_files import stained, write_svs
 from typer.testing import CliRunner
 
 import agent
 from agent.cli.app import build_app
 from agent.graph.control import Control, Said
+from agent.replay import regions
 from agent.replay.follow import FILES, follow_again
 from agent.run.journal import seal
 from agent.run.records import Answer
+from agent.session.models import described
 from core_model.errors import RunError
 from core_model.slides.box import Box
+from core_model.slides.slide import open_slide
 
 OPTIONS = ["grey tissue", "pink tissue"]
 
@@ -359,3 +363,14 @@ def test_a_changed_fact_in_a_run_of_another_version_is_named(
     outcome = follow_again(finished)
     assert not outcome.ok
     assert "the run was made by giant 0.0.9" in " ".join(outcome.problems)
+
+
+def test_a_run_of_an_earlier_version_knows_its_slide_by_the_id_of_then(tmp_path: Path) -> None:
+    with open_slide(write_svs(tmp_path / "a.svs", stained(256, 256), levels=1)) as slide:
+        assert slide.quickhash is not None
+        assert slide.quickhash != slide.id
+        record = described(slide)
+        for identity in (slide.id, slide.quickhash):
+            regions._check(slide, record.model_copy(update={"id": identity}), slide.path)
+        with pytest.raises(RunError, match="its identity"):
+            regions._check(slide, record.model_copy(update={"id": "other"}), slide.path)

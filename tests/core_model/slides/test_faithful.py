@@ -103,6 +103,11 @@ def test_grey_and_transparent_files_open(tmp_path: Path, tiled: bool) -> None:
     )
 
 
+def test_the_three_samples_of_an_ome_image_are_no_channels_of_their_own(tmp_path: Path) -> None:
+    described = OME.format('SizeC="3" SizeZ="1" SizeT="1"')
+    assert np.array_equal(pixels(write(tmp_path / "a.tiff", RGB, description=described, **TILED)), RGB)
+
+
 def test_sixteen_bits_in_a_png_are_refused(tmp_path: Path) -> None:
     import imagecodecs
 
