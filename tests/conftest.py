@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["GIANT_SIGHT_CHECK"] = "off"  # scripted models do not see; the check has tests of its own
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

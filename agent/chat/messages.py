@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from agent.chat import prompts
 from agent.chat.boxes import numbers_from_box, sent_image
+from agent.chat.plans import is_unfit
 from agent.chat.regions import (
     Block,
     frame_px,
@@ -30,8 +31,10 @@ from agent.chat.regions import (
     steps_in_context,
     tissue_text,
 )
+from agent.chat.schemas import tool_definitions
 from agent.chat.turns import Call, ChatTurn, TurnSteps, steps_by_turn
 from agent.evidence.coverage import coverage
+from agent.servers import wordings
 from agent.servers.blocks import blocks_of, content, text_block
 from agent.servers.manner import Manner
 from agent.text import box_in_words
@@ -143,7 +146,8 @@ class Conversation:
         if not observation.ok:
             foreign = self.survey and self.profile.boxes != "level0"  # refusals speak of level-0 px
             reminder = prompts.BOXES[self.profile.boxes] if foreign else ""
-            return f"Step {step.index}, {step.action.tool}: {observation.text} {reminder}".rstrip()
+            refused = f"Step {step.index}, {step.action.tool}: {observation.text} {reminder}".rstrip()
+            return f"{refused} {self._right_form(step)}" if is_unfit(step.action) else refused
         if not self.survey and observation.box is not None:
             return f"Step {step.index}: box {box_in_words(observation.box)}."
         by = " (a person chose it)" if step.action.by == "person" else ""
@@ -152,6 +156,13 @@ class Conversation:
             words.append(prompts.GONE)
             words += [prompts.NOTED.format(finding=step.finding)] if has_own_finding(step) else []
         return " ".join(word for word in words if word)
+
+    def _right_form(self, step: Step) -> str:
+        """An example of a call that would have been understood."""
+        boxes = self.profile.boxes if self.survey else "level0"
+        tools = tool_definitions(self.survey, boxes, None, frame_px(self.profile, self.survey))
+        tool = next((tool for tool in tools if tool["function"]["name"] == step.action.tool), None)
+        return wordings.RIGHT_FORM.format(example=wordings.example_of(tool)) if tool is not None else ""
 
     def _places(self, step: Step) -> str:
         """Where the tiles found lie in the overview, for a model that cannot use level-0 px."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from agent.chat import prompts
+from agent.chat.arguments import box_in_fields
 from agent.chat.boxes import Numbers, box_from_numbers, sent_image
 from agent.chat.regions import frame_px, profile_of, steps_in_context
 from agent.chat.schemas import ThoughtArgs, box_fields, look_arguments
@@ -53,6 +54,17 @@ def plan_look(
     return Action(tool=call.name, args=args, reason=reason)
 
 
+def is_unfit(action: Action) -> bool:
+    """Whether a look has arguments that its tool cannot take, as a call that could not be understood has."""
+    if action.tool not in TOOLS:
+        return False
+    try:
+        TOOLS[action.tool].args.model_validate(action.args)
+    except ValidationError:
+        return True
+    return False
+
+
 def refusal(
     action: Action, state: AgentState, context: AgentContext, steps: Sequence[Step], survey: bool
 ) -> Observation | None:
@@ -79,6 +91,7 @@ def _arguments(
     convention = profile_of(context).boxes if survey else "level0"
     if call.name == "overview":
         return {}
+    call = call._replace(args=box_in_fields(call.args, box_fields(convention)))
     parts = look_arguments(survey, convention).get(call.name)
     if parts is None:
         raise _Unfit

@@ -12,8 +12,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.answers.reasoning import without_reasoning
+from agent.answers.values import is_placeholder
 from agent.chat import prompts
-from agent.llm.json_text import mended_objects_in, objects_in
+from agent.chat.arguments import understood
+from agent.chat.schemas import look_arguments
+from agent.chat.written_calls import written_calls
+from agent.llm.json_text import mended_objects_in, object_meant, objects_in
 
 if TYPE_CHECKING:
     from agent.llm.client import Reply
@@ -23,6 +28,8 @@ MAX_FINDING = 1000
 """Characters of a finding."""
 _EXACT = 1 << 53
 """Whole numbers up to here are the same in every file format."""
+_NAME_KEYS = ("name", "tool", "action", "tool_name", "function", "function_name")
+_ARGUMENT_KEYS = ("arguments", "args", "parameters", "action_input", "tool_input", "input", "params")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Names of tools that providers take."""
 
@@ -56,13 +63,14 @@ class ParsedReply(NamedTuple):
 def parse_reply(reply: Reply, verdict: str = "answer") -> ParsedReply:
     """Read a reply. `verdict` is the tool that ends the conversation."""
     calls = [
-        RawCall(call.id, plain_value(call.name)[:100], dict(plain_value(call.args)))
+        RawCall(call.id, tool_name(plain_value(call.name)[:100]), dict(plain_value(call.args)))
         for call in reply.calls[:MAX_ITEMS]
     ]
     whole = not reply.garbled and len(reply.calls) <= MAX_ITEMS and _distinct(calls)
     if not calls:
-        calls = list(_calls_in(reply.text, verdict))
+        calls = list(_calls_in(_spoken(reply.text), verdict, reply.cut))
         whole = whole and not calls
+    calls = [call._replace(args=understood(call.name, call.args)) for call in calls]
     finals = [call.args for call in calls if call.name == verdict]
     refusal = reply.refusal if not calls else None
     faults = [prompts.GARBLED.format(count=len(reply.garbled))] if reply.garbled else []
@@ -78,6 +86,12 @@ def parse_reply(reply: Reply, verdict: str = "answer") -> ParsedReply:
         leaning=next((leaning for args in arguments if (leaning := _leaning(args))), {}),
         whole=whole and bool(calls),
     )
+
+
+def _spoken(text: str) -> str:
+    """The text without thoughts. Of gpt-oss a call stands in what else is thought, to whom it is sent."""
+    _, mark, call = text.rpartition("to=functions.")
+    return without_reasoning(text) or (mark + call if mark else "")
 
 
 def plain_value(value: Any, depth: int = 0) -> Any:
@@ -112,8 +126,16 @@ def _no_call_fault(reply: Reply, verdict: str) -> str:
     return prompts.EMPTY if not reply.text.strip() else prompts.NO_CALL.format(tool=verdict)
 
 
-def _calls_in(text: str, verdict: str) -> Iterator[RawCall]:
-    """The call that a model wrote into its words: the last object that is one, before one that nearly is."""
+def _calls_in(text: str, verdict: str, cut: bool) -> Iterator[RawCall]:
+    """The calls that a model wrote into its words.
+
+    Marked ones come first; else it is the last object that is a call, before the last that nearly is.
+    """
+    names = [*look_arguments(True, "level0"), verdict]
+    marked = written_calls(text, names, cut)
+    if marked:
+        yield from (RawCall("", name, dict(plain_value(args))) for name, args in marked)
+        return
     for objects in (objects_in, mended_objects_in):
         calls = [call for value in objects(text) if (call := _call_of(value, verdict)) is not None]
         if calls:
@@ -123,13 +145,47 @@ def _calls_in(text: str, verdict: str) -> Iterator[RawCall]:
 
 def _call_of(value: dict[str, Any], verdict: str) -> RawCall | None:
     """A call as models write it: a name with arguments, or an answer's arguments alone."""
-    name = value.get("name", value.get("tool"))
-    args = value.get("arguments", value.get("args", value.get("parameters")))
-    if isinstance(name, str) and isinstance(args, dict):
-        return RawCall("", name[:100], dict(plain_value(args)))
-    if "confidence" in value and ({"choice", "text", "answer"} & value.keys()):
+    value = _innermost(value)
+    name = next((value[key] for key in _NAME_KEYS if isinstance(value.get(key), str)), None)
+    args = next((value[key] for key in _ARGUMENT_KEYS if key in value), None)
+    args = object_meant(args) if isinstance(args, str) else args
+    if name is not None and isinstance(args, dict):
+        return RawCall("", tool_name(name[:100]), dict(plain_value(args)))
+    names = {*look_arguments(True, "level0"), verdict}
+    if name is not None and tool_name(name) in names:  # the arguments stand beside the name
+        rest = {key: item for key, item in value.items() if value.get(key) is not name}
+        return RawCall("", tool_name(name), dict(plain_value(rest)))
+    if len(value) == 1 and (only := next(iter(value))) in names and isinstance(value[only], dict):
+        return RawCall("", only, dict(plain_value(value[only])))
+    if "confidence" in value and ({"choice", "text", "answer"} & value.keys()) and not _is_form(value):
         return RawCall("", verdict, _renamed(dict(plain_value(value))))
     return None
+
+
+def _innermost(value: dict[str, Any]) -> dict[str, Any]:
+    """The call inside what some models put around it."""
+    for key in ("tool_calls", "function", "tool_call", "function_call"):
+        inner = value.get(key)
+        if isinstance(inner, list) and len(inner) == 1:
+            inner = inner[0]
+        if isinstance(inner, dict):
+            return _innermost(inner)
+    return value
+
+
+def tool_name(name: str) -> str:
+    """The name of a tool without what some models put before it."""
+    return name.strip().removeprefix("functions.").removeprefix("default_api.").removeprefix("tools.")
+
+
+def _is_form(value: dict[str, Any]) -> bool:
+    """Whether an answer is the form that was asked for, repeated and not filled in."""
+    words = [
+        value[key]
+        for key in ("choice", "text", "answer")
+        if isinstance(value.get(key), str) and value[key].strip()
+    ]
+    return bool(words) and all(map(is_placeholder, words))
 
 
 def _renamed(value: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from agent.chat.regions import REGIONS, image_block, profile_of
 from agent.chat.turns import Call, ChatTurn, barren_turns, turns_of
 from agent.graph.state import steps_of
 from agent.run.records import Step
+from agent.servers import wordings
 from agent.servers.asking import Asking, Write
 from agent.servers.manner import Manner
 from agent.text import first_sentences
@@ -68,7 +69,7 @@ class Talk:
             message=json.dumps(reply.message) if reading.whole else None,
             text=_turn_text(reply, reading),
             calls=self._calls(reading, looking=force is None),
-            told=_complaint(reading),
+            told=_complaint(reading, tools),
             final=reading.final,
             refusal=(reading.refusal or "")[:DECLINED],
         )
@@ -186,11 +187,15 @@ def _turn_text(reply: Reply, reading: ParsedReply) -> str:
     return reply.text.strip()
 
 
-def _complaint(reading: ParsedReply) -> str:
-    """The faults of a reply as they are told to the model; empty where there are none."""
+def _complaint(reading: ParsedReply, tools: Sequence[dict[str, Any]]) -> str:
+    """The faults of a reply as they are told to the model, with what would be right; empty without any."""
     if reading.refusal is not None:
         return prompts.REFUSED
-    return prompts.REPAIR.format(faults=" ".join(reading.faults)) if reading.faults else ""
+    if not reading.faults:
+        return ""
+    example = next((tool for tool in tools if tool["function"]["name"] == "zoom"), tools[-1])
+    right_form = wordings.RIGHT_FORM.format(example=wordings.example_of(example))
+    return f"{prompts.REPAIR.format(faults=' '.join(reading.faults))} {right_form}"
 
 
 def _with_slide_model(step: Step, finding: str) -> str:

@@ -42,6 +42,14 @@ ProfileOpt = Annotated[
     opt("survey|giant", "How a chat model looks: our way, or as published."),
 ]
 PricesOpt = Annotated[Path | None, opt("FILE", "Your prices of chat models, over our table.")]
+SightOpt = Annotated[
+    bool | None,
+    typer.Option(
+        "--sight-check/--no-sight-check",
+        help="First show a chat model a drawn number, to find out one that sees no images.",
+        show_default=False,
+    ),
+]
 SeedOpt = Annotated[int, opt("N", "Decides what is drawn at random.")]
 NavigatorOpt = Annotated[
     str | None,
@@ -88,6 +96,7 @@ ASK_OPTIONS: dict[str, Any] = {
     "max_cost": MaxCostOpt,
     "prices": PricesOpt,
     "timeout": TimeoutOpt,
+    "sight_check": SightOpt,
     "seed": SeedOpt,
     "mpp": MppOpt,
     "mpp_override": OverrideOpt,

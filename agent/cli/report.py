@@ -16,7 +16,18 @@ QuestionStepsOpt = Annotated[int | None, opt("N", "Most looks per question: 16, 
 
 
 @with_ask_options(
-    *("model", "base_url", "slide_model", "profile", "prices", "timeout", "seed", "mpp", "mpp_override"),
+    *(
+        "model",
+        "base_url",
+        "slide_model",
+        "profile",
+        "prices",
+        "timeout",
+        "sight_check",
+        "seed",
+        "mpp",
+        "mpp_override",
+    ),
     max_steps=QuestionStepsOpt,
     max_cost=SlideBudgetOpt,
 )

@@ -19,6 +19,7 @@ from agent.chat.plans import refusal
 from agent.chat.regions import frame_px, profile_of, tool_words
 from agent.chat.review import reviewed
 from agent.chat.schemas import tool_definitions
+from agent.chat.sight import with_sight
 from agent.chat.talk import Talk
 from agent.chat.turns import PATIENCE, ChatTurn
 from agent.graph.state import Decided, Draft, Stop, Weighed, steps_of
@@ -68,7 +69,9 @@ class ChatNavigator:
 
     def review(self, state: AgentState, context: AgentContext, answer: Answer) -> Answer:
         """The answer after a second look with fresh eyes; abstentions, and the published loop, have none."""
-        return reviewed(state, context, answer) if self.survey and not answer.abstained else answer
+        if self.survey and not answer.abstained:
+            answer = reviewed(state, context, answer)
+        return with_sight(answer, context.journal)
 
     def _survey(self, state: AgentState, context: AgentContext) -> Decided:
         """Look at different places at low power, without asking the model. The plan is kept as a turn."""

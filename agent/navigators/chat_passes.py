@@ -23,6 +23,7 @@ from agent.chat.final import Final, read_final
 from agent.chat.reading import parse_reply
 from agent.chat.regions import image_block, profile_of, region_line, tool_words
 from agent.chat.schemas import answer_tool
+from agent.chat.sight import with_sight
 from agent.chat.talk import ask_chat_model
 from agent.evidence.check import cite
 from agent.evidence.coverage import coverage, coverage_in_words
@@ -115,8 +116,8 @@ class PassNavigator:
             return _abstention(f"{LIMIT.format(limit=context.max_cost or 0)}", images)
 
     def review(self, state: AgentState, context: AgentContext, answer: Answer) -> Answer:
-        """The answer as it is."""
-        return answer
+        """The answer as it is, saying where it is not known whether the model sees."""
+        return with_sight(answer, context.journal)
 
     def _plan(self, state: AgentState, context: AgentContext) -> list[list[int]]:
         """Boxes of patches drawn at random from the tissue; found once and kept."""

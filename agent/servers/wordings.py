@@ -18,6 +18,7 @@ The tools and their arguments:
 
 RESULT = "Result of {name}: "
 BRIDGE = "I have the result."
+RIGHT_FORM = "A call in the right form: {example}"
 ON_SHEET = "[{label} is a panel of the contact sheet at the end.]"
 SHEET = """\
 The last image is a contact sheet of several images, each under its label. Read places in a panel as if it \

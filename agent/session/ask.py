@@ -148,6 +148,10 @@ def _look_around(
             max_steps=record.settings.max_steps,
             control=control,
         )
+        if request.sight_check:
+            from agent.chat.sight import check_sight
+
+            check_sight(context)
         yield from follow(record, context)
 
 

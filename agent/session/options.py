@@ -59,6 +59,9 @@ class AskOptions:
     """A file of your own prices, which come before our table."""
     timeout: float | None = None
     """Seconds for one attempt of a call to the chat model; None for GIANT_TIMEOUT, else 300."""
+    sight_check: bool | None = None
+    """Whether a chat model must first read a drawn number, so that one that sees no images is found out, once
+    for a model and server. None for yes, or for what the environment variable GIANT_SIGHT_CHECK says."""
     seed: int = 0
     """Decides everything that is drawn at random."""
     mpp: float | None = None

@@ -27,6 +27,8 @@ STEPS = {"search": 16, "chat": 20}
 CHAT_MODEL = "--model provider:name, e.g. openai:gpt-5"
 MAX_QUESTION, MAX_OPTION = 10_000, 1_000
 """Characters."""
+SIGHT_VARIABLE = "GIANT_SIGHT_CHECK"
+_ON, _OFF = ("", "on", "1", "yes", "true"), ("off", "0", "no", "false")
 TOKENS = ".pt"
 """Suffix of a file of stored slide tokens."""
 MPP_RANGE = (0.05, 20.0)
@@ -47,6 +49,8 @@ class Request:
     prices: Path | None
     """The user's price table."""
     settings: Settings
+    sight_check: bool
+    """Whether a chat model must show that it sees images."""
     seed: int
     out: Path | None
     resume: bool
@@ -116,10 +120,19 @@ def checked(slide: SlideSource, question: str, options: AskOptions) -> Request:
         slide_model=options.slide_model,
         prices=Path(options.prices) if options.prices is not None else None,
         settings=settings,
+        sight_check=chats and options.mode != "blind" and checks_sight(options.sight_check),
         seed=options.seed,
         out=Path(options.out) if options.out is not None else None,
         resume=options.resume,
     )
+
+
+def checks_sight(wish: bool | None) -> bool:
+    """Whether sight is checked: as wished, else as the environment says. Raises `UsageError`."""
+    word = os.environ.get(SIGHT_VARIABLE, "").strip().casefold()
+    if word not in _ON and word not in _OFF:
+        raise UsageError(f"{SIGHT_VARIABLE} is {word!r}", fix="Set it to on or off, or leave it out")
+    return word in _ON if wish is None else wish
 
 
 def check_question(question: str) -> str:

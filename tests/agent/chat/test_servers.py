@@ -1,4 +1,4 @@
-"""Servers that are common and take less than others: each is played for whole runs, which reach their answer."""
+"""Servers that are common and take less than others, each played for whole runs that reach their answer."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
     played = Played(no_tools(400, "llava does not support tools"))
     with ChatServer(played) as server: ...
 
-A `Rule` looks at a request and gives the answer of a server that does not take it, or None. What passes all the
-rules is answered by a model that does as it is told: it zooms once, answers, and confirms. `write` says how it
-writes a call; by default as a tool call, and in JSON where the request offers no tools.
+A `Rule` looks at a request and gives the answer of a server that does not take it, or None. What passes all
+the rules is answered by a model that does as it is told: it zooms once, answers, and confirms. `write` says
+how it writes a call; by default as a tool call, and in JSON where the request offers no tools.
 """
 
 from __future__ import annotations
