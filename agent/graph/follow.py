@@ -17,7 +17,7 @@ from agent.graph.state import AgentContext, AgentState
 from agent.run.folder import ANSWER, RUN, append_step, rebuild_trace
 from agent.run.journal import seal
 from agent.run.records import Action, Answer, RunRecord, Step, Unreadable
-from core_model.atomic import write_json
+from core_model.atomic import disk_trouble, write_json
 from core_model.errors import RunError
 
 if TYPE_CHECKING:
@@ -63,8 +63,10 @@ def follow(record: RunRecord, context: AgentContext) -> Iterator[Step | Answer]:
                 return
             state = after.values
     except sqlite3.Error as error:
+        trouble = disk_trouble(error)
+        fix = "Make room and repeat with --resume" if trouble else "Start anew with another --out"
         raise RunError(
-            f"its checkpoint cannot be used ({error})", where=folder, fix="Start anew with another --out"
+            f"its checkpoint cannot be used ({trouble or error})", where=folder, fix=fix
         ) from error
     yield finish(record, state, context)
 

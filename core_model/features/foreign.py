@@ -44,7 +44,8 @@ def read_slide_features(
     Without `values` the features themselves stay unread and unchecked: they are (N, D) of nan, in no memory.
 
     `features` may be (N, D) or (1, N, D), of any floating type, and come back as float32; `coords` are whole
-    numbers. Where a file holds features of several encoders, `encoder` says which.
+    numbers. Where a file holds features of several encoders, `encoder` says which, else the
+    folder's name.
 
     µm per level-0 px are `mpp` where given, else what giant wrote, else 10 / `level0_magnification`
     (TRIDENT): the nominal scale, a few per cent off for some scanners. CLAM's files do not say it.
@@ -114,7 +115,12 @@ def _features(file: h5py.File, encoder: str | None) -> tuple[str, h5py.Dataset]:
         return "", whole(file, "features")
     names = list(file["features"])
     if encoder is None and len(names) > 1:
-        raise ValueError(f"it holds features of several encoders: say which of {', '.join(names)}")
+        encoder = Path(file.filename).parent.name.removeprefix(FOLDER)
+        if encoder not in names:
+            raise ValueError(
+                f"it holds features of several encoders: say which of {', '.join(names)}, or keep it in a"
+                f" folder {FOLDER}<encoder>"
+            )
     name = encoder if encoder is not None else (names or ["features"])[0]
     return name, whole(file["features"], name)
 

@@ -206,12 +206,15 @@ def test_atlaspatchs_files_are_read_and_asked_for_by_encoder(path: Path) -> None
     found = read_slide_features(atlas(path, {"uni_v2": one}))
     assert (found.encoder, found.size, found.slide_mpp, found.tile_um) == ("uni_v2", 512, 0.25, 128.0)
     assert np.array_equal(found.coords, rows(512))
-    atlas(path, {"uni_v2": one, "conch": two})
-    with pytest.raises(FeatureStoreError, match="several encoders: say which of conch, uni_v2"):
+    atlas(path, {"virchow": one, "conch": two})
+    several = pytest.raises(FeatureStoreError, match="several encoders: say which of conch, virchow")
+    with several:
         read_slide_features(path)
     assert read_slide_features(path, encoder="conch").features.shape == (12, 5)
-    with pytest.raises(FeatureStoreError, match="no dataset 'virchow', only conch, uni_v2"):
-        read_slide_features(path, encoder="virchow")
+    by_folder = atlas(path.parents[1] / "features_conch" / "a.h5", {"uni_v2": one, "conch": two})
+    assert read_slide_features(by_folder).encoder == "conch"
+    with pytest.raises(FeatureStoreError, match="no dataset 'uni', only conch, virchow"):
+        read_slide_features(path, encoder="uni")
     with pytest.raises(FeatureStoreError, match="other sizes than 512 px"):
         read_slide_features(atlas(path, {"uni_v2": one}, read=(256, 256, 0)))
     assert len(read_slide_features(atlas(path, {"uni_v2": one}, read=(256, 256, 1)))) == 12
