@@ -14,6 +14,7 @@ from pathlib import Path
 from agent.batch.questions import ASKED_OF_MODELS, REPORT, SECTIONS, ReportQuestion, SectionName, section_of
 from agent.batch.records import Cited, Finding, Overview, Section, Sentence, Specimen
 from agent.evidence.check import claims_absence
+from agent.evidence.claims import unchecked
 from agent.evidence.coverage import coverage_in_words
 from agent.evidence.familiarity import unreadable
 from agent.run.folder import read_answer, read_run, read_trace
@@ -135,7 +136,7 @@ def _answered(run: QuestionRun) -> Sentence:
         confidence=answer.confidence,
         evidence=run.cite(e.step for e in answer.evidence),
         unsupported=" ".join(run.record.unsupported) or None,
-        unchecked=answer.unchecked,
+        unchecked=unchecked(text),
     )
 
 

@@ -208,8 +208,6 @@ def show_answer(console: Console, answer: Answer) -> None:
     for claim in answer.claims:
         if claim.unsupported or claim.unchecked:
             console.print(_doubtful(claim), soft_wrap=True)
-    if answer.unchecked:
-        console.print(f"Not checked: {answer.unchecked}.", soft_wrap=True)
     if answer.cost.calls:
         console.print(_cost(answer.cost))
     console.print(f"Report: {Path(answer.run_dir) / 'report.html'}", soft_wrap=True)

@@ -17,6 +17,7 @@ from agent.evidence.claims import cited_steps, judged, says_absence, unchecked
 from agent.run.records import Answer, Claim, Evidence, Step
 
 _SHARE = re.compile(r"\d\s*%")
+NOT_READ_TEXT = "The text of the answer was not checked"
 MPP_TOLERANCE = 0.01
 """Relative difference at which two resolutions are still the same one, written with fewer digits."""
 
@@ -80,15 +81,22 @@ def mark(answer: Answer, problems: Sequence[str], steps: Sequence[Step]) -> Answ
             "answer": text,
             "confidence": answer.confidence if sound else 0.0,
             "claims": _judged(answer, steps),
-            "unchecked": unchecked(answer.answer),
+            "reason": _with_unread(answer),
         }
     )
 
 
+def _with_unread(answer: Answer) -> str | None:
+    """The reason of an answer; it limits the answer too where its own words are not read."""
+    why = unchecked(answer.answer)
+    note, reason = f"{NOT_READ_TEXT}: {why}.", answer.reason or ""
+    return answer.reason if why is None or note in reason else f"{reason} {note}".strip()
+
+
 def not_checked(answer: Answer) -> list[str]:
     """What of a marked answer was not checked, one sentence each."""
-    whole = [f"The text of the answer was not checked: {answer.unchecked}."] if answer.unchecked else []
-    return whole + [
+    why = unchecked(answer.answer)
+    return [f"{NOT_READ_TEXT}: {why}."] * (why is not None) + [
         f"Claim {number} (“{_short(claim.text)}”) was not checked: {claim.unchecked}."
         for number, claim in enumerate(answer.claims, 1)
         if claim.unchecked is not None

@@ -155,8 +155,6 @@ class Answer(Record):
     agreement: float | None = None
     """Share of the votes that gave this answer; None where there was one run."""
     votes: list[Vote] = Field(default_factory=list)
-    unchecked: str | None = None
-    """Why the words of the answer itself were not checked; None where they were."""
     coverage: dict[str, float] = Field(default_factory=dict)
     """Share of tissue area seen at an mpp no coarser than the key, e.g. {"0.5": 0.08, "2.0": 0.61}."""
     steps: int = 0
