@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NAME = "NAME"
 """Name of the hidden command that evaluates: on the command line the benchmark's name stands in its place."""
-BENCHES = ("agent", "ask", "gigapath", "slide-encoder", "startup")
+BENCHES = ("agent", "ask", "gigapath", "reading", "slide-encoder", "startup")
 
 
 class Evaluation(TyperGroup):
@@ -203,6 +203,8 @@ def bench(
     tiles: Annotated[str | None, opt("N,N", "slide-encoder: tiles per slide, with commas.")] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="slide-encoder: in mixed precision.")] = False,
     device: Annotated[str | None, opt("NAME", "slide-encoder: cpu or cuda.")] = None,
+    replies: Annotated[Path | None, opt("FILE", "reading: recorded replies, JSON lines.")] = None,
+    before: Annotated[Path | None, opt("FILE", "reading: what another reader read in them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="agent, slide-encoder: print JSON.")] = False,
 ) -> None:
     """Measure time and memory on this machine."""
@@ -225,6 +227,12 @@ def bench(
         from eval.bench.slide_encoder import sizes_of
 
         run_slide_encoder(sizes_of(tiles), small, bf16, device, as_json)
+    elif name == "reading":
+        if replies is None:
+            raise UsageError("this bench needs recorded replies", fix="Add --replies FILE")
+        from eval.bench.reading import main as run_reading
+
+        run_reading(replies, before)
     elif name == "ask":
         if slide is None:
             raise UsageError("this bench needs a slide to make a large one from", fix="Add --slide SLIDE")

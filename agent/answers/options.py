@@ -213,7 +213,7 @@ def _numbers_of(word: str) -> Iterator[str]:
 
 def _bears_letter(name: str, letter: str) -> bool:
     """Whether the letter stands by itself in an option, as in "Type B", and is no article."""
-    for match in re.finditer(rf"(?<![\w'.-]){letter}(?![\w'])", name):
+    for match in re.finditer(rf"(?<![\w'.-]){letter}(?![\w'-]|\s+cells?\b)", name):
         if (
             letter == "A"
             and re.match(r"\W*$", name[: match.start()])
