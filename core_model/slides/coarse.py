@@ -17,8 +17,6 @@ from PIL import Image
 from core_model.slides.resample import Window, survey_window
 from core_model.slides.sources import DecodeError, PixelSource
 
-LARGE = 1 << 26
-"""Pixels of the coarsest level above which reading it takes many seconds: 67 Mpx."""
 LEAST_SIDE = 2048
 """Long side that the new level has at least, px: overviews are made from it."""
 COARSEST_MPP = 8.0
@@ -32,8 +30,6 @@ Told = Callable[[int, int], None]
 
 def coarse_factor(size: tuple[int, int], mpp: float) -> int:
     """How many px of a level, `size` at `mpp` µm/px, one of the new level spans; 1 where none is needed."""
-    if size[0] * size[1] <= LARGE:
-        return 1
     most = min(max(size) // LEAST_SIDE, int(COARSEST_MPP / mpp), min(size))
     return int(2 ** math.floor(math.log2(most))) if most > 1 else 1
 

@@ -23,6 +23,7 @@ from core_model.slides.box import Box
 if TYPE_CHECKING:
     from PIL import Image
 
+    from core_model.slides.coarse import CoarseSource
     from core_model.slides.resample import Window
     from core_model.slides.scale import MppSource
     from core_model.slides.sources import PixelSource
@@ -67,6 +68,9 @@ class Survey:
 
 
 log = logging.getLogger(__name__)
+
+LARGE = 1 << 26
+"""Pixels of the coarsest level above which reading it takes many seconds: 67 Mpx."""
 
 MAX_PIXELS = 1 << 26
 """Largest image `read` returns: 67 Mpx, 200 MB as RGB."""
@@ -131,6 +135,7 @@ class Slide:
         self.bounds = _bounds(source.properties, self.box)
         """The scanned part where the file says it (MRXS, SCN), else the whole."""
         self._downsamples = self.level_downsamples
+        self._coarse: CoarseSource | None = None
         self._source = self._with_coarse_level(source)
         self._found: dict[Hashable, Any] = {}
         self._finding = threading.RLock()
@@ -150,20 +155,22 @@ class Slide:
 
     def _with_coarse_level(self, source: PixelSource) -> PixelSource:
         """The source, with a level made in memory where its coarsest is too large to be read again."""
+        width, height = self.level_dimensions[-1]
+        if width * height <= LARGE:
+            return source
         from core_model.slides.coarse import CoarseSource, coarse_factor
 
-        factor = coarse_factor(self.level_dimensions[-1], self.mpp * self.level_downsamples[-1])
+        factor = coarse_factor((width, height), self.mpp * self.level_downsamples[-1])
         if factor == 1:
             return source
         self._downsamples = (*self.level_downsamples, self.level_downsamples[-1] * factor)
-        return CoarseSource(source, factor, self.name)
+        self._coarse = CoarseSource(source, factor, self.name)
+        return self._coarse
 
     def tell(self, progress: Callable[[int, int], None] | None) -> None:
         """Tell `progress` how many parts of how many are read where the slide has to be read whole."""
-        from core_model.slides.coarse import CoarseSource
-
-        if isinstance(self._source, CoarseSource):
-            self._source.told = progress
+        if self._coarse is not None:
+            self._coarse.told = progress
 
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
         """What `find` gives, found once while the slide is open, whoever asks for it under this key."""
