@@ -70,7 +70,8 @@ def _of_value(value: Any, options: Options, question: str) -> int | None:
         return options.by_number(text) if named is None else named
     if not isinstance(value, str):
         return None
-    return _of_words(value.strip(), options, question)
+    said = value.strip()
+    return _of_words(said.upper() if re.fullmatch("[a-z]", said) else said, options, question)
 
 
 def _of_marked(marked: Sequence[str], options: Options, question: str) -> int | None:
@@ -105,9 +106,16 @@ def _of_words(said: str, options: Options, question: str) -> int | None:
     if (short := _fragment(text, options)) is not None:
         return short
     signed = with_signs(_with_none(text, options), options)
-    doubted = any(place.stance is Stance.DOUBTED for place in places_in(signed))
-    place = None if doubted else polarity(text, options, question)
-    return chosen(signed) if place is None else place
+    place = chosen(signed)
+    unsure = any(
+        named.stance is Stance.DOUBTED
+        or (named.stance is Stance.DENIED and options.words[named.option] in (("yes",), ("no",)))
+        for named in places_in(signed)
+    )
+    said_so = None if unsure or place == UNREADABLE else polarity(text, options, question)
+    if said_so is None or place is None:
+        return place if said_so is None else said_so
+    return place if place == said_so else UNREADABLE
 
 
 def _fragment(text: str, options: Options) -> int | None:

@@ -124,6 +124,8 @@ def _kind(
         return BLOCKED
     if text[start - 1 : start] == "-" and re.search(r"[^\W\d_]{2,}-$", text[:start]):
         return BLOCKED
+    if before == "to" and first > 1 and any(words[first - 2][0] == own[0] for own in options.words if own):
+        return BLOCKED  # "moderately to poorly differentiated"
     if before in _OTHER_KIND - {"not"} and re.search(r"\w[\s-]*$", text[:start]):
         return BLOCKED
     if before in ("<", ">", "≤", "≥", "~", "±", "^") or (
@@ -232,7 +234,7 @@ _SURE_LETTER = re.compile(
 _SMALL_LETTER = re.compile(
     r"(?:(?<=\()|(?<=\[)|^|(?<=\n))\s*(?P<bracketed>[a-z])(?=\s*[)\]])"
     r"|\b(?:answer|choice|choose|pick|select|letter)\b(?:\s+(?:is"
-    r"|letter))*\s*[:=\"'(]*\s*(?P<marked>[b-hj-z])(?=\s*(?:$|[.,;!?)\"'\n]))"
+    r"|letter))*\s*[:=\"'(]*\s*(?<![A-Za-z])(?P<marked>[b-hj-z])(?=\s*(?:$|[.,;!?)\"'\n]))"
     r"|\b(?:answer|choice)\b(?:\s+is)?\s*[:=\"'(]+\s*(?P<first>a)(?=\s*(?:$|[.,;!?)\"'\n]))"
     r"|\b(?:answer|choice)\b\s+is\s+(?P<stopped>a)(?=\s*\.\s*$)"
 )

@@ -140,6 +140,9 @@ class Options:
         own = [i for i, words in enumerate(self.words) if words == (str(number),)]
         if len(own) == 1:
             return own[0]
+        values = [int(words[0]) for words in self.words if len(words) == 1 and words[0].isdigit()]
+        if len(values) > 1 and min(values) - 1 <= number <= max(values) + 1:
+            return UNREADABLE
         bearers = [i for i, numbers in enumerate(self._numbers) if str(number) in numbers]
         if not bearers and place is not None:
             return UNREADABLE if self._is_close(number) else place

@@ -42,14 +42,16 @@ DENIED_BEFORE = re.compile(
     rf"|versus\s+not|wrong|incorrect"
     rf"|more\s+\w+\s+than|better\s+than|over|(?:likel(?:y|ier)|better|stronger|rather)\s+than|than"
     rf"|disagree|discount\w*|beats|outweighs"
-    rf"|nicht|kein|keine|keinen|statt|anstatt|sondern\s+nicht|pas|plutôt\s+que|et\s+non|не|não"
+    rf"|least\s+(?:likely|probable)|nicht|kein|keine|keinen|statt|anstatt|sondern\s+nicht|pas"
+    rf"|plutôt\s+que|et\s+non|не|não"
     rf"|y\s+no|e\s+non|en\s+lugar\s+de"
     rf"|en\s+vez\s+de|al\s+posto\s+di|au\s+lieu\s+de|em\s+vez\s+de|вместо)"
     rf"|不是|并非|而不是|而非|非|排除|不选)[\s\"'(*]*(?:{_FILL}\b[\s\"'(*]*){{0,5}}$",
     I,
 )
 _BADLY = (
-    r"(?:not|n't|wrong|incorrect|false|excluded|ruled\s+out|out|unlikely|less\s+(?:likely|probable"
+    r"(?:not|n't|(?:the\s+)?least\s+(?:likely|probable)|wrong|incorrect|false|excluded|ruled\s+out"
+    r"|out|unlikely|less\s+(?:likely|probable"
     r"|suitable|supported|plausible"
     r"|convincing)|improbable|implausible|rejected|dismissed|eliminated|discarded|unsupported"
     r"|untenable|absent|never|impossible"
@@ -77,7 +79,8 @@ HEDGED_BEFORE = re.compile(
     rf"|never)\s+(?:be\s+)?exclude\w*"
     rf"|(?:not|n't)\s+(?:be\s+)?rule\s+out|whether|if|unless|either|between|from|suspicious"
     rf"|suspicion|consider\w*|differential\w*"
-    rf"|versus|vs|rule\s+out|question\s+of|like|resembl\w+|mimic\w*|similar|unsure|similarities"
+    rf"|versus|vs|rule\s+out|question\s+of|(?<!looks\s)(?<!look\s)(?<!looking\s)like|resembl\w+"
+    rf"|mimic\w*|similar|unsure|similarities"
     rf"|guess(?:es)?\s+between|confused?"
     rf"|mistaken|history|known|previous|prior|initially|originally|at\s+first|thought|assumed"
     rf"|evaluate|assess|compare[ds]?"
@@ -121,7 +124,8 @@ REFUSAL = re.compile(
 DENIED_SENTENCE = re.compile(
     r"\b(?:not|never|doubt|doubts|unlikely|no\s+(?:reason|evidence|proof|sign|indication)|neither"
     r"|deny|disagree|cannot|can't|false"
-    r"|wrong|incorrect|don't|doesn't|isn't|wasn't|wouldn't|won't|nobody|hardly|nothing)\b[^,;:.]*$",
+    r"|wrong|incorrect|refuse|decline|avoid|don't|doesn't|isn't|wasn't|wouldn't|won't|nobody"
+    r"|hardly|nothing)\b[^,;:.]*$",
     I,
 )
 """A denial before the words that would name the answer, in their part of the sentence."""
@@ -235,7 +239,7 @@ JOINER = re.compile(
 CORRECTION = re.compile(
     r"\b(?:wait|actually|correction|scratch\s+that|on\s+(?:reflection|second\s+thoughts?|closer"
     r"|balance|review)|instead|sorry|however|but|yet|nevertheless|rather|"
-    r"revised?|changed?\s+my|reconsider\w*|hmm|although|whereas|nonetheless|still|no(?=,))\b"
+    r"revised?|changed?\s+my|reconsider\w*|hmm|nonetheless|no(?=,))\b"
     r"|but\s+that\s+is\s+wrong|但|但是|しかし|\baber\b|\bmais\b|\bpero\b|\bma\b|\bmas\b|\bно\b",
     I,
 )
@@ -281,3 +285,8 @@ BUT_IS = re.compile(
     rf"|instead)\b\W*(?:{_FILLER}\b\W*){{0,4}}$",
     I,
 )
+LESS_THAN = re.compile(
+    rf"\b(?:less|worse|weaker)\s+(?:\w+\s+)?than[\s\"'(*]*(?:{_FILL}\b[\s\"'(*]*){{0,3}}$", I
+)
+CONCEDES = re.compile(r"^\W*(?:even\s+though|although|though|while|despite)\b[^,]*$", I)
+LOOKS_LIKE = re.compile(rf"\b(?:looks?|looking)\s+(?:\w+\s+)?like\W*(?:{_FILLER}\b\W*){{0,4}}$", I)

@@ -209,6 +209,8 @@ def _stance(before: str, after: str, in_words: bool) -> Stance:
     own_part = re.split(r"[⟧⟫]", part)[-1]
     if phrases.HEDGED_AFTER.match(after) or _asks(before, after):
         return Stance.DOUBTED
+    if phrases.LESS_THAN.search(own_before):
+        return Stance.ANSWERED
     if phrases.HEDGED_BEFORE.search(own_before):
         return (
             Stance.DENIED
@@ -217,9 +219,10 @@ def _stance(before: str, after: str, in_words: bool) -> Stance:
         )
     if phrases.DENIED_BEFORE.search(own_before) or phrases.DENIED_AFTER.match(after):
         return Stance.DENIED
-    condition = phrases.HEDGED_SENTENCE.search(before)
-    if condition:
+    if phrases.HEDGED_SENTENCE.search(before):
         return Stance.DOUBTED
+    if phrases.CONCEDES.match(before):
+        return Stance.MENTIONED
     if phrases.DENIED_SENTENCE.search(own_part):
         return Stance.DOUBTED
     if phrases.ANSWERED_BEFORE.search(own_before) or phrases.ANSWERED_AFTER.match(own_after):
@@ -233,7 +236,7 @@ def _stance(before: str, after: str, in_words: bool) -> Stance:
             return Stance.LED
         clear = not in_words or phrases.ONLY_FILLER.match(after) or phrases.CONTRAST.match(own_after)
         return Stance.ANSWERED if clear else Stance.STATED
-    if phrases.STATED_BEFORE.search(own_before):
+    if phrases.STATED_BEFORE.search(own_before) or phrases.LOOKS_LIKE.search(own_before):
         return Stance.STATED
     if own_before != before and phrases.IS_ONLY.match(own_before) and phrases.OFFERS.search(before):
         return Stance.ANSWERED
