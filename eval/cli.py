@@ -230,7 +230,7 @@ def bench(
     elif name == "reading":
         if replies is None:
             raise UsageError("this bench needs recorded replies", fix="Add --replies FILE")
-        from eval.bench.reading import main as run_reading
+        from eval.scores.readings import main as run_reading
 
         run_reading(replies, before)
     elif name == "ask":

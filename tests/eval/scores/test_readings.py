@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core_model.errors import RunError
-from eval.bench.reading import main
+from eval.scores.readings import main
 
 REPLIES = [
     {"reply": "The answer is B.", "options": ["lung", "liver"], "meant": "liver"},
