@@ -84,7 +84,8 @@ def _object_among_words(text: str) -> dict[str, Any] | None:
         value, end = json.JSONDecoder(strict=False).raw_decode(text, start)
     except (ValueError, RecursionError):
         end, whole = len(text), text[start : text.rfind("}") + 1] or text[start:]
-        value = _mended(whole) if len(whole) <= _LONGEST_REPAIR else None
+        goes_on = re.search(r"""^\s*[,\]]|["'\w]\s*:""", text[start + len(whole) :]) is not None
+        value = _mended(whole) if len(whole) <= _LONGEST_REPAIR and not goes_on else None
         if value is None:
             value = _object_with_lost_brackets(text[start:])
     return value if isinstance(value, dict) and "{" not in text[end:] else None

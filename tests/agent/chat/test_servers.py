@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,6 +138,57 @@ def test_the_answer_is_reached_and_calls_are_counted(name: str, run_at: Callable
     assert len(notices) == len(run.played.refused)  # every refusal is noticed once, and remembered
     again = follow_again(run.folder)
     assert (again.problems, [file.file for file in again.files if file.differs]) == ([], [])
+
+
+WRITTEN: dict[str, played.Write] = {
+    "tool_call": lambda name, args: server.say(
+        f"<tool_call>{json.dumps({'name': name, 'arguments': args})}</tool_call>"
+    ),
+    "ReAct": lambda name, args: server.say(f"Action: {name}\nAction Input: {json.dumps(args)}"),
+    "Python": lambda name, args: server.say(
+        f"Action: {name}({', '.join(f'{field}={value!r}' for field, value in args.items())})"
+    ),
+    "TOOL_CALLS": lambda name, args: server.say(
+        f"[TOOL_CALLS] [{json.dumps({'name': name, 'arguments': args})}]"
+    ),
+    "function": lambda name, args: server.say(f"<function={name}>{json.dumps(args)}</function>"),
+    "fenced": lambda name, args: server.say(f"```json\n{json.dumps({'tool': name, **args})}\n```"),
+    "lost brace": lambda name, args: server.calls((name, json.dumps(args)[:-1])),
+    "single quotes": lambda name, args: server.calls((name, str(args))),
+    "text around": lambda name, args: server.calls((name, f"Here: {json.dumps(args)} as asked")),
+    "numbers as texts": lambda name, args: server.calls(
+        (name, {field: str(v) if isinstance(v, int | float) else v for field, v in args.items()})
+    ),
+    "lists as texts": lambda name, args: server.calls(
+        (name, {field: json.dumps(v) if isinstance(v, list) else v for field, v in args.items()})
+    ),
+    "nulls": lambda name, args: server.calls((name, {**args, "mpp": None, "step": None})),
+    "a box": lambda name, args: server.calls(
+        (
+            name,
+            {k: v for k, v in args.items() if k not in "xywh"}
+            | {"box": [args[k] for k in "xywh" if k in args] or None},
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN.keys())
+def test_calls_in_odd_forms_reach_the_answer(write: played.Write, run_at: Callable[..., Run]) -> None:
+    run = run_at(Played(write=write))
+    assert (run.answer.choice, run.answer.abstained) == ("pink tissue", False)
+    assert [step.action.tool for step in read_trace(run.folder)][-1] == "zoom"
+    assert all(step.observation.ok for step in read_trace(run.folder))
+    assert len(run.requests) == 3  # nothing had to be said twice
+
+
+def test_a_call_that_cannot_be_understood_is_refused_with_an_example(run_at: Callable[..., Run]) -> None:
+    def write(name: str, args: dict[str, Any]) -> server.Served:
+        return server.calls((name, {"where": "upper left"} if name == "zoom" else args))
+
+    run = run_at(Played(write=write))
+    assert run.answer.choice == "pink tissue"
+    assert "A call in the right form: {" in server.text_of(run.requests[1])
 
 
 def test_what_was_noticed_holds_for_the_run(run_at: Callable[..., Run]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.llm.json_text import mended_objects_in, objects_in
+from agent.llm.json_text import mended_objects_in, object_meant, objects_in
 
 FINAL = {"choice": "B", "confidence": 0.7}
 
@@ -130,3 +130,25 @@ def _leaves(value: Any) -> list[Any]:
         return [leaf for item in value for leaf in _leaves(item)]
     assert not isinstance(value, float) or math.isfinite(value)
     return [value]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('{"a": [{"x": 1}], "b": 2', {"a": [{"x": 1}], "b": 2}),
+        ('{"a": [{"x": 1}, 5', {"a": [{"x": 1}, 5]}),
+        ('{"a": {"x": 1}', {"a": {"x": 1}}),
+        ('{"a": [1, 2}', {"a": [1, 2]}),
+        ("Here: {'a': 1, 'b': 'it is'} as asked.", {"a": 1, "b": "it is"}),
+        ('{"a": 1} or {"a": 2}', None),
+        ('{"a": "cut in a wo', None),
+        ("no object", None),
+    ],
+)
+def test_the_object_that_arguments_are_meant_to_be(text: str, meant: dict[str, Any] | None) -> None:
+    assert object_meant(text) == meant
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.text(max_size=5) | st.none(), min_size=1))
+def test_an_object_that_lost_its_last_bracket_is_the_same(value: dict[str, Any]) -> None:
+    assert object_meant(json.dumps(value)[:-1]) == value
