@@ -27,7 +27,7 @@ from agent.batch.batch import folder_names
 from agent.batch.workers import in_this_process
 
 RGB = stained(512, 512)
-NEEDLES = (many.PATIENT, many.PLANTED, *many.PLANTED.split("_"), many.PATIENT.replace(" ", "^"))
+NEEDLES = (many.PATIENT, many.PLANTED, *many.PLANTED.split("_")[:2], many.PATIENT.replace(" ", "^"))
 
 
 def script(request: dict[str, Any], number: int) -> Served:
