@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from agent.wording import wording
-
 NOTICE = "For research and demonstration. Not for diagnosis."
 
 
@@ -38,6 +36,8 @@ def markdown_text(text: object) -> str:
 
 def same_words(a: str, b: str) -> bool:
     """Whether two answers differ only in case, spelling and punctuation; signs, units and numbers count."""
+    from agent.wording import wording
+
     return a == b or (wording(a) == wording(b) != ())
 
 

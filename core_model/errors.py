@@ -18,7 +18,10 @@ Errors are raised where they are understood and printed once, in the command lin
 
 from __future__ import annotations
 
-from core_model.names import printable
+import os
+import re
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
 class GiantError(Exception):
@@ -83,3 +86,20 @@ class ProviderError(GiantError):
 
 class RunError(GiantError):
     """A run folder that cannot be resumed, written or replayed."""
+
+
+def printable(text: str) -> str:
+    """The text with bytes that are no UTF-8, and with control characters, as `%XX`.
+
+    A file name is bytes. Python reads those that are no UTF-8 as lone surrogates, which no file, page or
+    terminal can be given.
+    """
+    return _UNPRINTABLE.sub(lambda match: "".join(f"%{byte:02X}" for byte in file_bytes(match[0])), text)
+
+
+def file_bytes(text: str) -> bytes:
+    """The bytes of a file name, as the system has them."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return text.encode(errors="surrogatepass")

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core_model.atomic import write_bytes
 from core_model.errors import FeatureStoreError
 from core_model.features.tiles import TileFeatures
+from core_model.files import write_bytes
 from core_model.slides.box import Box, tile_box
 
 FORMAT = "giant-index-1"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from core_model.atomic import replacing
 from core_model.errors import RunError
+from core_model.files import replacing
 from core_model.slides.box import Box, magnification
 from core_model.slides.slide import Slide
 from tools.records import Observation

@@ -11,12 +11,10 @@ from pydantic import BaseModel, ValidationError
 from core_model.errors import BoxError
 from core_model.slides.box import Box
 from tools.ask_region import ask_region
-from tools.overview import overview
-from tools.pan import pan
+from tools.looks import overview, pan, zoom
 from tools.records import AskRegionArgs, Observation, OverviewArgs, PanArgs, RetrieveArgs, ZoomArgs
 from tools.retrieve import retrieve
 from tools.workbench import Workbench
-from tools.zoom import zoom
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_model.atomic import write_value
 from core_model.checkpoints.folder import load_checkpoint
 from core_model.encoders.vit import bind
 from core_model.errors import RunError
 from core_model.features.tiles import TileFeatures
+from core_model.files import write_value
 from training.cohort.cohort import Cohort, load_training_cohort
 from training.cohort.stored import stored_features
 from training.engine.fit import StageProgress, quiet, read_log

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from core_model.atomic import write_value
 from core_model.checkpoints.folder import load_checkpoint, save_checkpoint
+from core_model.files import write_value
 from core_model.models.wsi_llava import WsiLlava
 from training.context import CHECKPOINT, METRICS, TrainingRun, read_metrics
 from training.measure import guessing, language_dtype, measure_checkpoint

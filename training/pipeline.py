@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core_model.atomic import write_value
 from core_model.errors import CohortError, RunError
+from core_model.files import write_value
 from training import final_model, steps
 from training.context import TrainingRun
 from training.engine import ranks

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from core_model.atomic import write_value
 from core_model.checkpoints.folder import load_checkpoint, save_checkpoint
 from core_model.checkpoints.parts import LLAVA
 from core_model.errors import RunError
 from core_model.features.extract import extract
 from core_model.features.store import FeatureStore
+from core_model.files import write_value
 from core_model.slides.slide import open_slide
 from training.context import CHECKPOINT, FEATURE_INDEX, POOL, TrainingRun
 from training.engine import ranks

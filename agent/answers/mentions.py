@@ -58,7 +58,7 @@ _STARTS = (
     r"|that|it's|think|believe|than|of|or|and|but|nor|neither|either|not|than|over|likely|probably"
     r"|definitely|clearly|so"
     r"|ist|est|es|è|é|doubt|would|thus|therefore|hence|mostly|predominantly|supports?|favou?rs?"
-    r"|suggests?|indicates?|shows?|doubt|grade|graded|seems?|looks?|appears?|a|an|the))\W*$"
+    r"|suggests?|indicates?|shows?|doubt|graded?|staged?|class|group|level|seems?|looks?|appears?|a|an|the))\W*$"
 )
 
 
@@ -128,6 +128,8 @@ def _kind(
         return BLOCKED  # "moderately to poorly differentiated"
     if before in _OTHER_KIND - {"not"} and re.search(r"\w[\s-]*$", text[:start]):
         return BLOCKED
+    if before == "of" and first > 1 and words[first - 2][0].isdigit() and words[first][0].isdigit():
+        return BLOCKED  # "3 of 4"
     if before in ("<", ">", "≤", "≥", "~", "±", "^") or (
         before in ("-", "+", "/") and words[first][0][:1].isdigit()
     ):
@@ -288,7 +290,9 @@ def _with_labels(text: str, options: Options) -> str:
             match[0][match.end(name) - match.start() :],
         )
         rest = match.string[match.end(name) :]
-        place = options.by_number(figure, sure=name == "n1" or _labels_words(rest))
+        worded = _labels_words(rest)
+        position = name == "n1" and not worded
+        place = options.by_position(figure) if position else options.by_number(figure, sure=worded)
         return f"{head}⟪{place}⟫{tail}"
 
     text = _ORDINAL.sub(ordinal, text)

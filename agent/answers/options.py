@@ -17,7 +17,8 @@ NONE_WORDS = (
     r"(?:above|below|these|those|them|options?|answers?|choices|listed|given|others?)"
     r"(?:\s+(?:options?|answers?|choices|above|listed|given))*)?"
 )
-_NONE = re.compile(rf"\W*{NONE_WORDS}\W*", re.IGNORECASE)
+_FITS = r"(?:fits?|appl(?:y|ies)|match(?:es)?|(?:is|are)\s+(?:right|correct|suitable|appropriate|applicable))"
+_NONE = re.compile(rf"\W*{NONE_WORDS}(?:\s+{_FITS})?\W*", re.IGNORECASE)
 _NONE_OF = re.compile(rf"\W*(?=\w+\s+(?:\w+\s+)?of\b){NONE_WORDS}\W*", re.IGNORECASE)
 """An option "None" may be an amount, and "none of these" is not it."""
 _ALL = re.compile(
@@ -45,13 +46,14 @@ _NUMBERED = (
     "grad",
     "who",
 )
+_STAGED = re.compile(r"(?:y?[pc]|y)[tnm]x?")
 ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
 _NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBER_WORDS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
 
 
 def other_form(found: Sequence[Token]) -> list[str]:
-    """Tokens in the form in which "HER2+" is "HER2 positive" and "Grade II" is "Grade 2"."""
+    """Tokens in the form in which "HER2+" is "HER2 positive", "Grade II" is "Grade 2" and "pN1" is "N1"."""
     words = [token.text for token in found]
     for i, word in enumerate(words):
         glued = i + 1 < len(words) and found[i + 1].start == found[i].end
@@ -60,7 +62,17 @@ def other_form(found: Sequence[Token]) -> list[str]:
             words[i] = "positive" if word == "+" else "negative"
         elif word in ROMAN and i and words[i - 1] in _NUMBERED:
             words[i] = ROMAN[word]
+        elif _STAGED.fullmatch(word) and (following[:1].isdigit() or word[-1] == "x"):
+            words[i] = word.lstrip("pcy")
     return words
+
+
+def _in_roman(words: Words) -> Words:
+    """Words in which "Stage 2" is "Stage II", where the options are Roman figures alone."""
+    figures = {value: figure for figure, value in ROMAN.items()}
+    return tuple(
+        figures.get(word, word) if i and words[i - 1] in _NUMBERED else word for i, word in enumerate(words)
+    )
 
 
 class Options:
@@ -73,10 +85,12 @@ class Options:
         forms = [tuple(other_form(worded_tokens(name))) for name in self.names]
         self.in_other_form = len(set(forms)) == len(set(exact))
         self.words: list[Words] = forms if self.in_other_form else exact
+        self.in_roman = all(len(words) == 1 and words[0] in ROMAN for words in self.words)
 
     def form(self, found: Sequence[Token]) -> Words:
         """Tokens in the form in which those of the options are compared."""
-        return tuple(other_form(found)) if self.in_other_form else tuple(token.text for token in found)
+        words = tuple(other_form(found)) if self.in_other_form else tuple(token.text for token in found)
+        return _in_roman(words) if self.in_roman else words
 
     def named(self, text: str) -> int | None:
         """The option that the whole of a text is, in its words or in an equal form of them."""
@@ -90,9 +104,13 @@ class Options:
         if matches:
             return matches[0] if len(matches) == 1 else None
         if len(found) > 1 and found[0].text in _NUMBERED:  # "Stage II" for "II"
-            matches = [i for i, own in enumerate(self.words) if own == self.form(found[1:])]
+            matches = [i for i, own in enumerate(self.words) if own == words[1:]]
             if len(matches) == 1:
                 return matches[0]
+        if words and re.fullmatch(r"[a-z]{2,}omas", words[-1]):  # "squamous cell carcinomas"
+            single = (*words[:-1], words[-1][:-1])
+            matches = [i for i, own in enumerate(self.words) if own == single]
+            return matches[0] if len(matches) == 1 else None
         places = self._short_forms.get(words, set())
         if len(places) == 1:
             return next(iter(places))
@@ -126,10 +144,16 @@ class Options:
         bearers = {i for i, name in enumerate(self.plain) if _bears_letter(name, letter.upper())}
         return place if sure or not bearers or bearers == {place} else UNREADABLE
 
+    def by_position(self, text: str) -> int:
+        """The place of "option 2"; `UNREADABLE` where the number stands in another option ("Grade 2")."""
+        place = self.by_number(text, sure=True)
+        bearers = {i for i, numbers in enumerate(self._numbers) if place >= 0 and text in numbers}
+        return UNREADABLE if bearers - {place} else place
+
     def by_number(self, text: str, sure: bool = False) -> int:
         """The place that a number from 1 names, or the option of that value; `UNREADABLE` where they differ.
 
-        `sure` where the text said that it is the number of an option.
+        `sure` where words of the option stand beside it.
         """
         if not re.fullmatch(r"\d{1,4}(?:\.0+)?", text):
             return UNREADABLE

@@ -49,6 +49,18 @@ DENIED_BEFORE = re.compile(
     rf"|不是|并非|而不是|而非|非|排除|不选)[\s\"'(*]*(?:{_FILL}\b[\s\"'(*]*){{0,5}}$",
     I,
 )
+LISTED_AS_WRONG = re.compile(
+    r"\b(?:(?:less|least)\s+(?:likely|probable)|unlikely|excluded|ruled\s+out|rejected|eliminated|discarded"
+    r"|incorrect|wrong|unsupported)"
+    r"(?:\s+(?:options?|choices?|answers?|diagnos[ie]s|alternatives?))?\s*:[\s\"'(*]*$"
+    r"|^\W*[❌✗✘]\W*$",
+    I,
+)
+RANKED = re.compile(
+    r"\b(?:rank(?:ing|ed)|order\s+of\s+(?:likelihood|probability)|runners?[\s-]up|second\s+choice)\b", I
+)
+LIST_NUMBER = re.compile(r"(?<!\w)(\d{1,2})\.\s+(?=[⟦⟪])")
+MARKS = re.compile("[✅✓✔☑❌✗✘]")
 _BADLY = (
     r"(?:not|n't|(?:the\s+)?least\s+(?:likely|probable)|wrong|incorrect|false|excluded|ruled\s+out"
     r"|out|unlikely|less\s+(?:likely|probable"
@@ -67,13 +79,19 @@ DENIED_AFTER = re.compile(
     rf"|^\s*[(\[]\s*{_BADLY}\s*[)\]]"
     r"|^\s+(?:does|did|do|would|could|can|will|should)(?:\s*n't|\s+not)\b|^\s+(?:isn't|wasn't"
     r"|aren't|can't|cannot|doesn't|won't)\b"
-    r"|^\W{0,3}\s*(?:no|nein|non|✗|✘|❌|x|×|wrong|incorrect|false|out)\s*(?:$|[.,;:!)\n])"
+    r"|^\W{0,3}\s*(?:no|nein|non|✗|✘|❌|x|×|wrong|incorrect|false|out)\s*(?:$|[.,;:!)\n|])"
+    r"|^\W?\s*[✗✘❌]\s*[⟦⟪]"
     r"|^\s*(?:lacks?|fails?|contradicts?|conflicts)\b|^\s*(?:不是|不对|错误|不正确|是错|ではな|じゃな|이\s*아니|가\s*아니|아님)"
     r"|^\s+(?:nicht|ist\s+falsch|n'est\s+pas|no\s+es|non\s+è|não\s+é)\b"
     r"|^\W*by\s+(?:exclusion\s+)?ruled\s+out",
     I,
 )
 
+ASKED_FOR_THE_WRONG = re.compile(
+    r"\b(?:which|what)\b[^.!?]*\b(?:wrong|incorrect|not|false|least|except|excluded|unlikely)\b[^.!?]*\?", I
+)
+"""A question of the reply's own whose answer is none of ours."""
+CALLED_THE_ANSWER = re.compile(r"\b(?:answer|choice)\s*(?::|\bis\b)\W*$", I)
 HEDGED_BEFORE = re.compile(
     rf"\b(?:maybe|perhaps|possibly|might|may|could|can|cannot\s+exclude|can't\s+exclude|(?:not"
     rf"|never)\s+(?:be\s+)?exclude\w*"
@@ -96,6 +114,9 @@ HEDGED_AFTER = re.compile(
     r"|^\s*(?:can(?:not|'t)|could\s*n[o']t)\s+be\s+(?:excluded|ruled\s+out|assessed|determined|told)"
     r"|^\s+(?:is|was)\s+(?:also\s+|only\s+)?an?\s+(?:\w+\s+)?(?:option|choice|possibility"
     r"|candidate|consideration)\b"
+    r"|^\s+would\b[^.;⟦⟪]*\bif\b"
+    r"|^\s+(?:would|(?:typically|usually|generally|normally|often)(?:\s+would)?)\s+(?:show|have|display|present|exhibit"
+    r"|demonstrate|require|need|form|contain|be\s+(?:expected|characteri[sz]ed|seen|associated))\b"
     r"|^\s+(?:if|unless)\b|^\W+(?:but\s+)?(?:i\s+am|i'm)\s+not\s+(?:at\s+all\s+)?(?:sure|certain)"
     r"|^\s*-?\s*like\b|^\s+(?:or|versus|vs)\b|^\s*(?:吗|か[?？。]|나요)",
     I,
@@ -131,7 +152,7 @@ DENIED_SENTENCE = re.compile(
 """A denial before the words that would name the answer, in their part of the sentence."""
 
 _ANSWER = (
-    r"(?:answers?|ans|choice|option|selection|selected\s+(?:option|answer|choice)|pick|response"
+    r"(?:answers?|ans|choice|option|selection|selected\s+(?:option|answer|choice)|pick|response|subtype|match|fit"
     r"|verdict|conclusion|diagnosis|impression"
     r"|interpretation|classification|grade|stage|prediction|vote|guess|result|solution|key"
     r"|decision|label|category)"
@@ -171,7 +192,7 @@ FINAL = re.compile(
     r"\b(?:final\w*|in\s+conclusion|conclusion|ultimately|overall|to\s+conclude|in\s+summary)\b|最终|最終", I
 )
 ANSWERED_BEFORE = re.compile(
-    rf"(?:\b{_ANSWER}{_IS}|\b(?:leaving|leaves|remaining)\b|\b{_THINKS}\b|\b(?:answer|option|choice"
+    rf"(?:\b{_ANSWER}{_IS}|\b(?:leaving|leaves|remaining|going\s+(?:with|for))\b|^\W*[✅✓✔☑]|\b{_THINKS}\b|\b(?:answer|option|choice"
     rf"|choose|select|pick)\b"
     r"|\b(?:antwort|lösung|auswahl)(?:\s+(?:ist|lautet|wäre))?|\bich\s+(?:wähle|nehme|sage|denke)"
     r"|\bréponse(?:\s+(?:est|correcte|finale))*"
@@ -224,7 +245,7 @@ ANSWERED_AFTER = re.compile(
     r"|suits|wins|answers)\b"
     r"|^\s+(?:best|most\s+closely|clearly)\s+(?:fits?|matches|describes|explains|represents"
     r"|captures|suits|corresponds|characteri[sz]es)"
-    r"|^\W{0,3}\s*(?:yes|correct|right|true|✓|✔|✅|☑)\s*(?:$|[.,;:!)\n])|^\s*(?:是正确|正确|是对的|が正し|です"
+    r"|^\W{0,3}\s*(?:yes|correct|right|true|✓|✔|✅|☑)\s*(?:$|[.,;:!)\n|])|^\s*(?:是正确|正确|是对的|が正し|です"
     r"|を選|입니다|이\s*정답|이다|を?選択)"
     r"|^\W*(?:my\s+)?(?:final\s+)?(?:answer|choice)\b",
     I,
@@ -276,6 +297,11 @@ TAKEN_BACK = re.compile(
     r"|it)(?:\s+is|'s|\s+was)?(?:\s+not)?(?:\s+(?:wrong|right|correct|incorrect|a\s+mistake"
     r"|an\s+error))?|let\s+me\s+\w+|i(?:\s+am|'m)\s+not\s+(?:sure|certain)|i\s+(?:was|am)\s+wrong"
     r"|i\s+made\s+a\s+mistake|on\s+(?:second\s+thoughts?|reflection))\W*)+$",
+    I,
+)
+DISOWNED = re.compile(
+    r"^\W*(?:(?:but|however)\W+)?(?:i\s+(?:disagree|was\s+wrong|take\s+(?:that|it)\s+back)|(?:this|that)(?:\s+(?:is|was)|'s)\s+"
+    r"(?:wrong|incorrect|not\s+(?:right|correct)))\b",
     I,
 )
 OFFERS = re.compile(r"\b(?:answers?|options?|choices?|diagnosis|likel\w+|best)\b[^.;]*$", I)

@@ -32,12 +32,14 @@ _ABSENT = re.compile(
     rf"|none|without|negative\s+for|free\s+of|absence\s+of)\b"
     rf"|\bthere\s+(?:is|are)\s+(?:no|not|none)\b|\bno\s+(?:\w+\s+){{1,4}}(?:is|are|was|were"
     rf"|can\s+be)\s+{_SEEN}\b"
+    r"|\bnothing\s+(?:here\s+)?(?:to\s+|that\s+)?(?:suggests?|indicates?|supports?|points?\s+to)\b"
+    r"(?!\s+(?:otherwise|the\s+contrary|so\b))"
     r"|\b(?:i|we)\s+(?:(?:cannot|can't|can\s+not|do\s+not|don't)\s+(?:see|find|identify|detect)|see\s+no)\b",
     re.IGNORECASE,
 )
 _DENIES = re.compile(
     r"\b(?:no|not|never|without|none|nothing|neither|nor|absent|absence|lack\w*|free\s+of"
-    r"|negative\s+for|devoid|missing)\b|n't\b|cannot",
+    r"|negative\s+for|devoid|missing|against|exclud\w+|rul(?:e|es|ed|ing)\s+out)\b|n't\b|cannot",
     re.IGNORECASE,
 )
 _DOUBT = re.compile(
@@ -66,6 +68,16 @@ _TRUE = re.compile(
     r"|\s+is)\s+(?P<not>not\s+)?(?P<what>true|correct|right|false|incorrect|wrong)\W*$",
     re.I,
 )
+_SURELY = r"(?:absolutely|certainly|definitely|clearly|obviously|surely|of\s+course|undoubtedly)"
+_AGREES = re.compile(
+    rf"\W*(?:(?:yes,?\s+|most\s+)?{_SURELY}|indeed|exactly|true|correct|without\s+(?:a|any)\s+doubt)\W*",
+    re.IGNORECASE,
+)
+_DISAGREES = re.compile(
+    rf"\W*(?:{_SURELY}\s+not|not\s+at\s+all|by\s+no\s+means|in\s+no\s+way|false|incorrect)\W*",
+    re.IGNORECASE,
+)
+"""Whole replies to a question that is answered by yes or no."""
 MOST_WORDS = 14
 """Words of a statement that answers yes or no by what it says is there, where the question is not known."""
 
@@ -75,6 +87,11 @@ def polarity(text: str, options: Options, question: str = "") -> int | None:
     places = pair(options)
     if places is None:
         return None
+    if any(words in (("yes",), ("true",)) for words in options.words):
+        if _AGREES.fullmatch(text):
+            return places[0]
+        if _DISAGREES.fullmatch(text):
+            return places[1]
     said = _says_yes(phrases.NEUTRAL.sub(" ", text).strip(), question)
     return said if said is None or said == UNREADABLE else places[0] if said else places[1]
 

@@ -48,7 +48,7 @@ _HEADED = re.compile(
 _LEFTOVERS = re.compile(
     r"<\|(?:start|end|return|message|begin_of_solution|end_of_solution|START_RESPONSE|END_RESPONSE"
     r"|begin_of_box"
-    r"|end_of_box|im_end|im_start|eot_id|endoftext)\|>(?:assistant\b)?",
+    r"|end_of_box|im_end|im_start|eot_id|endoftext)\|>(?:assistant\b)?|</?s>|<eos>|<end_of_turn>",
     re.IGNORECASE,
 )
 

@@ -77,6 +77,8 @@ def places_in(text: str) -> list[Place]:
         own = _in_sentence(sentence, number)
         if own and taken_back:
             own[0] = own[0]._replace(corrects=True)
+        if not own and phrases.DISOWNED.match(sentence):
+            places = [place._replace(stance=Stance.DOUBTED) for place in places]
         if sentence.strip(" ."):
             taken_back = not own and phrases.TAKEN_BACK.match(sentence) is not None
         places += own
@@ -84,6 +86,8 @@ def places_in(text: str) -> list[Place]:
 
 
 def _shortened(text: str) -> str:
+    if len(phrases.LIST_NUMBER.findall(text)) > 1:
+        text = phrases.LIST_NUMBER.sub(r"\1 ", text)
     for abbreviation, short in phrases.ABBREVIATIONS:
         text = abbreviation.sub(short, text)
     return text
@@ -163,6 +167,8 @@ def _in_sentence(sentence: str, number: int) -> list[Place]:
             own = [own[0]._replace(stance=Stance.ANSWERED)]
         places += own
         i = last + 1
+    if phrases.MARKS.match(sentence.strip()) and len(found) > 1 and len(phrases.MARKS.findall(sentence)) > 1:
+        return [place._replace(stance=Stance.DOUBTED) for place in places]
     return _with_shares_doubted(places, found, sentence)
 
 
@@ -174,7 +180,7 @@ def _joined(sentence: str, found: Sequence[re.Match[str]], first: int, last: int
     if not phrases.ADJACENT.match(between) or found[last][1] == found[last + 1][1]:
         return False
     before = re.split(r"[⟧⟫]", sentence[: found[first].start()])[-1]
-    return not phrases.DENIED_BEFORE.search(before)
+    return not phrases.DENIED_BEFORE.search(before) or phrases.LISTED_AS_WRONG.search(before) is not None
 
 
 def _with_shares_doubted(places: list[Place], found: Sequence[re.Match[str]], sentence: str) -> list[Place]:
@@ -193,6 +199,12 @@ def _of_group(sentence: str, group: Sequence[re.Match[str]], number: int) -> lis
     stance = _stance(before, after, in_words)
     if len(options) > 1 and stance is not Stance.DENIED:
         stance = Stance.DOUBTED
+    if (
+        stance is Stance.DENIED
+        and phrases.DENIED_AFTER.match(after)
+        and phrases.CALLED_THE_ANSWER.search(before)
+    ):
+        options, stance = [UNREADABLE], Stance.ANSWERED  # "Answer: A is unlikely"
     last_sign = max(before.rfind("⟧"), before.rfind("⟫")) + 1
     corrects = (
         phrases.CORRECTION.search(before[last_sign:]) is not None
@@ -207,7 +219,7 @@ def _stance(before: str, after: str, in_words: bool) -> Stance:
     own_before = re.split(r"[⟧⟫]", before)[-1]
     part = _PARTS.split(before)[-1]
     own_part = re.split(r"[⟧⟫]", part)[-1]
-    if phrases.HEDGED_AFTER.match(after) or _asks(before, after):
+    if phrases.HEDGED_AFTER.match(after) or _asks(before, after) or phrases.RANKED.search(before):
         return Stance.DOUBTED
     if phrases.LESS_THAN.search(own_before):
         return Stance.ANSWERED
@@ -217,7 +229,8 @@ def _stance(before: str, after: str, in_words: bool) -> Stance:
             if phrases.DENIED_BEFORE.search(own_before) and "exclude" not in own_before
             else Stance.DOUBTED
         )
-    if phrases.DENIED_BEFORE.search(own_before) or phrases.DENIED_AFTER.match(after):
+    wrongly = phrases.DENIED_BEFORE.search(own_before) or phrases.LISTED_AS_WRONG.search(own_before)
+    if wrongly or phrases.DENIED_AFTER.match(after):
         return Stance.DENIED
     if phrases.HEDGED_SENTENCE.search(before):
         return Stance.DOUBTED

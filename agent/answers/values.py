@@ -33,6 +33,7 @@ _TAGGED = re.compile(
     r"(.*?)(?:</\1\s*>|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
+_SQUARE_TAGGED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.IGNORECASE | re.DOTALL)
 _DOUBLE_BRACKETS = re.compile(r"\[\[\s*([^\[\]]+?)\s*\]\]")
 _GLM_BOX = re.compile(r"<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|\Z)", re.DOTALL)
 
@@ -75,8 +76,8 @@ def answers_in_json(text: str) -> list[list[Any]]:
 def marked_answers(text: str) -> list[str]:
     """What stands in \\boxed{}, <answer> and their like, in order; forms that are not filled in are none."""
     found = [(match.start(), match[2]) for match in _TAGGED.finditer(text)]
-    found += [(match.start(), match[1]) for match in _GLM_BOX.finditer(text)]
-    found += [(match.start(), match[1]) for match in _DOUBLE_BRACKETS.finditer(text)]
+    for marks in (_GLM_BOX, _SQUARE_TAGGED, _DOUBLE_BRACKETS):
+        found += [(match.start(), match[1]) for match in marks.finditer(text)]
     for match in _BOX_START.finditer(text):
         found.append((match.start(), _braced(text, match.end())))
     return [words for _, words in sorted(found) if words.strip() and not is_placeholder(words)]

@@ -24,11 +24,10 @@ from agent.batch.plan import BatchPlan
 from agent.batch.slide import Failed, Job, Reported, report_slide
 from agent.batch.workers import Event, Lost, Started, in_processes, in_this_process
 from agent.session.options import LOCAL_MODEL
-from core_model.errors import RunError, UsageError
-from core_model.locks import held
-from core_model.names import printable
-from core_model.slides.discover import Slides, slide_name, slides_under
-from core_model.slides.kinds import SUFFIXES, Skipped
+from core_model.errors import RunError, UsageError, printable
+from core_model.files import held
+from core_model.slides.discover import Slides, slides_under
+from core_model.slides.parts import SUFFIXES, Skipped, slide_name
 
 SLOW_PAGES = 0.1
 """Seconds that the pages may take before they are written less often than after each slide."""

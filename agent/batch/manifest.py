@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from core_model.atomic import write_json
 from core_model.errors import RunError
+from core_model.files import write_json
 from core_model.records import Record
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from PIL import Image
 from agent.batch.questions import SectionName
 from agent.batch.records import Cited, Sentence, SlideReport
 from agent.report.figures import Drawn, drawn_part
-from core_model.atomic import replacing, write_text
 from core_model.errors import RunError
+from core_model.files import replacing, write_text
 from core_model.slides.box import Box
 
 THUMBNAIL = "thumbnail.jpg"

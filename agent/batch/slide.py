@@ -28,9 +28,8 @@ from agent.batch.sections import QuestionRun, findings, overview_of, report_text
 from agent.evidence.coverage import LEVELS, SAME
 from agent.llm.redact import Redactor
 from agent.run.records import Cost
-from core_model.atomic import write_json, write_text
 from core_model.errors import CheckpointError, GiantError, RunError, UsageError
-from core_model.locks import held
+from core_model.files import held, write_json, write_text
 
 if TYPE_CHECKING:
     from core_model.slides.slide import Slide

@@ -21,7 +21,7 @@ from agent.evidence.familiarity import doubts, unread_language
 from agent.llm.profiles import Convention
 from agent.run.records import Action
 from core_model.slides.box import Box
-from tools.pan import DIRECTIONS
+from tools.looks import DIRECTIONS
 from tools.records import Observation
 from tools.toolbox import TOOLS
 

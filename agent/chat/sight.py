@@ -21,9 +21,9 @@ from agent.chat.reading import parse_reply
 from agent.chat.talk import ask_chat_model
 from agent.run.records import Answer
 from agent.servers.blocks import jpeg_block, text_block
-from core_model.atomic import write_text
 from core_model.errors import GiantError, ProviderError
 from core_model.features.store import cache_folder
+from core_model.files import write_text
 
 if TYPE_CHECKING:
     from agent.graph.state import AgentContext

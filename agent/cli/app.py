@@ -92,7 +92,7 @@ class Commands(TyperGroup):
 
 def _disk_line(error: Exception) -> GiantError | None:
     """What to say where a disk that takes no more is behind an error that nobody was ready for."""
-    from core_model.atomic import disk_trouble
+    from core_model.files import disk_trouble
 
     trouble = disk_trouble(error)
     fix = "Make room or choose another place; what is complete is kept"

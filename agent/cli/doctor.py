@@ -19,8 +19,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from agent.cli.streams import ascii_json
-from core_model.errors import GiantError
-from core_model.names import printable
+from core_model.errors import GiantError, printable
 from core_model.records import Record
 
 Status = Literal["ok", "optional", "warning", "failed"]

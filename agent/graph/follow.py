@@ -17,8 +17,8 @@ from agent.graph.state import AgentContext, AgentState
 from agent.run.folder import ANSWER, RUN, append_step, rebuild_trace
 from agent.run.journal import seal
 from agent.run.records import Action, Answer, RunRecord, Step, Unreadable
-from core_model.atomic import disk_trouble, write_json
 from core_model.errors import RunError
+from core_model.files import disk_trouble, write_json
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agent.navigators.places import COARSE_MPP, LEAST_TISSUE, grid
+from agent.navigators.search import COARSE_MPP, LEAST_TISSUE, grid
 from agent.run.records import Action
 from core_model.slides.box import Box
 

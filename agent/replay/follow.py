@@ -25,8 +25,8 @@ from agent.replay.verdict import Compared, Replayed
 from agent.run.folder import ANSWER, RUN, TRACE, giant_version, read_answer, read_run, read_trace
 from agent.run.journal import FOLDER, Journal, broken_images, broken_seals
 from agent.run.records import Answer, ModelRecord, RunRecord, SlideRecord, Step, TokensRecord
-from core_model.atomic import place_of, write_json
 from core_model.errors import GiantError, RunError
+from core_model.files import place_of, write_json
 
 PAGES = ("report.html", "report.md")
 FILES = (RUN, ANSWER, TRACE, *PAGES, "evidence.geojson")

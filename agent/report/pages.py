@@ -23,8 +23,8 @@ from agent.report.figures import Figure, OverviewMap, evidence_geojson, step_fig
 from agent.run.folder import read_answer, read_run, read_trace
 from agent.run.records import Answer, Claim, RunRecord, SlideRecord, Step, TokensRecord
 from agent.text import NOTICE, human_length, human_money, human_share, markdown_text
-from core_model.atomic import write_text
 from core_model.errors import RunError
+from core_model.files import write_text
 from core_model.slides.box import magnification
 
 if TYPE_CHECKING:

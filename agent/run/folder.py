@@ -24,9 +24,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from agent.run.records import CHANGEABLE, Answer, RunRecord, SettingChange, SlideRecord, Step
-from core_model.atomic import place_of, write_json, write_text
 from core_model.errors import RunError, SlideError, UsageError
-from core_model.locks import held
+from core_model.files import held, place_of, write_json, write_text
 
 log = logging.getLogger(__name__)
 TRACE = "trace.jsonl"
@@ -131,9 +130,10 @@ def open_run(folder: Path, record: RunRecord, resume: bool) -> Iterator[RunRecor
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether a run folder holds anything that was seen or heard: a step, or an entry of its journal."""
+    """Whether a run, or a vote of it, holds anything that was seen or heard: a step, or a journal's entry."""
     trace = folder / TRACE
-    return (trace.is_file() and trace.stat().st_size > 0) or any((folder / JOURNAL).glob("*.json"))
+    begun = (trace.is_file() and trace.stat().st_size > 0) or any((folder / JOURNAL).glob("*.json"))
+    return begun or any(map(is_begun, (folder / VOTES).glob("*")))
 
 
 def read_run(folder: Path) -> RunRecord:

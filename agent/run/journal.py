@@ -19,8 +19,8 @@ from typing import Any
 from agent.run.folder import ANSWER, TRACE
 from agent.run.folder import JOURNAL as FOLDER
 from agent.run.records import RunRecord, Step
-from core_model.atomic import write_text
 from core_model.errors import RunError
+from core_model.files import write_text
 
 NOTICE = "notice"
 """Kind of the entries about what the server of a chat model turned out not to take; `said` is a sentence."""

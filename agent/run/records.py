@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from core_model.names import printable
+from core_model.errors import printable
 from core_model.records import Record
 from core_model.slides.box import Box
 from tools.records import Observation

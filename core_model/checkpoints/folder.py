@@ -22,10 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_model.atomic import replacing_folder, writing
 from core_model.checkpoints.parts import LLAVA, NEEDS_TOKENIZER, WEIGHT_FILES, Parts, fill_llava, new_model
 from core_model.config import ModelConfig
 from core_model.errors import CheckpointError
+from core_model.files import replacing_folder, writing
 
 if TYPE_CHECKING:
     import torch

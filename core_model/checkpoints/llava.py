@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from core_model.atomic import replacing_folder, writing
 from core_model.checkpoints import llava_weights as weights
 from core_model.checkpoints.llava_adapter import ADAPTER_CONFIG, OTHERS_FILES, add_adapter
 from core_model.checkpoints.llava_fields import GIANT, feature_dim_of, fields_of, language_of
@@ -31,6 +30,7 @@ from core_model.config import (
     TileEncoderConfig,
 )
 from core_model.errors import CheckpointError
+from core_model.files import replacing_folder, writing
 from core_model.language.conversation import QWEN_SYSTEM, VICUNA_SYSTEM
 from core_model.language.tokenizer import read_tokenizer
 

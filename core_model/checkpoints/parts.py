@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from core_model.config import ModelConfig
-    from core_model.encoders.alignment import Alignment
-    from core_model.encoders.slide_encoder import LongNetViT
+    from core_model.encoders.slide_encoder import Alignment, LongNetViT
     from core_model.features.tiles import Familiarity
     from core_model.language.wsi_llava import WsiLlavaForConditionalGeneration
 
@@ -146,7 +145,7 @@ def _built(config: ModelConfig, parts: Parts, names: tuple[str, ...]) -> Parts:
 
         parts.slide_encoder = LongNetViT(config.slide_encoder).eval()
     if "alignment" in names and config.alignment.vocab_size > 0:
-        from core_model.encoders.alignment import Alignment
+        from core_model.encoders.slide_encoder import Alignment
 
         parts.alignment = Alignment(config.alignment, config.slide_encoder.embed_dim).eval()
     if text and set(LLAVA) & set(names):

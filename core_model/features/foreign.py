@@ -19,8 +19,7 @@ import h5py
 import numpy as np
 
 from core_model.errors import FeatureStoreError
-from core_model.features.h5 import UNREADABLE, open_h5, whole
-from core_model.features.store import digest
+from core_model.features.store import UNREADABLE, digest, open_h5, whole
 from core_model.features.tiles import TileFeatures
 from core_model.slides.box import Box
 from core_model.slides.scale import COARSEST, FINEST

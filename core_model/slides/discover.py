@@ -11,10 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core_model.errors import SlideError
-from core_model.names import printable, safe_name
-from core_model.slides.dicom import Instance, main_instance, read_instance
-from core_model.slides.kinds import (
+from core_model.errors import SlideError, printable
+from core_model.slides.parts import (
     DICOM,
     HAMAMATSU,
     MIRAX,
@@ -22,24 +20,23 @@ from core_model.slides.kinds import (
     PICTURES,
     SUFFIXES,
     TIFFS,
+    Instance,
     Kind,
+    NotASlide,
     Skipped,
     associated_kind,
     folder_kind,
+    image_kind,
+    index_names,
     is_dicom,
     is_zarr,
+    main_file,
+    main_instance,
+    read_instance,
 )
-from core_model.slides.parts import index_names, is_alone, owner_of, series_of
 
 _OURS = ("run.json", "begun.json", "reports.jsonl")
 """Files by which a folder of results is known; its images are copies of regions."""
-
-
-class NotASlide(SlideError):
-    """A file that is a part of a slide, or its label, macro or overview image."""
-
-    kind: Kind = "other"
-
 
 REASONS: dict[Kind, str] = {
     "part": "as parts of slides",
@@ -88,98 +85,23 @@ def slides_under(paths: Iterable[str | Path]) -> Slides:
             skipped += walk.skipped
             continue
         try:
-            found[_main_file(path)] = None
+            found[main_file(path)] = None
         except NotASlide as error:
             skipped.append(Skipped(path, error.kind, error.what))
     return Slides(list(found), skipped)
 
 
-def main_file(path: Path) -> Path:
-    """The file by which the slide at `path` is opened: of a folder its only slide, of a series its main file.
-
-    Raises `SlideError` where that is no slide, or no single one.
-    """
-    if not path.is_dir() or is_zarr(path):
-        return _main_file(path)
-    slides = slides_under([path])
+def slide_in(folder: Path) -> Path:
+    """The main file of the only slide in a folder and below. Raises `SlideError` where there is not one."""
+    slides = slides_under([folder])
     if len(slides.paths) == 1:
         return slides.paths[0]
     if not slides.paths:
-        raise SlideError("this folder holds no slide", where=path, fix=" ".join(slides.summary(3)) or None)
-    names = ", ".join(printable(str(p.relative_to(path))) for p in slides.paths[:3])
+        raise SlideError("this folder holds no slide", where=folder, fix=" ".join(slides.summary(3)) or None)
+    names = ", ".join(printable(str(p.relative_to(folder))) for p in slides.paths[:3])
     raise SlideError(
-        f"this folder holds {len(slides.paths)} slides: {names}…", where=path, fix="Name one of them"
+        f"this folder holds {len(slides.paths)} slides: {names}…", where=folder, fix="Name one of them"
     )
-
-
-def slide_name(path: Path) -> str:
-    """The name of the slide that `path` opens: the file's stem, made printable.
-
-    Of a DICOM series that has its folder to itself it is the folder's name.
-    """
-    try:
-        if path.is_file() and is_dicom(path):
-            if is_alone(path) and path.absolute().parent.name:
-                return safe_name(path.absolute().parent.name)
-            if path.suffix.lower() != DICOM:
-                return safe_name(path.name)  # an UID, whose last number is no suffix
-    except OSError:
-        pass  # opening it says what is wrong
-    return safe_name(path.stem)
-
-
-def _main_file(path: Path) -> Path:
-    """The main file of a slide that is named by one of its files. Raises `NotASlide`."""
-    if not path.is_file():
-        return path
-    if is_dicom(path):
-        return _main_of_series(path)
-    if (owner := owner_of(path)) is not None:
-        raise _refused("part", f"this is a part of {owner.name}", path, f"Name {owner} in its place")
-    if (kind := associated_kind(path)) is not None:
-        raise _refused(
-            "associated",
-            f"by its name this is the {kind} image of a slide",
-            path,
-            "If it is a scan, give the file another name",
-        )
-    if path.suffix.lower() in PICTURES and (scan := _scan_beside(path)) is not None:
-        raise _refused(
-            "picture", f"by its name this is a picture of {scan}", path, "If it is a scan, rename it"
-        )
-    return path
-
-
-def _main_of_series(path: Path) -> Path:
-    instances = series_of(path)
-    if not instances:
-        return path
-    main = main_instance(instances)
-    if main is None:
-        own = next(item for item in instances if item.path == path)
-        fix = "Name a folder or file that holds the slide itself"
-        raise _refused("associated", f"this is the {_kind(own)} image of a slide", path, fix)
-    return main.path
-
-
-def _refused(kind: Kind, what: str, path: Path, fix: str) -> NotASlide:
-    error = NotASlide(what, where=path, fix=fix)
-    error.kind = kind
-    return error
-
-
-def _scan_beside(path: Path) -> str | None:
-    """A scanner's file in the same folder whose name the picture's begins with."""
-    for other in sorted(path.parent.iterdir()):
-        suffix = other.suffix.lower()
-        is_scan = suffix in SUFFIXES and suffix not in (*PICTURES, *TIFFS)
-        if is_scan and path.stem.casefold().startswith(other.stem.casefold()):
-            return other.name
-    return None
-
-
-def _kind(instance: Instance) -> str:
-    return instance.kind.lower() or "additional"
 
 
 class _Walk:
@@ -214,7 +136,7 @@ class _Walk:
             self._found += [main.path] if main is not None else []
             for item in instances:
                 if not item.is_level:
-                    self._skip(item.path, "associated", f"the {_kind(item)} image of a slide")
+                    self._skip(item.path, "associated", f"the {image_kind(item)} image of a slide")
                 elif item is not main:
                     self._skip(item.path, "part", "a level of a DICOM slide")
         self._series = {}

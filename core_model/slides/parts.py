@@ -9,11 +9,87 @@ x.vsi, _x_/       Olympus: likewise
 from __future__ import annotations
 
 import os
+import re
+import struct
+import warnings
+from collections import Counter
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from core_model.slides.dicom import Instance, read_instance, series_in
-from core_model.slides.kinds import HAMAMATSU, MIRAX, OLYMPUS, PICTURES, SUFFIXES, ZARR, is_dicom
+from core_model.errors import SlideError
+from core_model.files import safe_name
+
+
+class NotASlide(SlideError):
+    """A file that is a part of a slide, or its label, macro or overview image."""
+
+    kind: Kind = "other"
+
+
+WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+"""SOP class VL Whole Slide Microscopy Image Storage."""
+
+_LAST_TAG = 0x00480007
+"""Rows of the total pixel matrix; nothing behind it is read, so that tables of frames cost nothing."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One file of a series."""
+
+    path: Path
+    series: str
+    """Series instance UID."""
+    kind: str
+    """VOLUME for pixels of the slide at some level; LABEL, OVERVIEW, THUMBNAIL."""
+    columns: int
+    """Width of its level, px."""
+
+    @property
+    def is_level(self) -> bool:
+        """Whether it shows the slide itself."""
+        return self.kind == "VOLUME"
+
+
+SUFFIXES = (
+    *(".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".dcm"),
+    *(".svslide", ".png", ".jpg", ".jpeg", ".vsi", ".isyntax", ".zarr"),
+)
+"""Suffixes of slides; those that no reader here opens yet are found all the same, so that they are told."""
+
+PICTURES, TIFFS = (".png", ".jpg", ".jpeg"), (".tif", ".tiff")
+
+HAMAMATSU, MIRAX, OLYMPUS, DICOM, ZARR = (".vms", ".vmu"), ".mrxs", ".vsi", ".dcm", ".zarr"
+
+_PREAMBLE = 128
+"""Bytes before the mark of a DICOM file."""
+
+_ZARR_FILES = (".zattrs", ".zgroup", "zarr.json")
+
+_WORDS = "label|macro|overview|thumbnail|thumb|barcode"
+
+_ASSOCIATED = re.compile(
+    rf"(?:.*[\s_.\-])?({_WORDS})(?:[\s_.\-]?(?:image|img|photo))?[\s_.\-]?\d*|({_WORDS})[\s_.\-].*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+_FOLDER = re.compile(rf"({_WORDS})s?", re.IGNORECASE)
+
+
+Kind = Literal["part", "associated", "picture", "link", "suffix", "ours", "other"]
+"""Why something is no slide: a part of one, an image that belongs to one, a picture beside slides, a link
+that leads nowhere or in circles, an unknown suffix, results of giant, anything else."""
+
+
+class Skipped(NamedTuple):
+    """A file or folder that is not taken for a slide."""
+
+    path: Path
+    kind: Kind
+    why: str
+
 
 MIRAX_INDEX = "Slidedat.ini"
 _MOST_INDEX = 1 << 20
@@ -81,3 +157,145 @@ def _series_at(folder: Path, changed: int) -> dict[str, list[Instance]]:
 
 def _is_file_name(name: str) -> bool:
     return bool(name) and "/" not in name and "\\" not in name and "\0" not in name and len(name) < 256
+
+
+def read_instance(path: Path) -> Instance | None:
+    """The instance of a whole-slide series that a DICOM file holds; None where it holds another object.
+
+    One that cannot be read counts as another object. Raises `OSError`.
+    """
+    from pydicom.errors import InvalidDicomError
+    from pydicom.filereader import read_partial
+
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # values against the standard: only few are looked at
+            header = read_partial(file, stop_when=lambda tag, vr, length: int(tag) > _LAST_TAG)
+            return _instance(path, header)
+    except (InvalidDicomError, ValueError, TypeError, LookupError, NotImplementedError, EOFError,
+            AttributeError, struct.error):  # fmt: skip
+        return None
+
+
+def series_in(folder: Path) -> dict[str, list[Instance]]:
+    """The whole-slide series with instances in a folder itself, by their UID. Raises `OSError`."""
+    found: dict[str, list[Instance]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and is_dicom(path) and (instance := read_instance(path)) is not None:
+            found.setdefault(instance.series, []).append(instance)
+    return found
+
+
+def main_instance(instances: list[Instance]) -> Instance | None:
+    """The instance by which a series is opened: of its finest level; None where it has no level."""
+    levels = [instance for instance in instances if instance.is_level]
+    # OpenSlide looks for the others beside it: of copies that which has the most.
+    beside = Counter(instance.path.parent for instance in levels)
+    return max(
+        levels, key=lambda item: (item.columns, beside[item.path.parent], str(item.path)), default=None
+    )
+
+
+def _instance(path: Path, header: Any) -> Instance | None:
+    if str(header.get("SOPClassUID", "")) != WHOLE_SLIDE:
+        return None
+    words = [str(word).upper() for word in header.get("ImageType", ())]
+    kind = words[2] if len(words) > 2 else ""
+    return Instance(path, str(header.SeriesInstanceUID), kind, int(header.get("TotalPixelMatrixColumns", 0)))
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file begins as a DICOM file does. Raises `OSError`."""
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr store."""
+    return path.is_dir() and (
+        path.suffix.lower() == ZARR or any((path / name).is_file() for name in _ZARR_FILES)
+    )
+
+
+def associated_kind(path: Path) -> str | None:
+    """ "label", "macro" …, where the name of a plain image says that it is one."""
+    if path.suffix.lower() not in (*PICTURES, *TIFFS):
+        return None
+    match = _ASSOCIATED.fullmatch(path.stem)
+    return (match[1] or match[2]).lower() if match else None
+
+
+def folder_kind(folder: Path) -> str | None:
+    """Likewise, where the name of a folder says that it holds such images."""
+    match = _FOLDER.fullmatch(folder.name)
+    return match[1].lower() if match else None
+
+
+def slide_name(path: Path) -> str:
+    """The name of the slide that `path` opens: the file's stem, made printable.
+
+    Of a DICOM series that has its folder to itself it is the folder's name.
+    """
+    try:
+        if path.is_file() and is_dicom(path):
+            if is_alone(path) and path.absolute().parent.name:
+                return safe_name(path.absolute().parent.name)
+            if path.suffix.lower() != DICOM:
+                return safe_name(path.name)  # an UID, whose last number is no suffix
+    except OSError:
+        pass  # opening it says what is wrong
+    return safe_name(path.stem)
+
+
+def main_file(path: Path) -> Path:
+    """The main file of a slide that is named by one of its files. Raises `NotASlide`."""
+    if not path.is_file():
+        return path
+    if is_dicom(path):
+        return _main_of_series(path)
+    if (owner := owner_of(path)) is not None:
+        raise _refused("part", f"this is a part of {owner.name}", path, f"Name {owner} in its place")
+    if (kind := associated_kind(path)) is not None:
+        raise _refused(
+            "associated",
+            f"by its name this is the {kind} image of a slide",
+            path,
+            "If it is a scan, give the file another name",
+        )
+    if path.suffix.lower() in PICTURES and (scan := _scan_beside(path)) is not None:
+        raise _refused(
+            "picture", f"by its name this is a picture of {scan}", path, "If it is a scan, rename it"
+        )
+    return path
+
+
+def _main_of_series(path: Path) -> Path:
+    instances = series_of(path)
+    if not instances:
+        return path
+    main = main_instance(instances)
+    if main is None:
+        own = next(item for item in instances if item.path == path)
+        fix = "Name a folder or file that holds the slide itself"
+        raise _refused("associated", f"this is the {image_kind(own)} image of a slide", path, fix)
+    return main.path
+
+
+def _refused(kind: Kind, what: str, path: Path, fix: str) -> NotASlide:
+    error = NotASlide(what, where=path, fix=fix)
+    error.kind = kind
+    return error
+
+
+def _scan_beside(path: Path) -> str | None:
+    """A scanner's file in the same folder whose name the picture's begins with."""
+    for other in sorted(path.parent.iterdir()):
+        suffix = other.suffix.lower()
+        is_scan = suffix in SUFFIXES and suffix not in (*PICTURES, *TIFFS)
+        if is_scan and path.stem.casefold().startswith(other.stem.casefold()):
+            return other.name
+    return None
+
+
+def image_kind(instance: Instance) -> str:
+    return instance.kind.lower() or "additional"

@@ -22,8 +22,8 @@ from agent.navigators.chat_passes import NO_PATCH, PassNavigator
 from agent.run.folder import OVERBUDGET, RUN, VOTES, read_run
 from agent.run.journal import FOLDER, Journal
 from agent.session.options import LOCAL_MODEL, AskOptions
-from core_model.atomic import write_json
 from core_model.errors import GiantError, RunError
+from core_model.files import write_json
 from eval.asking.modes import BLIND, choices, options_in
 from eval.asking.reading import read_answer
 from eval.asking.results import Result, failed_result, question_fields

@@ -39,7 +39,7 @@ def read_lines(path: Path, kind: type[Line], fix: str | None = None) -> list[Lin
 
 def write_lines(path: Path, records: Iterable[BaseModel]) -> None:
     """Replace the file by exactly these records."""
-    from core_model.atomic import write_text
+    from core_model.files import write_text
 
     write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
 

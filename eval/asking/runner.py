@@ -24,7 +24,7 @@ from typing import Any
 from agent.batch.workers import Ended, Lost, in_processes, in_this_process
 from agent.session.options import AskOptions
 from core_model.errors import GiantError, RunError, UsageError
-from core_model.locks import held
+from core_model.files import held
 from eval.asking.ask import Models, QuestionInMode, answer_question
 from eval.asking.baselines import CONSTANT, constant_results
 from eval.asking.jsonl import append_line, write_lines
@@ -338,7 +338,7 @@ def _in_order(plan: EvaluationPlan, results: Mapping[Key, Result]) -> list[Resul
 
 def _same_conditions(plan: EvaluationPlan) -> None:
     """Note what the answers depend on; a run goes on only under the same. Raises `RunError`."""
-    from core_model.atomic import write_text
+    from core_model.files import write_text
 
     current = conditions(plan.modes, plan.model, plan.slide_model, plan.base_options)
     path = plan.out / CONDITIONS

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from core_model.errors import GiantError
 from core_model.slides.discover import slides_under
-from core_model.slides.kinds import DICOM, SUFFIXES
+from core_model.slides.parts import DICOM, SUFFIXES
 
 STORED = (".pt", ".h5")
 """Suffixes under which benchmarks name the features of a slide in place of the slide."""

@@ -18,9 +18,8 @@ from typing import Any
 from agent.llm.spending import ChatCosts, Ledger
 from agent.run.folder import VOTES
 from agent.run.journal import Journal
-from core_model.atomic import write_text
 from core_model.errors import RunError
-from core_model.locks import held
+from core_model.files import held, write_text
 
 PURSE = "spending.json"
 

@@ -152,7 +152,7 @@ def _run(profile: str, folder: Path, steps: int) -> tuple[Any, AgentContext]:
     from agent.navigators.chat import ChatNavigator
     from agent.run.journal import Journal
     from agent.run.records import ModelRecord, RunRecord, Settings, SlideRecord
-    from core_model.atomic import write_json
+    from core_model.files import write_json
 
     box = Box(0, 0, SIDE, SIDE)
     slide = SimpleNamespace(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from core_model.atomic import write_text
+from core_model.files import write_text
 from eval.asking.results import Result, label
 from eval.scores.figures import modes_of
 from eval.scores.summary import remarks

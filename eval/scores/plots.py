@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core_model.atomic import replacing
 from core_model.errors import GiantError, RunError
+from core_model.files import replacing
 from eval.asking.baselines import CONSTANT
 from eval.asking.results import Result, label
 from eval.metrics.classification import spread

@@ -58,7 +58,7 @@ def report(replies: Sequence[dict[str, Any]], before: Sequence[str | None] | Non
 
 def main(replies_file: Path, before_file: Path | None = None) -> None:
     """Read, print, and write the readings. Raises `RunError` where a file cannot be read."""
-    from core_model.atomic import write_text
+    from core_model.files import write_text
 
     replies = _lines(replies_file)
     before = None if before_file is None else [item["read"] for item in _lines(before_file)]

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from core_model.atomic import write_text
 from core_model.errors import RunError
+from core_model.files import write_text
 from eval.asking.results import RESULTS, read_results
 from eval.scores.judge import Judge
 from eval.scores.pages import write_pages

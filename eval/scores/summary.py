@@ -71,7 +71,7 @@ def _metric(task: str, members: Sequence[Result]) -> str:
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write `summary.json`."""
-    from core_model.atomic import write_text
+    from core_model.files import write_text
 
     write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 

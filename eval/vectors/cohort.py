@@ -67,7 +67,7 @@ def evaluate_vectors(
     """
     from agent.run.folder import giant_version
     from core_model import load_model
-    from core_model.atomic import write_text
+    from core_model.files import write_text
     from eval.asking.modes import model_identity
     from eval.bench.measure import hardware
     from eval.benchmarks.registry import read_benchmark

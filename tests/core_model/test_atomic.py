@@ -13,15 +13,8 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from core_model.atomic import (
-    disk_trouble,
-    replacing_folder,
-    write_bytes,
-    write_text,
-    write_value,
-    writing,
-)
 from core_model.errors import CheckpointError, GiantError
+from core_model.files import disk_trouble, replacing_folder, write_bytes, write_text, write_value, writing
 
 WRITERS = {
     "bytes": lambda path: write_bytes(path, b"x" * 50_000),
@@ -61,7 +54,7 @@ def test_every_name_that_a_disk_takes_can_be_written(
 def test_files_get_the_mode_that_the_user_wants(tmp_path: Path) -> None:
     """In a process of its own: the umask is one for all threads."""
     code = (
-        "import os, sys; from pathlib import Path; from core_model.atomic import write_bytes;"
+        "import os, sys; from pathlib import Path; from core_model.files import write_bytes;"
         "os.umask(0o027); write_bytes(Path(sys.argv[1]), b'x')"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "file"], check=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from core_model.errors import CheckpointError, RunError
-from core_model.locks import LOCK, STAND_IN, held
+from core_model.files import LOCK, STAND_IN, held
 
 SPAWN = multiprocessing.get_context("spawn")
 

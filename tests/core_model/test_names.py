@@ -7,7 +7,8 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_model.names import MOST_BYTES, printable, safe_name
+from core_model.errors import printable
+from core_model.files import MOST_BYTES, safe_name
 
 FILE_NAMES = st.binary(min_size=1, max_size=255).map(os.fsdecode)
 

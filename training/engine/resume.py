@@ -7,8 +7,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core_model.atomic import write_value
 from core_model.errors import RunError
+from core_model.files import write_value
 
 LAYOUT, STATE = "layout.json", "trainer_state.json"
 

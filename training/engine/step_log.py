@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 import torch
 
-from core_model.atomic import write_text, writing
 from core_model.errors import RunError
+from core_model.files import write_text, writing
 
 LOG, CURVES = "log.jsonl", "tensorboard"
 COUNTS = "counts"

@@ -22,8 +22,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from core_model.atomic import write_bytes
 from core_model.errors import CohortError, UsageError
+from core_model.files import write_bytes
 from training.phantom.geojson import write_geojson
 from training.phantom.render import render_slide
 from training.phantom.slide_writer import write_slide

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from core_model.atomic import write_bytes
+from core_model.files import write_bytes
 
 if TYPE_CHECKING:
     from training.phantom.truth import PhantomTruth

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from core_model.atomic import replacing
+from core_model.files import replacing
 
 TILE = 256
 SMALLEST = 512

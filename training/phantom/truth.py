@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core_model.atomic import replacing
 from core_model.errors import BoxError, CohortError
+from core_model.files import replacing
 
 DIAGNOSES = (
     "adenocarcinoma",

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core_model.atomic import replacing, write_value, writing
 from core_model.errors import RunError
+from core_model.files import replacing, write_value, writing
 from core_model.slides.box import Box
 from training.cohort.cohort import Cohort
 from training.cohort.regions import batches_by_length, sample_regions, whole_slide

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from core_model.atomic import replacing, writing
 from core_model.checkpoints.folder import ModelConfig, Parts, new_model, save_checkpoint
 from core_model.config import SlideEncoderConfig
 from core_model.devices import default_device, has_bf16
 from core_model.errors import CheckpointError, UsageError
+from core_model.files import replacing, writing
 from training.tiles.batches import TileBatch, TileData
 from training.tiles.heads import TileHeads
 from training.tiles.settings import TileSettings

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core_model.atomic import flush
 from core_model.errors import CohortError, UsageError
+from core_model.files import flush
 from training.wsi_bench.choices import choice_questions, table
 from training.wsi_bench.features import find_features
 from training.wsi_bench.overlap import Overlap, find_overlap, tcga_patient

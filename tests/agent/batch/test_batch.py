@@ -24,7 +24,7 @@ from agent.batch.sections import QuestionRun
 from agent.batch.workers import in_this_process
 from agent.session.options import AskOptions
 from core_model.errors import RunError, UsageError
-from core_model.locks import held
+from core_model.files import held
 
 
 @pytest.fixture(autouse=True)

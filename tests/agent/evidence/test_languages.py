@@ -15,7 +15,7 @@ from agent.evidence.language import foreign_language, language_of, passages
 from agent.evidence.terms import languages
 from agent.graph.follow import write_finished
 from agent.run.records import Action, Answer, Claim, Evidence, SlideFacts, Step
-from core_model.atomic import write_json
+from core_model.files import write_json
 from core_model.slides.box import Box
 from tools.records import Observation
 

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.navigators.places import choose, discrimination, grid, scales, seen_shares, window_around
+from agent.navigators.search import choose, discrimination, grid, scales, seen_shares, window_around
 from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
 

@@ -22,8 +22,8 @@ from agent.run.folder import (
     rebuild_trace,
 )
 from agent.run.records import Action, ModelRecord, RunRecord, Settings, SlideRecord, Step
-from core_model.atomic import write_text
 from core_model.errors import NoTissue, RunError
+from core_model.files import write_text
 from core_model.slides.box import Box
 from tools.records import Observation
 
@@ -127,7 +127,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    for target in ("core_model.atomic.os.fsync", "core_model.locks._acquired"):
+    for target in ("core_model.files.os.fsync", "core_model.files._acquired"):
         folder = choose_folder(about(), None if default else tmp_path / "out", resume=False)
         with monkeypatch.context() as broken:
             broken.setattr(target, refuse)

@@ -24,8 +24,9 @@ from core_model.encoders.slide_encoder import (
     position_rows,
 )
 from core_model.errors import CheckpointError, SlideError, UsageError
+from core_model.features.extract import tile_grid
 from core_model.features.tiles import TileFeatures
-from core_model.slides.tissue import find_tissue, tile_grid
+from core_model.slides.tissue import find_tissue
 
 SMALL = SlideEncoderConfig(in_chans=6, embed_dim=12, depth=2, heads=3, ffn_dim=8, tile_size=256)
 

@@ -254,7 +254,7 @@ def test_features_on_a_disk_without_locks_are_read(
             raise OSError(f"Unable to open file (unable to lock file, errno = {number}, error message = '')")
         return whole(path, mode, locking=locking)
 
-    monkeypatch.setattr("core_model.features.h5.h5py.File", refuse)
+    monkeypatch.setattr("core_model.features.store.h5py.File", refuse)
     assert store.load(slide, ColourEncoder()) is not None
 
 
@@ -329,7 +329,7 @@ def test_a_writer_that_fails_leaves_nothing_behind(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("core_model.atomic.flush", full)
+    monkeypatch.setattr("core_model.files.flush", full)
     with pytest.raises(FeatureStoreError, match="No space left"):
         store.save(slide, encoder, found)
     folder = store.path(slide, encoder.name).parent
@@ -385,7 +385,7 @@ def test_a_laboratorys_store_is_read_where_it_cannot_be_written(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    for target in ("core_model.atomic.flush", "core_model.locks._acquired"):
+    for target in ("core_model.files.flush", "core_model.files._acquired"):
         monkeypatch.setattr(target, refuse)
     encoder = ColourEncoder()
     assert len(extract(slide, encoder, store)) == 8

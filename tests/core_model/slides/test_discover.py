@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from slide_files import stained, write_svs
 
-from core_model.errors import SlideError
-from core_model.names import MOST_BYTES, printable
-from core_model.slides.discover import NotASlide, Slides, slides_under
-from core_model.slides.kinds import associated_kind
+from core_model.errors import SlideError, printable
+from core_model.files import MOST_BYTES
+from core_model.slides.discover import Slides, slides_under
+from core_model.slides.parts import NotASlide, associated_kind
 from core_model.slides.slide import open_slide
 
 RGB = stained(512, 512)

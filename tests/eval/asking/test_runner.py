@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from agent.run.records import Answer, Cost, SlideFacts
 from agent.session.options import AskOptions
 from core_model.errors import GiantError, NoTissue, RunError, UsageError
-from core_model.locks import held
+from core_model.files import held
 from eval.asking.modes import parse_modes
 from eval.asking.runner import EvaluationPlan, ask_all
 from eval.benchmarks.questions import Question
