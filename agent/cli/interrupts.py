@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agent.run.folder import VOTES, is_begun
+from agent.run.folder import is_begun
 
 RESUME = "; repeat the command with --resume to go on from there"
 NOTHING = " before anything was kept; repeat the command"
@@ -28,7 +28,7 @@ def what_is_kept(group: Any, ctx: Any, args: tuple[str, ...]) -> str:
 
 def run_is_kept(folder: Path | None, resumed: bool) -> str:
     """The same of a run and its folder (None: it has none yet)."""
-    if folder is not None and any(map(is_begun, (folder, *folder.glob(f"{VOTES}/*")))):
+    if folder is not None and is_begun(folder):
         return f"; the run is kept in {folder}: repeat the command with --resume to go on from there"
     return "; the run stands as it was before" if resumed else NOTHING
 
