@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agent.answers.reasoning import without_reasoning
 from agent.chat.reading import parse_reply
 from agent.chat.talk import ask_chat_model
+from agent.llm.client import OverBudget
 from agent.run.records import Answer
 from agent.servers.blocks import jpeg_block, text_block
 from core_model.errors import GiantError, ProviderError
@@ -36,6 +37,7 @@ SIGHT = "sight"
 SYSTEM = "You look at one image and say what is drawn in it."
 QUESTION = "Which number is drawn in this image? Reply with its digits and nothing else."
 UNTESTED = "Whether the model sees images could not be tested: it did not say which number it was shown"
+UNPAID = "Whether the model sees images was not tested: the spending limit has no room for it"
 _DIGITS = "2345679"
 _MOST_WORDS = 80
 _log = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ _log = logging.getLogger(__name__)
 def check_sight(context: AgentContext) -> None:
     """Find out whether the run's chat model sees, unless that is known.
 
-    Raises `ProviderError` if it does not, and what a call of it may raise.
+    Raises `ProviderError` if it does not, and where no reply comes. Where there is no money for the question,
+    the answer says so.
     """
     journal = context.journal
     outcomes = [outcome["sees"] for outcome in journal.values(SIGHT)]
@@ -55,7 +58,11 @@ def check_sight(context: AgentContext) -> None:
         journal.put(SIGHT, f"{len(outcomes):03d}", {"sees": True, "remembered": True})
         return
     number = drawn_number(context.run_id, len(outcomes))
-    reply = _asked(context, number, len(outcomes))
+    try:
+        reply = _asked(context, number, len(outcomes))
+    except OverBudget:
+        journal.put(SIGHT, f"{len(outcomes):03d}", {"sees": None, "remembered": False, "unpaid": True})
+        return
     sees = read_number(reply, number)
     journal.put(SIGHT, f"{len(outcomes):03d}", {"sees": sees, "remembered": False, "number": number})
     if sees is False:
@@ -72,10 +79,11 @@ def check_sight(context: AgentContext) -> None:
 
 def with_sight(answer: Answer, journal: Journal) -> Answer:
     """The answer, which says where it is not known whether the model sees."""
-    outcomes = [outcome["sees"] for outcome in journal.values(SIGHT)]
-    if not outcomes or outcomes[-1] is not None:
+    outcomes = list(journal.values(SIGHT))
+    if not outcomes or outcomes[-1]["sees"] is not None:
         return answer
-    reason = f"{answer.reason.rstrip('. ')}. {UNTESTED}." if answer.reason else f"{UNTESTED}."
+    why = UNPAID if outcomes[-1].get("unpaid") else UNTESTED
+    reason = f"{answer.reason.rstrip('. ')}. {why}." if answer.reason else f"{why}."
     return answer.model_copy(update={"reason": reason})
 
 

@@ -54,7 +54,7 @@ def run_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ans
     slide = chat.draw_slide(tmp_path / f"{chat.NAME}.png")
 
     def run(at: server.ChatServer, **more: Any) -> Answer:
-        opened = open_chat("openai:gpt-4o", base_url=at.url)
+        opened = open_chat("openai:gpt-4o", base_url=at.url, prices=more.pop("prices", None))
         model = replace(opened, profile=replace(opened.profile, max_image_px=chat.PX))
         given = {"options": chat.OPTIONS, "max_steps": 6, "out": tmp_path / "run", "sight_check": True} | more
         items = list(
@@ -116,6 +116,21 @@ def test_a_reply_that_is_no_answer_is_said_in_the_answer(
         answer = run_at(at)
     assert answer.choice == "pink tissue"
     assert "Whether the model sees images could not be tested" in (answer.reason or "")
+    again = follow_again(tmp_path / "run")
+    assert (again.problems, [file.file for file in again.files if file.differs]) == ([], [])
+
+
+def test_without_money_for_the_check_the_run_ends_as_any_other(
+    run_at: Callable[..., Answer], tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps({"openai:gpt-4o": {"in": 1.0, "out": 10.0}}))
+    with server.ChatServer(Sighted(eyes)) as at:
+        answer = run_at(at, prices=prices, max_cost=0.0)
+        assert not at.requests
+    assert answer.abstained
+    assert "The spending limit of $0 is reached" in str(answer.reason)
+    assert "the spending limit has no room for it" in str(answer.reason)
     again = follow_again(tmp_path / "run")
     assert (again.problems, [file.file for file in again.files if file.differs]) == ([], [])
 
