@@ -152,7 +152,7 @@ def _fragment(text: str, options: Options) -> int | None:
         return other
     parts = re.fullmatch(
         r"\W*(?:(?:the\s+|my\s+)?(?:final\s+|correct\s+)?(?:answer|choice|option"
-        r"|diagnosis)(?:\s+is)?\s*[:=-]?|i(?:t|t's)?\s+is|this\s+is)\s+(.+)",
+        r"|diagnosis)(?:\s+is)?\s*[:=-]?|it(?:\s+is|'s)|this\s+is)\s+(.+)",
         text,
         re.IGNORECASE | re.DOTALL,
     )

@@ -53,6 +53,9 @@ LISTED_AS_WRONG = re.compile(
     r"\b(?:(?:less|least)\s+(?:likely|probable)|unlikely|excluded|ruled\s+out|rejected|eliminated|discarded"
     r"|incorrect|wrong|unsupported)"
     r"(?:\s+(?:options?|choices?|answers?|diagnos[ie]s|alternatives?))?\s*:[\s\"'(*]*$"
+    r"|\b(?:not|isn't|wrong|incorrect|worst|poor|bad|unlikely|(?:least|less)\s+\w+)\s+(?:an?\s+|the\s+|my\s+)?(?:best\s+)?"
+    r"(?:options?|choices?|answers?|diagnos[ie]s|match|fit)\s*(?:[:=]|\bis\b)?[\s\"'(*]*$"
+    r"|\b(?:is|was)\s+not\s*:[\s\"'(*]*$"
     r"|^\W*[❌✗✘]\W*$",
     I,
 )
@@ -152,7 +155,7 @@ DENIED_SENTENCE = re.compile(
 """A denial before the words that would name the answer, in their part of the sentence."""
 
 _ANSWER = (
-    r"(?:answers?|ans|choice|option|selection|selected\s+(?:option|answer|choice)|pick|response|subtype|match|fit"
+    r"(?:answers?|ans|choice|option|selection|selected\s+(?:option|answer|choice)|pick|response|subtype|(?:best|closest)\s+(?:match|fit)"
     r"|verdict|conclusion|diagnosis|impression"
     r"|interpretation|classification|grade|stage|prediction|vote|guess|result|solution|key"
     r"|decision|label|category)"
@@ -192,7 +195,7 @@ FINAL = re.compile(
     r"\b(?:final\w*|in\s+conclusion|conclusion|ultimately|overall|to\s+conclude|in\s+summary)\b|最终|最終", I
 )
 ANSWERED_BEFORE = re.compile(
-    rf"(?:\b{_ANSWER}{_IS}|\b(?:leaving|leaves|remaining|going\s+(?:with|for))\b|^\W*[✅✓✔☑]|\b{_THINKS}\b|\b(?:answer|option|choice"
+    rf"(?:\b{_ANSWER}{_IS}|\b(?:leaving|leaves|remaining)\b|^\W*(?:i'm\s+|i\s+am\s+|so\W+)?going\s+with\b|^\W*[✅✓✔☑]|\b{_THINKS}\b|\b(?:answer|option|choice"
     rf"|choose|select|pick)\b"
     r"|\b(?:antwort|lösung|auswahl)(?:\s+(?:ist|lautet|wäre))?|\bich\s+(?:wähle|nehme|sage|denke)"
     r"|\bréponse(?:\s+(?:est|correcte|finale))*"

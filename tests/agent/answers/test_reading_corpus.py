@@ -10,6 +10,7 @@ import pytest
 import replies
 from hypothesis import given
 from hypothesis import strategies as st
+from printed_replies import PRINTED
 from single_replies import REPLIES
 
 from agent.answers.choices import read_option
@@ -54,11 +55,26 @@ def test_every_option_is_read_by_its_words_and_letter(options: Sequence[str]) ->
             assert read_option(reply, options) == option, reply
 
 
-@pytest.mark.parametrize(("options", "rows"), REPLIES, ids=lambda value: str(value[0])[:30])
+@pytest.mark.parametrize(("options", "rows"), [*REPLIES, *PRINTED], ids=lambda value: str(value[0])[:30])
 def test_single_replies_are_read_as_a_person_reads_them(
     options: list[str], rows: list[tuple[str, str | None]]
 ) -> None:
     assert {said: read_option(said, options) for said, _ in rows} == dict(rows)
+
+
+def test_a_count_is_read_where_the_question_asks_for_it() -> None:
+    counts = ["1", "2", "3", "4"]
+    asked = "How many mitoses are there?"
+    assert read_option("There are 3 mitoses.", counts, asked) == "3"
+    assert read_option("I count two mitoses", counts, asked) == "2"
+    assert read_option("There are 3 cores.", counts, asked) is None
+    assert read_option("There are 3 mitoses", counts, "Which grade is it?") is None
+
+
+def test_a_question_for_what_is_wrong_may_be_said_again() -> None:
+    asked = "Which is not seen?"
+    assert read_option("Which is not seen? Necrosis", ["Necrosis", "Glands"], asked) == "Necrosis"
+    assert read_option("Which is not seen? Necrosis", ["Necrosis", "Glands"]) is None
 
 
 @pytest.mark.parametrize("name", ["multipathqa", "slidebench", "wsi-bench"])

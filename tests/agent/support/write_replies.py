@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import replies
+from printed_replies import PRINTED
 from single_replies import REPLIES
 
 FILES = {
@@ -27,7 +28,9 @@ def write(path: Path, cases: Iterable[replies.Case]) -> None:
 def main(out: Path, benchmarks: Path | None) -> None:
     """Write the made-up option sets' replies, and those of the published ones where they are there."""
     out.mkdir(parents=True, exist_ok=True)
-    single = [replies.Case(said, options, meant) for options, rows in REPLIES for said, meant in rows]
+    single = [
+        replies.Case(said, options, meant) for options, rows in [*REPLIES, *PRINTED] for said, meant in rows
+    ]
     write(out / "made-up.jsonl", [*_both(replies.OPTION_SETS, 29), *single])
     for name, (file, every) in FILES.items() if benchmarks else ():
         from eval.benchmarks.registry import read_benchmark
