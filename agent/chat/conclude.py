@@ -30,7 +30,7 @@ def conclude(talk: Talk, problems: Sequence[str], why: str) -> Draft:
 
     Raises `ProviderError`.
     """
-    final, faults = read_final(talk.last.final if talk.last else None, talk.options)
+    final, faults = read_final(talk.last.final if talk.last else None, talk.options, talk.question)
     if problems and final is None:  # it ended in an abstention for want of an answer: nothing to put right
         return _failed(talk, faults)
     try:
@@ -59,7 +59,7 @@ def _ask_for_answer(talk: Talk, why: str, faults: list[str]) -> tuple[Final | No
         return None, faults
     if last is None or last.final is None:
         turn = _ask_to_answer(talk, "answer", prompts.FINAL.format(why=_sentence(why)))
-        final, faults = read_final(turn.final, talk.options)
+        final, faults = read_final(turn.final, talk.options, talk.question)
         if final is not None or len(talk.declined) >= MOST_DECLINED:
             return final, faults
     return _ask_again(talk, faults)
@@ -68,7 +68,7 @@ def _ask_for_answer(talk: Talk, why: str, faults: list[str]) -> tuple[Final | No
 def _ask_again(talk: Talk, problems: Sequence[str]) -> tuple[Final | None, list[str]]:
     problem_list = "\n".join(f"- {problem}" for problem in problems)
     turn = _ask_to_answer(talk, "repair", prompts.REPAIR_ANSWER.format(problems=problem_list))
-    return read_final(turn.final, talk.options)
+    return read_final(turn.final, talk.options, talk.question)
 
 
 def _ask_to_answer(talk: Talk, kind: str, ending: str) -> ChatTurn:

@@ -27,9 +27,9 @@ class Final(NamedTuple):
 
 
 def read_final(
-    arguments: Mapping[str, Any] | None, options: Sequence[str] | None
+    arguments: Mapping[str, Any] | None, options: Sequence[str] | None, question: str
 ) -> tuple[Final | None, list[str]]:
-    """The answer that the arguments of `answer` give, else None and what is wrong, a sentence each."""
+    """The answer to a question that the arguments of `answer` give, else None and what is wrong."""
     if arguments is None:
         return None, ["It gives no answer."]
     try:
@@ -43,7 +43,7 @@ def read_final(
     if is_placeholder(choice):  # the form that was asked for, not filled in
         choice = ""
     if options:
-        choice = option_of(args.choice.strip() or args.text, options)
+        choice = option_of(args.choice.strip() or args.text, options, question)
         if choice is None and not args.abstain:
             problems.append("choice is none of the options.")
     elif not choice and not args.abstain:
@@ -63,6 +63,6 @@ def read_final(
     return Final(text, choice or "", confidence, args.abstain, args.reason.strip(), claims), []
 
 
-def option_of(words: str, options: Sequence[str]) -> str | None:
+def option_of(words: str, options: Sequence[str], question: str) -> str | None:
     """The option that is meant; None where it is none of them, or more than one could be meant."""
-    return words if words in options else read_option(words, options)
+    return words if words in options else read_option(words, options, question)

@@ -103,7 +103,7 @@ def _verdict_on(
     for kind in ("review", "review-repair"):
         turn = f"{len(state.get('turns', [])):03d}-{kind}"
         reply = ask_chat_model(context, turn, write, tools, steps_of(state), force="verdict", last=True)
-        verdict, problem = _read_verdict(parse_reply(reply, "verdict"), candidates)
+        verdict, problem = _read_verdict(parse_reply(reply, "verdict"), candidates, state["question"])
         if verdict is not None:
             return verdict, ""
         more = [*more, HumanMessage(prompts.REVIEW_REPAIR.format(faults=problem))]
@@ -133,7 +133,9 @@ def _messages(
     return [SystemMessage(prompts.REVIEW_SYSTEM.format(data=prompts.DATA)), HumanMessage(blocks)]
 
 
-def _read_verdict(reading: ParsedReply, candidates: Sequence[str]) -> tuple[ReviewVerdict | None, str]:
+def _read_verdict(
+    reading: ParsedReply, candidates: Sequence[str], question: str
+) -> tuple[ReviewVerdict | None, str]:
     if reading.final is None:
         return None, " ".join(reading.faults) or "It gives no verdict."
     try:
@@ -143,17 +145,18 @@ def _read_verdict(reading: ParsedReply, candidates: Sequence[str]) -> tuple[Revi
     confidence = confidence_of(args.confidence)
     if confidence is None:
         return None, "confidence is no number from 0 to 1."
-    choice = _candidate_of(args.choice, candidates)
+    choice = _candidate_of(args.choice, candidates, question)
     if choice is None and not args.conflict:
         return None, "choice is none of the answers."
     words = " ".join(part for part in (args.reason, args.evidence_for, args.evidence_against) if part.strip())
     return ReviewVerdict(choice or prompts.NONE_OF_THESE, confidence, args.conflict, words[:MOST_WORDS]), ""
 
 
-def _candidate_of(words: str, candidates: Sequence[str]) -> str | None:
+def _candidate_of(words: str, candidates: Sequence[str], question: str) -> str | None:
     """The candidate that is meant; "none of these" is the one that says so itself, where there is one."""
     own = none_of(candidates)
-    return option_of(words, candidates if own is not None else [*candidates, prompts.NONE_OF_THESE])
+    names = candidates if own is not None else [*candidates, prompts.NONE_OF_THESE]
+    return option_of(words, names, question)
 
 
 def _noted(answer: Answer, note: str) -> Answer:

@@ -36,7 +36,7 @@ class Talk:
 
     def __init__(self, state: AgentState, context: AgentContext, survey: bool) -> None:
         self.state, self.context, self.survey = state, context, survey
-        self.options = state.get("options")
+        self.question, self.options = state["question"], state.get("options")
         self.profile = profile_of(context)
         self.turns, self.steps = turns_of(state), steps_of(state)
         self._old = len(self.turns)
@@ -109,7 +109,7 @@ class Talk:
             finding = reading.seen.get(step.index)
             if finding is not None and step.observation.ok and step.observation.image is not None:
                 self._revise(step.model_copy(update={"finding": _with_slide_model(step, finding)}))
-        leaning = leaning_of(reading.leaning, self.options)
+        leaning = leaning_of(reading.leaning, self.options, self.question)
         if leaning is not None and self.steps:
             self._revise(self.steps[-1].model_copy(update={"posterior": leaning}))
             self._leaning = leaning
@@ -168,11 +168,13 @@ def ask_chat_model(
     return asking.reply()
 
 
-def leaning_of(weights: Mapping[str, float], options: Sequence[str] | None) -> dict[str, float] | None:
+def leaning_of(
+    weights: Mapping[str, float], options: Sequence[str] | None, question: str
+) -> dict[str, float] | None:
     """Probabilities that sum to 1, over the options where there are any; None where they mean nothing."""
     shares = dict.fromkeys(options or (), 0.0)
     for name, p in weights.items():
-        answer = option_of(name, options) if options else name
+        answer = option_of(name, options, question) if options else name
         if answer is None:
             return None
         shares[answer] = shares.get(answer, 0.0) + p

@@ -161,7 +161,7 @@ class PassNavigator:
             reading = parse_reply(reply)
             if reading.refusal is not None:
                 return None, [f"{DECLINED}: “{reading.refusal[:200]}”"]
-            final, wrong = read_final(reading.final, options)
+            final, wrong = read_final(reading.final, options, state["question"])
             if final is not None:
                 return final, []
             problems = "\n".join(f"- {problem}" for problem in wrong)

@@ -246,7 +246,7 @@ def _replies(folder: Path, all_calls: bool) -> Iterator[str]:
         calls = [Reply.model_validate(record["reply"]) for record in Journal(place).values(CHAT)]
         for reply in calls if all_calls else calls[-1:]:
             final = parse_reply(reply).final or {}
-            usable, _ = read_final(final, None)
+            usable, _ = read_final(final, None, "")
             if not (all_calls and usable is not None and usable.abstain):
                 words = (reply.text, final.get("choice"), final.get("text"))
                 yield next((str(text).strip() for text in words if text and str(text).strip()), "")

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.answers.confidence import confidence_of
+from agent.chat import review
 from agent.chat.final import option_of, read_final
 from agent.chat.reading import parse_reply, plain_value
 from agent.chat.schemas import answer_tool, tool_definitions, verdict_tool
+from agent.chat.talk import leaning_of
 from agent.llm.client import Reply, ToolCall
 
 OPTIONS = ["adenocarcinoma", "squamous cell carcinoma", "no tumour"]
@@ -39,7 +41,7 @@ def reply(text: str = "", *calls: tuple[str, str, dict[str, Any]], **more: Any) 
 def test_an_answer_is_found_in_words(text: str) -> None:
     reading = parse_reply(reply(text))
     assert reading.final is not None
-    assert read_final(reading.final, OPTIONS)[0] == ("It is.", "adenocarcinoma", 0.7, False, "", [])
+    assert read_final(reading.final, OPTIONS, "")[0] == ("It is.", "adenocarcinoma", 0.7, False, "", [])
     assert not reading.whole
 
 
@@ -80,8 +82,8 @@ def test_a_draft_that_was_only_thought_is_no_answer(form: str) -> None:
 def test_a_form_that_was_not_filled_in_is_no_answer() -> None:
     form = FINAL | {"choice": "...", "text": "..."}
     assert parse_reply(reply(json.dumps(form))).final is None
-    assert read_final(form, None)[0] is None
-    assert read_final(form, OPTIONS)[0] is None
+    assert read_final(form, None, "")[0] is None
+    assert read_final(form, OPTIONS, "")[0] is None
 
 
 @pytest.mark.parametrize("text", ["", "I am not sure yet.", '{"a": 1}', "{" * 5000, '{"a":' * 3000])
@@ -153,16 +155,16 @@ def test_values_without_bounds_become_words() -> None:
     ],
 )
 def test_which_option_is_meant(said: str, meant: str | None) -> None:
-    assert option_of(said, OPTIONS) == meant
+    assert option_of(said, OPTIONS, "") == meant
 
 
 def test_options_that_are_numbers_or_letters_mean_themselves() -> None:
     grades = ["0", "1", "2", "3"]
-    assert option_of("2", grades) == "2"
-    assert option_of("4", grades) is None
-    assert option_of("B", grades) == "1"
-    assert option_of("B", ["B", "A"]) == "B"
-    assert option_of("a b", ["A-B", "A B"]) is None
+    assert option_of("2", grades, "") == "2"
+    assert option_of("4", grades, "") is None
+    assert option_of("B", grades, "") == "1"
+    assert option_of("B", ["B", "A"], "") == "B"
+    assert option_of("a b", ["A-B", "A B"], "") is None
 
 
 @pytest.mark.parametrize(
@@ -194,17 +196,17 @@ def test_confidence(said: float | str, value: float | None) -> None:
     ],
 )
 def test_an_answer_that_cannot_be_used_says_why(change: dict[str, Any], wrong: str) -> None:
-    final, why = read_final(FINAL | change, OPTIONS)
+    final, why = read_final(FINAL | change, OPTIONS, "")
     assert final is None
     assert wrong in " ".join(why)
 
 
 def test_abstaining_needs_no_option_and_an_open_answer_needs_words() -> None:
-    final, _ = read_final({"abstain": True, "confidence": 0.2, "reason": "Too little tissue."}, OPTIONS)
+    final, _ = read_final({"abstain": True, "confidence": 0.2, "reason": "Too little tissue."}, OPTIONS, "")
     assert final is not None
     assert final.abstain
-    assert read_final({"confidence": 0.5, "text": " "}, None)[1] == ["text is empty."]
-    assert read_final(None, None)[1] == ["It gives no answer."]
+    assert read_final({"confidence": 0.5, "text": " "}, None, "")[1] == ["text is empty."]
+    assert read_final(None, None, "")[1] == ["It gives no answer."]
 
 
 ALLOWED = {"type", "description", "enum", "items", "properties", "required"}
@@ -252,3 +254,26 @@ def test_schemas_pass_the_providers_own_converters() -> None:
 def test_long_options_are_named_by_letter_only() -> None:
     long = ["a" * 3000, "b" * 3000]
     assert "enum" not in answer_tool(long, True)["function"]["parameters"]["properties"]["choice"]
+
+
+YES_NO = ["Yes", "No"]
+
+
+@pytest.mark.parametrize(
+    ("question", "words", "meant"),
+    [
+        ("Is necrosis present?", "Necrosis is present", "Yes"),
+        ("Is necrosis absent?", "Necrosis is present", None),
+        ("Is necrosis absent?", "it is present", None),
+        ("Is the tumour free of necrosis?", "Necrosis is present.", None),
+        ("Is the tumour free of necrosis?", "Yes", "Yes"),
+    ],
+)
+def test_a_statement_is_read_by_the_question(question: str, words: str, meant: str | None) -> None:
+    """Where absence is asked for, what is present is no yes: in an answer, a leaning and a second look."""
+    final, why = read_final({"choice": words, "confidence": 0.7, "text": ""}, YES_NO, question)
+    assert (final.choice if final else None) == meant
+    assert (why == []) == (meant is not None)
+    leaning = leaning_of({words: 1.0}, YES_NO, question)
+    assert leaning == (None if meant is None else {"Yes": 1.0, "No": 0.0})
+    assert review._candidate_of(words, YES_NO, question) == meant

@@ -26,7 +26,7 @@ def looked_again(ask: Ask, *verdicts: AIMessage, **given: Any) -> chat.Ran:
     """A run that looks once, says what it saw, and cites it for and against."""
     seen = [{"step": 1, "finding": "Two pieces."}, {"step": 3, "finding": "Dark dots."}]
     final = chat.answer(
-        text="CONCLUSION: pink.",
+        text="CONCLUSION of pink tissue.",
         seen=seen,
         claims=[
             {"text": "CLAIM of pink tissue.", "steps": [1], "against": False, "section": ""},
@@ -62,11 +62,11 @@ def test_agreement_keeps_the_lower_confidence(ask: Ask, second: float, kept: flo
 
 def test_none_of_these_is_none_of_the_above() -> None:
     candidates = ["pink tissue", "grey tissue", "None of the above"]
-    assert review._candidate_of("none of these", candidates) == "None of the above"
-    assert review._candidate_of("None", candidates) == "None of the above"
-    assert review._candidate_of("none of these", candidates[:2]) == "none of these"
-    assert review._candidate_of("none of these", ["None", "Mild"]) == "none of these"
-    assert review._candidate_of("HER2-", ["HER2+", "HER2-"]) == "HER2-"
+    assert review._candidate_of("none of these", candidates, "") == "None of the above"
+    assert review._candidate_of("None", candidates, "") == "None of the above"
+    assert review._candidate_of("none of these", candidates[:2], "") == "none of these"
+    assert review._candidate_of("none of these", ["None", "Mild"], "") == "none of these"
+    assert review._candidate_of("HER2-", ["HER2+", "HER2-"], "") == "HER2-"
 
 
 @pytest.mark.parametrize(
