@@ -107,6 +107,7 @@ def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
             "tiles": familiarity["tiles"],
             "unreadable": [Unreadable(box=box, why=why) for box, why in familiarity["failed"]],
             "unsupported": list(state.get("problems", [])),
+            "server_notices": context.journal.notices(),
         }
     )
     write_finished(context.folder, record, [Step.model_validate(step) for step in state["steps"]], answer)

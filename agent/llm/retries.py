@@ -78,7 +78,7 @@ class Fault:
     @property
     def again(self) -> bool:
         """Whether another attempt may do better."""
-        if self.refusal.mendable or self.kind == "way":
+        if self.refusal.mendable or self.refusal.kind == "no_images" or self.kind == "way":
             return False
         if self.kind != "status" or self.status is None:
             return True
@@ -310,6 +310,8 @@ def _message_and_fix(name: str, fault: Fault, attempts: int, redactor: Redactor)
         return "its server asks not to be called for now", f"{_RESUME} after {until:%Y-%m-%d %H:%M} UTC"
     if fault.exhausted:
         return "the account has nothing left to pay with", _RESUME
+    if fault.refusal.kind == "no_images":
+        return _with("its server takes no images", said), _ADVICE["no_images"]
     if status in (401, 403):
         keys = " or ".join(PROVIDERS[split_name(name)[0]].keys)
         return _with(f"its server refused the key ({status})", said), f"Check the environment variable {keys}"

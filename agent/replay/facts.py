@@ -11,7 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-SENTENCES = frozenset({"finding", "reason", "unsupported", "unchecked", "seen", "limited", "sealed"})
+SENTENCES = frozenset(
+    {"finding", "reason", "unsupported", "unchecked", "seen", "limited", "sealed", "server_notices"}
+)
 """Fields that hold nothing but sentences of ours, or hashes of them."""
 
 

@@ -76,6 +76,10 @@ class Journal:
         for path in sorted(self.folder.glob(f"{kind}-*.json")):
             yield self._read(path)
 
+    def notices(self) -> list[str]:
+        """What the server of a chat model turned out not to take, in the order in which it was noticed."""
+        return [entry["said"] for entry in sorted(self.values(NOTICE), key=lambda entry: entry["number"])]
+
     def _path(self, kind: str, key: str) -> Path:
         if not _KEY.fullmatch(f"{kind}-{key}"):
             raise ValueError(f"{kind}-{key} is no name for a file")

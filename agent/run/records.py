@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from core_model.errors import printable
 from core_model.records import Record
@@ -276,8 +276,16 @@ class RunRecord(Record):
     """Claims of the answer that the evidence check could not support, one sentence each."""
     unchecked: list[str] = Field(default_factory=list)
     """What of the answer is in a language in which claims are not checked, one sentence each."""
+    server_notices: list[str] = Field(default_factory=list)
+    """What the chat model's server turned out not to take, and how it was asked from there on, a sentence
+    each; written when the run is finished, and left out where there is nothing to say."""
     sealed: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of answer, trace lines and journal files, by name; written when the run is finished."""
+
+    @model_serializer(mode="wrap")
+    def _without_no_notices(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = fields_of(self)
+        return {name: value for name, value in fields.items() if value or name != "server_notices"}
 
     @property
     def first_steps(self) -> int:

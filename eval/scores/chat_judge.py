@@ -24,6 +24,7 @@ from agent.chat.reading import parse_reply
 from agent.llm.client import REFUSED, ChatClient, OverBudget, Reply
 from agent.llm.spending import ChatCosts, text_tokens
 from agent.run.journal import FOLDER, Journal
+from agent.servers.asking import Asking
 from core_model.errors import RunError
 from eval.scores.judge import MEANINGS, SCORES, JudgeFailed, JudgeStopped
 
@@ -136,10 +137,10 @@ class ChatJudge:
             raise RunError(f"the folder cannot be made ({error.strerror})", where=self.folder) from error
         with self._within_limit(part, messages) as client:
             try:
-                return client.ask(
-                    journal, f"judge-{digest}", turn, messages, [tool],
-                    force=tool["function"]["name"], last=True,
-                )  # fmt: skip
+                force = tool["function"]["name"]
+                return Asking(
+                    client, journal, f"judge-{digest}", turn, lambda _: messages, [tool], force, True, dict
+                ).reply()
             except OverBudget as error:
                 raise JudgeStopped(error.text) from error
             finally:

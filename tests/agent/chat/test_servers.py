@@ -16,7 +16,7 @@ from played_servers import Played
 
 from agent.llm.client import open_chat
 from agent.replay.follow import follow_again
-from agent.run.folder import read_trace
+from agent.run.folder import read_run, read_trace
 from agent.run.journal import Journal
 from agent.run.records import Answer
 from agent.session import ask as session
@@ -136,6 +136,10 @@ def test_the_answer_is_reached_and_calls_are_counted(name: str, run_at: Callable
     assert 1 <= len(run.played.refused) <= 6
     notices = list(Journal(run.folder).values("notice"))
     assert len(notices) == len(run.played.refused)  # every refusal is noticed once, and remembered
+    said = [notice["said"] for notice in sorted(notices, key=lambda notice: notice["number"])]
+    assert read_run(run.folder).server_notices == said  # and stands where a reader looks
+    pages = [(run.folder / f"report.{kind}").read_text() for kind in ("html", "md")]
+    assert all("Its server" in page and said[-1][-20:-1] in page for page in pages)
     again = follow_again(run.folder)
     assert (again.problems, [file.file for file in again.files if file.differs]) == ([], [])
 
@@ -212,6 +216,32 @@ def test_a_request_that_no_size_fits_ends_in_one_line(run_at: Callable[..., Run]
         run_at(script)
     assert len(script.refused) <= 6
     assert not script.answered
+
+
+def test_a_run_with_nothing_to_notice_has_no_such_field(run_at: Callable[..., Run]) -> None:
+    """So a run folder of an earlier version is one of this version too, byte for byte."""
+    run = run_at(Played())
+    assert "server_notices" not in json.loads((run.folder / "run.json").read_text())
+    assert read_run(run.folder).server_notices == []
+    assert "Its server" not in (run.folder / "report.html").read_text()
+
+
+def test_votes_tell_what_any_of_them_noticed_once(run_at: Callable[..., Run]) -> None:
+    run = run_at(SERVERS["ollama: no tools"](), votes=2)
+    (said,) = read_run(run.folder).server_notices
+    assert "calls no tools" in said
+    again = follow_again(run.folder)
+    assert (again.problems, [file.file for file in again.files if file.differs]) == ([], [])
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 500])
+def test_a_server_that_takes_no_images_is_told_at_once_with_what_helps(
+    status: int, run_at: Callable[..., Run]
+) -> None:
+    script = Played(played.most_images(0, "this model does not support image input", status))
+    with pytest.raises(ProviderError, match=r"takes no images.*Choose a model that sees images"):
+        run_at(script)
+    assert (len(script.refused), len(script.answered)) == (1, 0)
 
 
 def test_the_longest_request_of_a_profile_is_kept_to(run_at: Callable[..., Run]) -> None:

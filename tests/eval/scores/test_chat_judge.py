@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import chat_server as served
+import played_servers as played
 import pytest
 from chat_server import ChatServer, Served
 from langchain_core.messages import AIMessage, BaseMessage
@@ -283,6 +284,28 @@ def test_a_server_that_fails_for_good_ends_the_scoring(tmp_path: Path) -> None:
         mine = open_judge("openai:tiny", tmp_path, base_url=server.url)
         with pytest.raises(ProviderError, match="refused the key"):
             score_texts([result()], mine, tmp_path)
+
+
+def test_a_server_without_tools_is_asked_in_words(tmp_path: Path) -> None:
+    def model(name: str, args: dict[str, Any]) -> Served:
+        return played.in_json(name, judgement(name, data_of(served.text_of(script.answered[-1]))))
+
+    script = played.Played(played.no_tools(400, "m does not support tools"), write=model)
+    script.wanted = lambda request: (played.offered(request)[0], {})  # type: ignore[method-assign]
+    with ChatServer(script) as server:
+        mine = open_judge("openai:tiny", tmp_path, base_url=server.url)
+        found = judge_answer(mine, "What is it?", REFERENCE, SAID)
+    assert (found.precision, found.relevance, found.failures) == (0.5, 0.5, ())
+    assert len(script.answered) == 4
+
+
+def test_a_server_that_takes_no_form_of_the_request_ends_in_one_line(tmp_path: Path) -> None:
+    script = played.Played(played.most_tokens(1, "prompt is too long"))
+    with ChatServer(script) as server:
+        mine = open_judge("openai:tiny", tmp_path, base_url=server.url)
+        with pytest.raises(ProviderError, match=r"refused the request \(400\): prompt is too long"):
+            judge_answer(mine, "What is it?", REFERENCE, SAID)
+    assert len(script.refused) == 1
 
 
 def test_judges_by_name(tmp_path: Path) -> None:
