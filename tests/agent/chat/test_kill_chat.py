@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import chat_fakes as chat
+import played_servers as played
 import pytest
+from chaos_servers import Drawn
 from chat_server import ChatServer, Served, calls, say
 from kill_chat_runs import NOW
 
@@ -35,9 +37,15 @@ KINDS = {
     "survey": {"decide", "repair", "review"},
     "giant": {"decide", "repair"},
     "votes": {"decide", "repair"},
+    "strict": {"sight", "decide", "repair"},
 }
 PROFILES = tuple(KINDS)
-"""Both profiles, and two votes of the second, each with the kinds of calls it makes."""
+"""Both profiles, two votes of the second, and the second at a server that calls no tools and takes one image,
+whose model is asked first whether it sees; each with the kinds of calls it makes."""
+STRICT = (
+    played.no_tools(400, "m does not support tools"),
+    played.most_images(1, "At most 1 image(s) may be provided in one request."),
+)
 PLACES = {
     "tool": ("before", "after"),
     "checkpoint": ("before", "after"),
@@ -59,7 +67,7 @@ def zoom(x: int, y: int, side: int) -> tuple[str, dict[str, Any]]:
 
 def script(request: dict[str, Any]) -> Served:
     """What the model says follows from what it is asked, so it is the same in every run."""
-    offered = {tool["function"]["name"] for tool in request["tools"]}
+    offered = set(played.offered(request))
     if "verdict" in offered:
         return calls(("verdict", {"choice": "pink tissue", "confidence": 0.7, "reason": "It is pink."}))
     if offered == {"answer"}:
@@ -104,7 +112,13 @@ class Killer:
         self.served[now["pid"]] += 1
         if self.served[now["pid"]] == now["number"]:
             os.kill(now["pid"], signal.SIGKILL)
-        return script(request)
+        folder = Path(now["folder"])
+        if folder.parent.name != "strict":
+            return script(request)
+        server = Drawn(dict(enumerate(STRICT)))
+        run_id = json.loads((folder / "run.json").read_text())["id"]
+        seen = server.seen(request, run_id, random.Random(0))
+        return server.refusal(request) or seen or server.written(script(request), request)
 
 
 @dataclass
@@ -171,6 +185,11 @@ def asked_by(folder: Path, seen: Counter[str]) -> Counter[str]:
     return found
 
 
+def names_of(asked: Counter[str]) -> set[str]:
+    """The calls by their names; each run draws a number of its own to test sight with."""
+    return {name.partition("-sight-")[0] for name in asked}
+
+
 def images_of(folder: Path) -> dict[str, bytes]:
     paths = folder.rglob("regions/*.jpg")
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
@@ -184,7 +203,7 @@ def check(killed: Killed, line: dict[str, Any]) -> None:
     assert trace_of(folder) == trace_of(whole), line
     assert answer_of(folder) == answer_of(whole), line
     asked = asked_by(folder, killed.seen)
-    assert set(asked) == set(asked_by(whole, killed.seen)), line  # the same requests, under the same keys
+    assert names_of(asked) == names_of(asked_by(whole, killed.seen)), line  # the same, under the same keys
     assert all(asked[key] == 1 for key in line["kept"][0]), line  # what was journaled is not asked again
     assert sum(asked.values()) - len(asked) <= len(line["signals"]), line  # only the one in flight is
     assert images_of(folder) == images_of(whole), line
@@ -199,10 +218,13 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
 def test_the_unbroken_runs_have_all_that_a_chat_run_can_have(killed: Killed) -> None:
     for profile, kinds in KINDS.items():
         asked = asked_by(killed.unbroken(profile), killed.seen)
-        assert {key.split("-")[2] for key in asked} == kinds
+        names = [key.split("-")[1:] for key in asked]
+        assert {next(part for part in name if not part.isdigit()) for name in names} == kinds
         assert set(asked.values()) == {1}
         assert answer_of(killed.unbroken(profile))["choice"] == "pink tissue"
         assert not all(step["observation"]["ok"] for step in trace_of(killed.unbroken("survey")))
+    notices = json.loads((killed.unbroken("strict") / "run.json").read_text())["server_notices"]
+    assert len(notices) == len(STRICT)
 
 
 def test_a_killed_run_resumes_and_pays_once(killed: Killed) -> None:

@@ -86,12 +86,15 @@ TEXTS: tuple[Callable[[str, Any], str], ...] = (
 )
 """Ways to write a call into the words of a reply."""
 
+MOST_TEXT = 8000
+"""Characters of a reply: no server says more than the tokens that it was allowed."""
+
 
 @dataclass
 class Drawn:
     """One server and its model."""
 
-    rules: dict[str, played.Rule] = field(default_factory=dict)
+    rules: dict[Any, played.Rule] = field(default_factory=dict)
     spoil: Spoil | None = None
     text: Callable[[str, Any], str] | None = None
     sight: str = "eyes"
@@ -134,7 +137,7 @@ class Drawn:
         text = self.text or (None if request.get("tools") else TEXTS[-1])
         if text is None:
             return replace(server.calls(*calls), headers=reply.headers)
-        return server.say("\n".join(text(*call) for call in calls))
+        return server.say("\n".join(text(*call) for call in calls)[:MOST_TEXT])
 
     def _spoiled(self, name: str, arguments: str) -> tuple[str, Any]:
         try:

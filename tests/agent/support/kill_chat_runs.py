@@ -33,7 +33,7 @@ from agent.session import ask as session
 from tools.toolbox import Toolbox
 
 NOW = "now.json"
-"""Who runs at the moment, and at which of its requests the server kills it."""
+"""Who runs at the moment, where, and at which of its requests the server kills it."""
 
 
 class Counter:
@@ -84,7 +84,8 @@ def run(root: Path, url: str, folder: Path, profile: str, way: list[Any] | None)
     sys.modules["agent.report.pages"] = SimpleNamespace(write_reports=reports)  # type: ignore[assignment]
     session.open_toolbox = toolbox
     flight = count.number if count.what == "flight" else 0
-    (root / NOW).write_text(json.dumps({"pid": os.getpid(), "number": flight}))
+    (root / NOW).write_text(json.dumps({"pid": os.getpid(), "number": flight, "folder": str(folder)}))
+    os.environ["GIANT_CACHE"] = str(folder.with_name(f"{folder.name}-cache"))  # nobody else's model sees yet
     session.ask(
         root / "slide.png",
         chat.QUESTION,
@@ -93,6 +94,7 @@ def run(root: Path, url: str, folder: Path, profile: str, way: list[Any] | None)
         slide_model=chat.SlideModel(sharpness=0.5),
         profile="survey" if profile == "survey" else "giant",
         votes=votes,
+        sight_check=profile == "strict",
         mpp=chat.MPP,
         max_steps=16,
         out=folder,
