@@ -91,7 +91,8 @@ DENIED_AFTER = re.compile(
 )
 
 ASKED_FOR_THE_WRONG = re.compile(
-    r"\b(?:which|what)\b[^.!?]*\b(?:wrong|incorrect|not|false|least|except|excluded|unlikely)\b[^.!?]*\?", I
+    r"\b(?:which|what)\b[^.!?]{0,120}\b(?:wrong|incorrect|not|false|least|except|excluded|unlikely)\b[^.!?]{0,120}\?",
+    I,
 )
 """A question of the reply's own whose answer is none of ours."""
 CALLED_THE_ANSWER = re.compile(r"\b(?:answer|choice)\s*(?::|\bis\b)\W*$", I)

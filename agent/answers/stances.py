@@ -219,7 +219,7 @@ def _stance(before: str, after: str, in_words: bool) -> Stance:
     own_before = re.split(r"[⟧⟫]", before)[-1]
     part = _PARTS.split(before)[-1]
     own_part = re.split(r"[⟧⟫]", part)[-1]
-    if phrases.HEDGED_AFTER.match(after) or _asks(before, after) or phrases.RANKED.search(before):
+    if phrases.HEDGED_AFTER.match(after) or _asks(before, after) or phrases.RANKED.search(before[-400:]):
         return Stance.DOUBTED
     if phrases.LESS_THAN.search(own_before):
         return Stance.ANSWERED

@@ -14,6 +14,18 @@ from typing import Any, NamedTuple
 from agent.evidence.terms import ENGLISH, SCALES, SPACELESS, languages, lexicon
 
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+")
+_RULE = re.compile(r"^[ \t]*[|+]?[ \t]*:?-{2,}[-:|+ \t]*$\n?", re.MULTILINE)
+"""The line under the head of a table."""
+_ENTRY = re.compile(
+    r"(?<!\w)(?!(?:no|not|without|of|the|an?|and|or|nor|for|with|any|kein\w*|ohne|pas|de|sin|sans|senza|sem)\b)"
+    r"([^\s.!?;:,。！？；：，]{1,80})[ \t]*\n+(?=[ \t]*(?:[-*•·|▪–]|\d{1,2}[.)]\s|[^\n.:：|]{2,40}[:：|]))",
+    re.IGNORECASE,
+)
+"""Where an entry of a list, a form or a table ends, and another begins."""
+_SIGNS_OF_LABS = (
+    (re.compile(r"(?<![\w+])[-–−]ve\b", re.IGNORECASE), "negative"),
+    (re.compile(r"(?<!\w)\+ve\b", re.IGNORECASE), "positive"),
+)
 _WORD = re.compile(r"[^\W\d_]{2,}|[éèàùòìóá]", re.IGNORECASE)
 _FIGURES = str.maketrans("０１２３４５６７８９％＜²³", "0123456789%<23")
 """Figures as other scripts and exponents write them."""
@@ -57,7 +69,9 @@ def passages(text: str) -> list[Passage]:
 
     A sentence that does not tell its language has that of the text.
     """
-    text = text.translate(_FIGURES)
+    text = _ENTRY.sub("\\1;\n", _RULE.sub("", text.translate(_FIGURES)))
+    for sign, word in _SIGNS_OF_LABS:
+        text = sign.sub(word, text)
     sentences = [part for part in _SENTENCE.split(text) if part and part.strip()]
     found = [language_of(sentence) for sentence in sentences]
     if len(sentences) > 1 and None in found:

@@ -58,10 +58,11 @@ _PASSED_OVER = re.compile(
     r"|(?:limited|restricted|confined) to|all|every|each|everywhere|entirely|exclusively|solely|purely"
     r"|wholly|completely|totally|uniformly|always|so much|a (?:few|little)|rare(?:ly)?|seldom|scarce(?:ly)?"
     r"|negligible|insignificant|inconsiderable|unexpected(?:ly)?|unlike(?:ly)?|infrequent(?:ly)?"
-    r"|un(?:common|usual)(?:ly)?|(?:be|to be) (?:missed|overlooked|ignored|denied|forgotten|doubted"
+    r"|un(?:common|usual)(?:ly)?|few(?! if)"
+    r"|(?:be|to be) (?:missed|overlooked|ignored|denied|forgotten|doubted"
     r"|mistaken|disputed|questioned)|to mention)|(?:no|not a|without(?: a| any)?|beyond(?: any| all)?"
     r"|not in(?: any)?) (?:shadow of (?:a )?)?(?:doubt|question|mistaking|denying|mistake|difficulty)"
-    r"|no (?:special type|rarity|small|little|mean|minor|matter|stranger|sooner)|whether or not|if not"
+    r"|no (?:special type|wonder|rarity|small|little|mean|minor|matter|stranger|sooner)|whether or not|if not"
     r"|no(?:t)? (?:more|fewer|less|later|wider|larger|smaller) than|(?:not|never) fails? to|no (?:other"
     r"|different)(?: \w+){0,3} (?:than|but)|none other than|nothing (?:but|else than|other than|short of"
     r"|less than)|no (?:evidence|argument|reason|sign)s? against|no\.? ?\d+)(?!\w)",
@@ -80,9 +81,29 @@ _TWICE = re.compile(
     _FLAGS,
 )
 _DENIED = re.compile(
-    r"\b(?:false|untrue|incorrect|wrong|mistaken)\b.*\b(?:that|to (?:say|claim|state|think))\b", _FLAGS
+    r"\b(?:false|untrue|incorrect|wrong|mistaken)\b.*\b(?:that|to (?:say|claim|state|think))\b"
+    r"|\bnot (?:true that|correct that|the case that|(?:say|claim|think|believe|agree)(?: that)?)"
+    r" (?:\w+ ){1,3}(?:is|are) (?:absent|lacking|missing|negative)\b",
+    _FLAGS,
 )
 """It is false that … : what follows is denied."""
+_CONTRAST = re.compile(
+    r"(\b(?:is|are|was|were) [^,;.]{0,200}), (?:and )?not (?:an? |just |merely |only )?(?:few|rare|scarce"
+    r"|sparse|focal|diffuse|extensive|patchy|mild|minimal|moderate|severe|marked|small|large|(?:low|high)"
+    r"(?:[- ]grade)?|lytic|coagulative|art[ei]fact|normal|typical|atypical|single|old|recent)(?=\W*$|[.;])",
+    _FLAGS,
+)
+"""Of two degrees the one that is not meant: "frequent, not few"."""
+_RUN_ON = re.compile(
+    r"(\b(?:no|without|absent) [\w -]+), (?=(?:(?!(?:and|or|nor|any|no|not)\b)[\w-]+ ){1,3}"
+    r"(?:is|are|was|were) (?:\w+ly )?(?:seen|present|identified|found|visible|evident|noted|numerous|frequent"
+    r"|extensive|prominent)\W*(?:$|[.;]))",
+    _FLAGS,
+)
+"""Two statements with a comma between them: "No glands, necrosis is seen." A list has "or" or "and"."""
+_NOT_TICKED = re.compile(r"(?:[☐□]|\[ \])\s*\w+")
+_TICKED = re.compile(r"[☒☑✅✓✔]|\[[xX]\]")
+_CROSS = re.compile(r"[❌✗✘]")
 _JUDGED = (
     r"(?:excluded?|ruled? out|assess\w*|determined?|evaluat\w+|evaluable|judged?|graded|gradable|scor(?:ed"
     r"|able)|confirmed?|established|told|decided?|interpretable|looked (?:at|for)|searched for|examined"
@@ -116,15 +137,16 @@ _AFTER = re.compile(
     r"|(?:is|are|was|were|remains?|been) (?:\w+ly )?(?:spared|uninvolved|unaffected)|ruled out|excluded"
     r"|margins? (?:is|are|was|were|appears?) (?:\w+ly )?clear|clear (?:resection |surgical )?margins?)\b"
     rf"|\b{_CLAIMED}(?:s|es)?[- ](?:free|negative)\b|\bnone(?: {_SEEN})?\W*$|(?<!-)\bnegative\W*$"
-    r"|[:(]\s*[-–−]\s*\)?\W*$",
+    r"|[:(|]\s*[-–−]\s*\)?\W*$|[:|]\s*n(?:eg)?\W*$",
     _FLAGS,
 )
 _BEFORE = re.compile(
     r"\b(?:no|not|without|sans|absence of|absent|lacks?|lacking|lack of|free (?:of|from)|clear of"
-    r"|negative for|(?:devoid|bare|void|bereft) of|never|none|neither|nor|nothing|nowhere|(?:hardly"
-    r"|scarcely|barely) (?:any|a)|(?:almost|virtually|practically|next to) no(?:ne)?|few,? if any|fail(?:s"
-    r"|ed|ing)? to|failure to|unable to (?:find|see|identify|detect)|excluding|excludes|rul(?:es|ing) out"
-    r"|rather than|instead of|as opposed to)\b|\bw/o\b",
+    r"|negative for|nary|(?:uninvolved|unaffected|spared) by|(?:devoid|bare|void|bereft) of"
+    r"|never|none|neither|nor|nothing|nowhere"
+    r"|(?:hardly|scarcely|barely) (?:any|a)|(?:almost|virtually|practically|next to) no(?:ne)?|few,? if any"
+    r"|fail(?:s|ed|ing)? to|failure to|unable to (?:find|see|identify|detect)|excluding|excludes"
+    r"|rul(?:es|ing) out|rather than|instead of|as opposed to)\b|\bw/o\b",
     _FLAGS,
 )
 _TAKES_OBJECT = re.compile(r"^(?!not\b|never\b|nowhere\b|fail)", _FLAGS)
@@ -149,7 +171,7 @@ _VERB = re.compile(
 _CLAUSE = re.compile(
     r"(?:[.!?](?=\s|$)|;|\s[–—]\s|,?\s+\b(?:but|however|although|though|whereas|while|yet|except"
     r"|nevertheless|because|so)\b,?|,\s+(?=(?:many|numerous|several|frequent|abundant|scattered|prominent"
-    r"|marked|extensive|focal|increased|occasional|with)\b))\s*",
+    r"|marked|extensive|focal|increased|occasional|with)\b)|,\s+(?=[\w /-]{3,30}:\s))\s*",
     _FLAGS,
 )
 _JOINT = re.compile(r",\s*(?:and\s+)?|\s+and\s+", _FLAGS)
@@ -165,14 +187,22 @@ def read(text: str) -> Reading:
     """What an English text says is there, and what it says is not."""
     present: list[str] = []
     absent: list[str] = []
-    plain = QUESTION.sub(" ", text.replace("’", "'"))
+    plain = _spelt_out(QUESTION.sub(" ", text.replace("’", "'")))
     plain = _SHORT_NOT.sub(" not ", re.sub(r"\bcan'?t\b|\bcannot\b", "can not", plain, flags=_FLAGS))
     plain = " ".join(without_places(plain).split())
+    plain = _RUN_ON.sub(r"\1; ", _CONTRAST.sub(r"\1", plain))
     plain = _PASSED_OVER.sub(" ", _TWICE.sub(" ", plain))
     for part in _CLAUSE.split(plain):
         for clause in _statements(part or ""):
             _read_clause(" ".join(clause.split()), present, absent)
     return Reading(tuple(present), named_by_others(absent, present, text))
+
+
+def _spelt_out(text: str) -> str:
+    """The text with crosses as words, and of boxes to tick only those that are."""
+    if _TICKED.search(text):
+        text = _TICKED.sub(" ", _NOT_TICKED.sub(" ", text))
+    return _CROSS.sub(" absent ", text)
 
 
 def named_by_others(absent: list[str], present: list[str], text: str) -> tuple[str, ...]:
@@ -239,7 +269,7 @@ def _add_zero(
     before: str, after: str, counts_before: bool, clause: str, present: list[str], absent: list[str]
 ) -> None:
     if counts_before or not _named(after) or (names_any(before) and not names_any(after)):
-        absent.append(clause)
+        absent.append(_named(clause))
         return
     absent.append(after.strip())
     if _named(before):

@@ -12,7 +12,7 @@ from agent.evidence.negation import QUESTION, Reading, named_by_others, without_
 from agent.evidence.terms import SPACELESS, Lexicon, lexicon, names_any
 
 _STOPS = r"[.!?;](?=\s|$)|[。！？；]|\s[–—]\s"
-_MINUS = re.compile(r"[:(：（]\s*[-–−]\s*[)）]?\W*$")
+_MINUS = re.compile(r"[:(：（|]\s*[-–−❌✗✘]\s*[)）]?\W*$")
 
 
 def read_in(text: str, language: str) -> Reading:
