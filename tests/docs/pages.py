@@ -28,7 +28,7 @@ BLOCK = re.compile(r"^(?:<!-- (run(?:: slow)?) -->\n)?```(\w*)\n(.*?)^```$", re.
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_|]*(\.\.\.)?")
 HELP = {"--help", "-h", "--version"}
 OTHER_PROGRAMS = {"export", "pip", "pre-commit", "python3", "source"}
-FOREIGN_OPTIONS = {"--strict", "--follow"}
+FOREIGN_OPTIONS = {"--strict", "--follow", "--jinja"}
 """Options of other programs that a sentence may name."""
 
 

@@ -85,7 +85,7 @@ def test_claims_become_the_sections_of_the_report() -> None:
     assert made["ancillary findings"][0]["seen"].startswith("Of the tissue, ")
     assert not any("breast" in one["text"] for one in made["specimen"])
     assert "Margins are not on the slide." in [one["text"] for one in made["limits"]]
-    assert "not supported by what was seen" in made["limits"][-1]["text"]
+    assert any("not supported by what was seen" in one["text"] for one in made["limits"])
     page = Path("out/Doe-Jane-1970/report.html").read_text()
     assert "Not supported by what was seen" in page
     assert "Speaks against the answer given" in page

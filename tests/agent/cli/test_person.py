@@ -114,7 +114,9 @@ def test_ctrl_c_pauses_after_the_step_in_hand(
     assert signal.getsignal(signal.SIGINT) == before
     assert result.exit_code == 130
     assert "Pausing after the step in hand" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("giant: interrupted; repeat the command with --resume")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("giant: interrupted; the run is kept in ")
+    assert "repeat the command with --resume" in last
     steps = read_trace(tmp_path / "run")
     assert steps[-1].action.tool == "ask_region"  # the step in hand was finished and written down
     assert giant("ask", slide, *ASK, "--out", "run", "--resume").exit_code == 0

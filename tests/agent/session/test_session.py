@@ -301,7 +301,6 @@ def test_out_that_holds_a_run_is_refused(run_agent: Run, tmp_path: Path) -> None
         ({"question": "Which one?"}, "the question was 'Which tissue is it.' and is 'Which one.'"),
         ({"options": ["a", "b"]}, "the options"),
         ({"seed": 3}, "the seed was 0 and is 3"),
-        ({"max_steps": 4}, "--max-steps was 16 and is 4"),
         ({"mode": "slide"}, "--mode"),
         ({"slide": fakes.fake_slide(ident="another")}, "the slide was 'slide-1'"),
     ],

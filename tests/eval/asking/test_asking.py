@@ -72,8 +72,10 @@ def test_words_are_read_alike_in_every_mode(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_choice_that_is_none_is_read_once_more(tmp_path: Path) -> None:
-    result = heard(tmp_path, answer("Option C (high)"))
-    assert (result.said, result.unread, result.calls) == ("high", False, 2)
+    result = heard(tmp_path / "1", answer("Option C (high)"))
+    assert (result.said, result.unread, result.calls) == ("high", False, 1)
+    result = heard(tmp_path / "2", answer("a grade of its own"))
+    assert (result.said, result.unread, result.calls) == (None, True, 2)
 
 
 def test_refusals_are_replies_without_an_answer_and_abstentions_are_not(tmp_path: Path) -> None:
