@@ -12,6 +12,7 @@ report.html, report.md, evidence.geojson
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -55,11 +56,22 @@ def default_folder(record: RunRecord, resume: bool) -> Path:
     facts += [settings.profile] * (settings.profile is not None) + [settings.votes] * (settings.votes > 1)
     digest = hashlib.sha256(json.dumps([*facts, record.slide.id]).encode()).hexdigest()[:8]
     base = Path.cwd() / RUNS / f"{record.slide.name}-{digest}"
-    number, folder, before = 1, base, None
-    while folder.exists() or not (resume or _claim(folder)):
-        before = folder if (folder / RUN).exists() else before
+    if resume:
+        return _last_run(base) or base
+    number, folder = 1, base
+    while not _claim(folder):
         number, folder = number + 1, base.with_name(f"{base.name}-{number + 1}")
-    return before or base if resume else folder
+    return folder
+
+
+def _last_run(base: Path) -> Path | None:
+    """Of a default folder and its numbered ones the last that holds a run; numbers may be missing between."""
+    runs = {1: base} if (base / RUN).exists() else {}
+    for run in base.parent.glob(f"{glob.escape(base.name)}-*/{RUN}"):
+        number = run.parent.name.removeprefix(f"{base.name}-")
+        if number.isdecimal():
+            runs[int(number)] = run.parent
+    return runs[max(runs)] if runs else None
 
 
 def _claim(folder: Path) -> bool:

@@ -118,6 +118,19 @@ def test_runs_that_start_at_once_have_a_folder_each(tmp_path: Path, monkeypatch:
     assert len(list(tmp_path.glob("giant-runs/*"))) == 2, "to look for a run makes no folder"
 
 
+def test_the_last_run_is_found_where_numbers_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = [choose_folder(about(), None, resume=False) for _ in range(11)]
+    for number in (0, 1, 9):
+        with open_run(folders[number], about(), resume=False):
+            pass
+    for folder in folders[2:9]:
+        give_back(folder)
+    assert choose_folder(about(), None, resume=True) == folders[9], "10 comes after 2"
+
+
 @pytest.mark.parametrize("default", [True, False])
 def test_a_run_that_cannot_begin_leaves_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default: bool
