@@ -70,7 +70,8 @@ def parse_reply(reply: Reply, verdict: str = "answer") -> ParsedReply:
     if not calls:
         calls = list(_calls_in(_spoken(reply.text), verdict, reply.cut))
         whole = whole and not calls
-    calls = [call._replace(args=understood(call.name, call.args)) for call in calls]
+    # Made plain again, because what is understood may stand in a JSON text within the arguments.
+    calls = [call._replace(args=dict(plain_value(understood(call.name, call.args)))) for call in calls]
     finals = [call.args for call in calls if call.name == verdict]
     refusal = reply.refusal if not calls else None
     faults = [prompts.GARBLED.format(count=len(reply.garbled))] if reply.garbled else []

@@ -277,3 +277,15 @@ def test_a_statement_is_read_by_the_question(question: str, words: str, meant: s
     leaning = leaning_of({words: 1.0}, YES_NO, question)
     assert leaning == (None if meant is None else {"Yes": 1.0, "No": 0.0})
     assert review._candidate_of(words, YES_NO, question) == meant
+
+
+@pytest.mark.parametrize("said", ["\\ud800", "1" + "0" * 400, "1e999", "[" * 30 + "]" * 30])
+def test_what_stands_in_a_text_within_arguments_is_made_plain(said: str) -> None:
+    """Half characters, numbers beyond bounds and depths end there too: a file could not hold them."""
+    text = f'"{said}"' if said.startswith("\\") else said
+    args = {"seen": f'[{{"step": 1, "finding": "x", "more": {text}}}]', "leaning": f"[{text}]"}
+    found = parse_reply(reply("", ("a", "zoom", args)))
+    json.dumps(found.calls[0].args, ensure_ascii=False, allow_nan=False).encode()
+    assert plain_value(found.calls[0].args) == found.calls[0].args
+    seen = {"seen": f'[{{"step": 1, "finding": {text}}}]'}
+    assert all(words.encode() for words in parse_reply(reply("", ("a", "zoom", seen))).seen.values())
