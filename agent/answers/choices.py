@@ -18,13 +18,14 @@ from agent.answers.polarity import pair, polarity
 from agent.answers.reasoning import without_reasoning
 from agent.answers.stances import Stance, chosen, places_in
 from agent.answers.values import ANSWER_KEYS, answers_in_json, marked_answers, without_objects
-from agent.wording import plain
+from agent.text import plain
 from core_model.words import content_words
 
 READER = 3
 """The version of the reading of answers: results of two are not mixed."""
-MOST_TEXT = 20_000
-"""Characters of a reply that are read, from its end."""
+MOST_TEXT = 6000
+"""Characters of a reply that are read, from its end: a model that repeats itself writes without end."""
+_BEGINNING = re.compile(r"\n\s*|[.!?。]\s+")
 
 
 def read_option(text: str, options: Sequence[str], question: str = "") -> str | None:
@@ -33,9 +34,18 @@ def read_option(text: str, options: Sequence[str], question: str = "") -> str | 
     `question` tells whether a reply such as "it is present" means yes.
     """
     known = Options(options)
-    said = without_reasoning(text).strip()[-MOST_TEXT:]
+    said = last_part(without_reasoning(text).strip())
     place = _read(said, known, question)
     return known.names[place] if place is not None and place >= 0 else None
+
+
+def last_part(text: str) -> str:
+    """The end of a text, from the beginning of a line or sentence: half a sentence may say the opposite."""
+    if len(text) <= MOST_TEXT:
+        return text
+    part = text[-MOST_TEXT:]
+    start = _BEGINNING.search(part)
+    return part[start.end() :] if start else ""
 
 
 def _read(said: str, options: Options, question: str) -> int | None:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from agent.answers.choices import MOST_TEXT, read_option
+from agent.answers.choices import last_part, read_option
 from agent.answers.options import NUMBER_WORDS, ROMAN
 from agent.answers.reasoning import without_reasoning
 from agent.answers.values import is_placeholder, marked_answers, values_under
-from agent.wording import plain
+from agent.text import plain
 
 _VALUE = r"(?P<value>\d+(?:\.0+)?(?![\d.]*\d)|zero|one|two|three|four|five|iv|v|i{1,3})"
 _END = r"(?!\w|\s*(?:-|–|to|or|/|and)\s*(?:\d|i{1,3}\b|iv\b|v\b|one|two|three|four|five)|\s*%|\s*[+]\s*\d)"
@@ -67,7 +67,7 @@ def read_grade(text: str, labels: Sequence[str], key: str = "answer") -> str | N
     `key` is the JSON key that the prompt asked for. A null there is the label "0" where there is one: no
     grade is no cancer. Of ISUP grades, Gleason scores and words such as "benign" are read as well.
     """
-    said = without_reasoning(text).strip()[-MOST_TEXT:]
+    said = last_part(without_reasoning(text).strip())
     for name in (key, "answer", "isup_grade", "isup", "grade_group", "grade", "choice", "label"):
         for value in values_under(said, name):
             if not is_placeholder(value) or value == "":

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from agent.wording import Token, plain, tokens, worded_tokens, wording
+from agent.text import Token, plain, tokens, worded_tokens, wording
 
 UNREADABLE = -1
 """The place of what is named like an option and is none, or could be two."""

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from agent.evidence.coverage import SAME
-from agent.evidence.language import passages
+from agent.evidence.language import ENGLISH, Need, need, need_of_absence, passages
 from agent.evidence.negation import read
-from agent.evidence.terms import ENGLISH, Need, need, need_of_absence
 from agent.evidence.translated import read_in
 from agent.run.records import Claim, Step
 from agent.text import human_share

@@ -13,7 +13,7 @@ import re
 from bisect import bisect_left
 from typing import NamedTuple
 
-from agent.evidence.terms import names_any
+from agent.evidence.language import names_any
 
 
 class Reading(NamedTuple):

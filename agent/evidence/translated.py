@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
+from agent.evidence.language import SPACELESS, Lexicon, lexicon, names_any
 from agent.evidence.negation import QUESTION, Reading, named_by_others, without_places, zero_count
-from agent.evidence.terms import SPACELESS, Lexicon, lexicon, names_any
 
 _STOPS = r"[.!?;](?=\s|$)|[。！？；]|\s[–—]\s"
 _MINUS = re.compile(r"[:(：（|]\s*[-–−❌✗✘]\s*[)）]?\W*$")

@@ -4,15 +4,13 @@
     … --before before.jsonl                          and how many readings changed
 
 A line of `replies.jsonl` holds `reply`, `options` (or `labels` of a scale), and `meant`: the answer that a
-person reads, null for none. What is read is written beside it as `replies.read.jsonl`. Run as a script, with
-PYTHONPATH at another checkout, this file asks the reader of that one: its readings are the `--before` of this
-one's.
+person reads, null for none. What is read is written beside it as `replies.read.jsonl`, which can be the
+`--before` of a later version.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +84,3 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, ValueError) as error:
         raise RunError(f"the file cannot be read ({error})", where=path, fix="Give JSON lines") from error
-
-
-if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:3]))

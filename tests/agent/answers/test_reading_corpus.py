@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from printed_replies import PRINTED
 from single_replies import REPLIES
 
-from agent.answers.choices import read_option
+from agent.answers.choices import MOST_TEXT, read_option
 from agent.text import same_words
 
 MOST_UNREAD = 0.02
@@ -150,3 +150,12 @@ def test_an_option_is_never_read_as_another_that_differs(parts: list[str]) -> No
 def test_whatever_is_said_gives_an_option_or_none(text: str, options: list[str]) -> None:
     assert read_option(text, options) in [*options, None]
     assert unicodedata.normalize("NFKC", text) is not None
+
+
+def test_of_a_reply_without_end_the_last_part_is_read_from_a_beginning() -> None:
+    options = ("Adenocarcinoma", "Squamous cell carcinoma")
+    loop = "It may be A or B. " * 2000
+    assert read_option(loop + "\n\nAnswer: B", options) == options[1]
+    assert read_option("The answer is not " + "A" + " " * MOST_TEXT, options) is None
+    half = "It is certainly not " + "x" * MOST_TEXT
+    assert read_option(half[: -MOST_TEXT // 2] + " A", options) is None

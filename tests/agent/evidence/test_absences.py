@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.evidence.claims import judge, said
-from agent.evidence.language import language_of
+from agent.evidence.language import SCALES, language_of, names_any, need_of_absence
 from agent.evidence.negation import read
-from agent.evidence.terms import SCALES, names_any, need_of_absence
 from agent.run.records import Action, Claim, Step
 from core_model.slides.box import Box
 from tools.records import Observation

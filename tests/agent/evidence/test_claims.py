@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from agent.evidence.check import check_answer, mark
 from agent.evidence.claims import judge, judged
+from agent.evidence.language import OTHER, SCALES, need, need_of_absence
 from agent.evidence.negation import read
-from agent.evidence.terms import OTHER, SCALES, need, need_of_absence
 from agent.run.records import Action, Answer, Claim, Evidence, SlideFacts, Step
 from core_model.slides.box import Box
 from tools.records import Observation

@@ -11,8 +11,7 @@ import pytest
 
 from agent.evidence.check import check_answer, mark, not_checked
 from agent.evidence.claims import NOT_READ, judged, said, says_absence
-from agent.evidence.language import foreign_language, language_of, passages
-from agent.evidence.terms import languages
+from agent.evidence.language import foreign_language, language_of, languages, passages
 from agent.graph.follow import write_finished
 from agent.run.records import Action, Answer, Claim, Evidence, SlideFacts, Step
 from core_model.files import write_json
