@@ -170,7 +170,7 @@ class Chaos:
             return fault(self.dice)
         refusal = self.server.refusal(request)
         if refusal is not None:
-            self.refused.update(self.server.rules)
+            self.refused.update(list(self.server.rules))
             return refusal
         seen = self.server.seen(request, read_run(self.out).id, self.dice)
         if seen is not None:
