@@ -25,7 +25,7 @@ CHOICES = [
     ('I see villi.\n```json\n{"answer": 3}\n```\nThe villi decide it, not the 2 glands.', "Small Intestine"),
     ('{"reasoning": "1 or 2", "answer": 4}', "Adrenal Gland"),
     ('{"answer": 1}\nOn reflection:\n{"answer": 2}', "Lung"),
-    ('{"answer": {"choice": 2}}', None),
+    ('{"answer": {"choice": 2}}', "Lung"),
     ('{"answer": [1, 2]}', None),
     ('{"answer": null}', None),
     ('{"answer": true}', None),
@@ -47,7 +47,7 @@ CHOICES = [
     ("B) Lung", "Lung"),
     ("(B)", "Lung"),
     ("**B**", "Lung"),
-    ("b", None),  # a lone small letter may be anything
+    ("b", "Lung"),  # the whole reply is a letter
     ("Lung", "Lung"),
     ("lung.", "Lung"),
     ("The tissue is small intestine.", "Small Intestine"),
