@@ -29,6 +29,8 @@ Write = Callable[[Manner], "Sequence[BaseMessage]"]
 """Writes the messages of a call; it leaves out what the manner has no room for."""
 _ENOUGH = 0.8
 """Share of its size to which a request is made smaller where the server names no limit."""
+_KINDS = ("survey", "decide", "answer", "repair", "review", "review-repair")
+"""Kinds of turns in the order in which those of one number come."""
 _SIZES = {"too_large", "context_too_long", "rate_request_too_large"}
 _log = logging.getLogger(__name__)
 
@@ -132,11 +134,17 @@ class Asking:
 
 
 def manner_before(journal: Journal, turn: str, chat: ChatClient) -> Manner:
-    """The manner that the turns before this one ended in. Names of turns sort in the order of the calls."""
-    notices = [notice for notice in journal.values(NOTICE) if notice["turn"] < turn]
+    """The manner that the turns before this one ended in."""
+    notices = [notice for notice in journal.values(NOTICE) if _order(notice["turn"]) < _order(turn)]
     if not notices:
         return first_manner(chat.profile)
     return Manner(**max(notices, key=lambda notice: int(notice["number"]))["manner"])
+
+
+def _order(turn: str) -> tuple[str, int, str]:
+    """What turns sort by: number and kind, since one that came to nothing leaves its number to the next."""
+    number, _, kind = turn.partition("-")
+    return number, _KINDS.index(kind) if kind in _KINDS else len(_KINDS), kind
 
 
 def _tokens(request: ChatRequest) -> int:

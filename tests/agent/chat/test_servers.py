@@ -17,8 +17,10 @@ from played_servers import Played
 from agent.llm.client import open_chat
 from agent.replay.follow import follow_again
 from agent.run.folder import read_run, read_trace
-from agent.run.journal import Journal
+from agent.run.journal import NOTICE, Journal
 from agent.run.records import Answer
+from agent.servers.asking import manner_before
+from agent.servers.manner import Manner
 from agent.session import ask as session
 from core_model.errors import ProviderError
 
@@ -251,3 +253,16 @@ def test_the_longest_request_of_a_profile_is_kept_to(run_at: Callable[..., Run])
     assert max(map(played.tokens_of, held.requests)) < max(map(played.tokens_of, free.requests))
     with pytest.raises(ProviderError, match="above the 200 that it takes"):
         run_at(Played(), profile={"max_input_tokens": 200}, out="short")
+
+
+def test_what_a_later_turn_of_the_same_number_noticed_is_not_known_before_it(tmp_path: Path) -> None:
+    """A decision for which there is no money leaves its number to the answer."""
+    journal, client = Journal(tmp_path), open_chat("openai:gpt-4o", base_url="http://127.0.0.1:9/v1")
+    noticed = Manner(level=2)
+    journal.put(
+        NOTICE, "001-answer-0", {"turn": "001-answer", "number": 0, "manner": noticed.record(), "said": ""}
+    )
+    for turn in ("000-survey", "001-decide", "001-answer"):
+        assert manner_before(journal, turn, client) == Manner(), turn
+    for turn in ("001-repair", "001-review", "001-review-repair", "002-decide", "010-decide"):
+        assert manner_before(journal, turn, client) == noticed, turn
