@@ -49,9 +49,10 @@ class Counter:
         def wrapped(*args: Any, **more: Any) -> Any:
             self.counts[what] = self.counts.get(what, 0) + 1
             self._die(what, "before")
-            result = real(*args, **more)
-            self._die(what, "after")
-            return result
+            try:
+                return real(*args, **more)
+            finally:  # a refusal comes after a passage too
+                self._die(what, "after")
 
         return wrapped
 
