@@ -35,7 +35,7 @@ ROOMS: dict[str, imports.Layers] = {
     "tools": (
         ("",),
         ("toolbox", "similar"),
-        ("ask_region", "looks", "retrieve"),
+        ("ask_region", "indexing", "looks", "retrieve"),
         ("workbench",),
         ("index", "render"),
         ("guides", "records"),

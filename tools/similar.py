@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from core_model.errors import BoxError, FeatureStoreError, GiantError, UsageError
+from core_model.errors import BoxError, FeatureStoreError, UsageError
 from core_model.records import Record
 from core_model.slides.box import Box
+from tools.indexing import SUFFIX, identity_of, store_at
 
 if TYPE_CHECKING:
     from core_model.encoders.vit import TileEncoder
     from core_model.features.extract import Progress
-    from core_model.features.store import FeatureStore
     from core_model.features.tiles import TileFeatures
     from core_model.slides.slide import Slide
     from tools.index import Hit, TileIndex
 
-SUFFIX = ".tile.safetensors"
 MOST = 1000
 """Largest k."""
 
@@ -55,15 +54,6 @@ class Found(Record):
 
 
 @dataclass(frozen=True)
-class SlideFailed:
-    """A slide that could not be indexed."""
-
-    path: Path
-    error: str
-    """One line that names the slide."""
-
-
-@dataclass(frozen=True)
 class Query:
     """A search: for the tiles most like those in `box`, or most like the phrase `text`."""
 
@@ -79,36 +69,6 @@ class Query:
             raise UsageError("a place or a phrase must be given, and not both", fix="Use --box or --text")
         if self.text is not None and not self.text.strip():
             raise UsageError("the phrase is empty", fix="Say what to find after --text")
-
-
-def index_slides(
-    slides: Sequence[Path],
-    encoder_name: str,
-    encoder_mpp: float | None,
-    out: Path | None,
-    mpp: float | None,
-    progress: Progress | None,
-    mpp_override: float | None = None,
-) -> Iterator[Path | SlideFailed]:
-    """Compute and keep features and index of each slide; yields the path of each index, or why there is none.
-
-    `out` is a feature store, the cache where None. A slide that fails stops no other.
-    """
-    from core_model.features.extract import extract
-    from core_model.models.tile_encoders import load_tile_encoder
-    from core_model.slides.slide import open_slide
-
-    encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(out)
-    for path in slides:
-        try:
-            with open_slide(path, mpp, mpp_override) as slide:
-                made = _save_index(slide, extract(slide, encoder, store, progress), encoder, store)
-        except UsageError:
-            raise  # of the call, whatever the slide
-        except GiantError as error:
-            yield SlideFailed(path, str(error))
-        else:
-            yield made
 
 
 def find_similar(
@@ -136,7 +96,7 @@ def find_similar(
             slide.check(Box(*query.box))
         if among is not None:
             _index_files(among, "features_*")  # said before a large encoder is loaded
-        encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), _store(among, kept=False)
+        encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), store_at(among, kept=False)
         other_files = (
             _index_files(among, store.path(slide, encoder.name).parent.name) if among is not None else []
         )
@@ -192,7 +152,7 @@ def _others(files: Sequence[Path], slide: Slide, encoder: TileEncoder) -> Iterat
     from tools.index import TileIndex
 
     for path in files:
-        index = TileIndex.load(path, _identity(encoder))
+        index = TileIndex.load(path, identity_of(encoder))
         if slide_of(path) != slide.id:
             yield path.name.removesuffix(SUFFIX), index
 
@@ -206,20 +166,6 @@ def slide_of(path: Path) -> str:
             return str((file.metadata() or {}).get("slide", ""))
     except (OSError, SafetensorError) as error:
         raise FeatureStoreError(f"the file is no whole index ({error})", where=path) from error
-
-
-def _save_index(slide: Slide, tiles: TileFeatures, encoder: TileEncoder, store: FeatureStore) -> Path:
-    from tools.index import TileIndex
-
-    path = store.path(slide, encoder.name).with_suffix(SUFFIX)
-    identity = {"slide": slide.id, "encoder": encoder.name} | _identity(encoder)
-    TileIndex.build(tiles.features, tiles).save(path, identity)
-    return path
-
-
-def _identity(encoder: TileEncoder) -> dict[str, str]:
-    """The facts of an index; only indexes with equal ones are compared."""
-    return {"space": "tile", "fingerprint": encoder.fingerprint, "tile_um": f"{encoder.tile_um:g}"}
 
 
 def _index_files(folder: Path, encoders: str) -> list[Path]:
@@ -238,9 +184,3 @@ def _index_files(folder: Path, encoders: str) -> list[Path]:
 
 def _hit(name: str, hit: Hit) -> Similar:
     return Similar(slide=name, box=hit.box, score=round(hit.score, 6))
-
-
-def _store(folder: Path | None, kept: bool = True) -> FeatureStore:
-    from core_model.features.store import FeatureStore, cache_folder
-
-    return FeatureStore(folder if folder is not None else cache_folder(), kept)

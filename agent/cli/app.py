@@ -16,11 +16,12 @@ import typer
 from typer.core import TyperGroup
 
 from agent.cli import convert
+from agent.cli.index import index
 from agent.cli.interrupts import what_is_kept
 from agent.cli.options import JsonOpt, MppOpt, QuietOpt, opt, with_ask_options
 from agent.cli.replay import replay
 from agent.cli.report import report
-from agent.cli.similar import index, similar
+from agent.cli.similar import similar
 from agent.cli.streams import ascii_json, open_streams, unprinted
 from agent.session.options import AskOptions
 from core_model.errors import GiantError
