@@ -1,22 +1,14 @@
 """Whole-slide images: open, micrometres per pixel, read a box at a resolution.
 
 Coordinates are level-0 pixels everywhere; resolutions are µm per pixel (mpp) of the image returned.
-
-The identity of a slide (`slide_id`) is a digest of what is read of it, wherever it lies and whenever it was
-copied. It covers every file of the slide (`parts_of`) by size and content, the sizes of its levels, and the
-id that the format gives itself. A slide of up to 64 MiB counts whole. Of a larger one 512 places of 64 KiB
-are read, evenly spaced, 32 MiB; of a TIFF also 16 places of each page, so that no small level, label or macro
-lies between them. So a slide costs at most 64 MiB of reading (more only with hundreds of files), and damage
-to a large slide that is shorter than a 512th of it may go unseen.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,8 +19,6 @@ from scipy import ndimage
 
 from core_model.errors import BoxError, RegionUnreadable, SlideError
 from core_model.slides.box import Box
-from core_model.slides.parts import is_zarr, main_file, parts_of, slide_name
-from core_model.slides.tiff import is_tiff, read_pages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,20 +27,6 @@ if TYPE_CHECKING:
     from core_model.slides.resample import Window
     from core_model.slides.scale import MppSource
     from core_model.slides.sources import PixelSource
-
-SCHEME = "giant-slide-2"
-"""Changes when the same slide would get another identity."""
-
-WHOLE = 64 << 20
-"""Bytes up to which all files of a slide together are read whole."""
-
-CHUNK, CHUNKS = 1 << 16, 512
-"""Bytes of a place, and places in all; each file has at least `LEAST` of them."""
-
-LEAST = 4
-
-PAGE_CHUNK = 4096
-"""Bytes of a place in a page."""
 
 T = TypeVar("T")
 
@@ -107,14 +83,11 @@ def open_slide(path: str | Path, mpp: float | None = None, mpp_override: float |
     where the file states none, `mpp_override` whatever it states. Raises `SlideError` where the file cannot
     be used or is no slide of its own, `MppError` where its scale is missing or absurd.
     """
+    from core_model.slides.identity import named, slide_id
     from core_model.slides.scale import find_scale
     from core_model.slides.sources import open_source
 
-    try:
-        path = _main_file(Path(path))
-        name = slide_name(path)
-    except OSError as error:
-        raise SlideError(f"it cannot be read ({error.strerror or error})", where=path) from error
+    path, name = named(Path(path))
     source = open_source(path)
     try:
         scale = find_scale(source.properties, mpp, mpp_override, path)
@@ -303,49 +276,3 @@ def _bounds(properties: Mapping[str, str], whole: Box) -> Box:
     except (TypeError, ValueError):
         return whole
     return bounds.intersect(whole) or whole
-
-
-def _main_file(path: Path) -> Path:
-    if not path.is_dir() or is_zarr(path):
-        return main_file(path)
-    from core_model.slides.discover import slide_in
-
-    return slide_in(path)
-
-
-def slide_id(path: Path, source: PixelSource) -> str:
-    """Hex digest of the slide that `path` opens. Raises `SlideError` where a file of it cannot be read."""
-    try:
-        parts = parts_of(path)
-        total = sum(part.stat().st_size for part in parts)
-        shares = [_part_digest(part, total) for part in parts]
-    except OSError as error:
-        raise SlideError(f"it cannot be read ({error.strerror or error})", where=path) from error
-    facts = (SCHEME, source.properties.get("openslide.quickhash-1", ""), repr(source.level_dimensions))
-    # Sorted: names of files, and so their order, are no part of what a slide is.
-    return hashlib.sha256("\n".join([*facts, *sorted(shares)]).encode()).hexdigest()
-
-
-def _part_digest(path: Path, total: int) -> str:
-    """Digest of one file of a slide whose files have `total` bytes: of the whole, or of samples."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for place, length in _places(path, size, total):
-            file.seek(place)
-            digest.update(file.read(length))
-    return digest.hexdigest()
-
-
-def _places(path: Path, size: int, total: int) -> Iterable[tuple[int, int]]:
-    if total <= WHOLE:
-        return ((place, 1 << 20) for place in range(0, size, 1 << 20))
-    count = max(LEAST, round(CHUNKS * size / total))
-    if size <= count * CHUNK:
-        return [(0, size)]
-    places = [(round(i * (size - CHUNK) / (count - 1)), CHUNK) for i in range(count)]
-    return places + (_page_places(path) if is_tiff(path) else [])
-
-
-def _page_places(path: Path) -> list[tuple[int, int]]:
-    return [(offset, min(length, PAGE_CHUNK)) for page in read_pages(path) for offset, length in page.places]

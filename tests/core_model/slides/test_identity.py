@@ -16,7 +16,7 @@ from slide_files import ColourEncoder, damage, stained, write_svs
 
 from core_model.features.extract import extract
 from core_model.features.store import FeatureStore
-from core_model.slides import slide as identity
+from core_model.slides import identity
 from core_model.slides.slide import open_slide
 
 RGB = stained(512, 512)
