@@ -88,7 +88,8 @@ def parts_table(parts: list[Part]) -> Table:
 
 def _prepare(meter: ResourceMeter, slide: Any, model: Any, work: Path) -> Any:
     """Tissue, tile grid, features; returns the features, which the store under `work` keeps."""
-    from core_model.features.extract import extract, tile_grid
+    from core_model.features.extract import extract
+    from core_model.features.grid import tile_grid
     from core_model.features.store import FeatureStore
     from core_model.slides.tissue import find_tissue
 

@@ -193,7 +193,7 @@ def collect_phantom_tiles(
 def _from_slide(
     cohort: Path, name: str, per_slide: int, seed: int, tile_px: int, mpp: float
 ) -> tuple[list[Bytes], list[tuple[Bytes, ...]], PhantomTruth]:
-    from core_model.features.extract import tile_grid
+    from core_model.features.grid import tile_grid
     from core_model.slides.slide import open_slide
     from core_model.slides.tissue import find_tissue
     from training.phantom.truth import PhantomTruth, Zone

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slide_files import damage, stained, write_svs
 
-from core_model.features.extract import tile_grid
+from core_model.features.grid import tile_grid
 from core_model.slides import coarse
 from core_model.slides.coarse import coarse_factor
 from core_model.slides.slide import Slide, open_slide

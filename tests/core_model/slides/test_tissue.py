@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core_model.errors import NoTissue, SlideError
-from core_model.features.extract import tile_grid
+from core_model.features.grid import tile_grid
 from core_model.slides.box import Box
 from core_model.slides.slide import open_slide
 from core_model.slides.tissue import TissueMask, find_tissue, tissue_mask
