@@ -30,7 +30,7 @@ ROOMS: dict[str, imports.Layers] = {
         ("features", "encoders"),
         ("slides", "language"),
         ("weights", "files"),
-        ("config", "devices", "words", "records", "errors"),
+        ("config", "devices", "machine", "words", "records", "errors"),
     ),
     "tools": (
         ("",),
