@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import torch
 
+from core_model.errors import UsageError
+
 LARGE, SMALL = 8192, 1024
 """Side of the matrices on a GPU and on a CPU."""
 
@@ -24,6 +26,19 @@ AT_LEAST = 0.5
 def default_device() -> str:
     """The GPU where there is one, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def usable_device(name: str | None) -> str:
+    """The device of that name, the default one for None. Raises `UsageError` where it is not there."""
+    if name is None:
+        return default_device()
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise UsageError(f"there is no device '{name}'", fix="There are cpu and cuda") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no GPU that this PyTorch can use", fix="Leave --device away")
+    return name
 
 
 def has_bf16(device: str) -> bool:

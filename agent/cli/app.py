@@ -180,6 +180,7 @@ def verify(
     weights: Annotated[Path | None, opt("FILE", "Prov-GigaPath's tile encoder; with the next two.")] = None,
     image: Annotated[Path | None, opt("PNG", "Its published image, images/prov_normal_000_1.png.")] = None,
     expected: Annotated[Path | None, opt("PT", "The embedding published with it; agrees within .01.")] = None,
+    device: Annotated[str | None, opt("NAME", "cpu or cuda. Default: the GPU where there is one.")] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Check that this installation computes what the reference networks do."""
@@ -187,7 +188,7 @@ def verify(
     from agent.session.models import quieten_libraries
 
     quieten_libraries(quiet=True)
-    verification = compare_outputs(folder, tolerance, weights, image, expected)
+    verification = compare_outputs(folder, tolerance, weights, image, expected, device)
     show_verification(verification, as_json)
     if not verification.ok:
         raise typer.Exit(1)

@@ -18,23 +18,30 @@ COLOURS = {"ok": "green", "beyond": "bold red", "broken": "bold red", "skipped":
 
 
 def compare_outputs(
-    folder: Path | None, tolerance: float, weights: Path | None, image: Path | None, embedding: Path | None
+    folder: Path | None,
+    tolerance: float,
+    weights: Path | None,
+    image: Path | None,
+    embedding: Path | None,
+    device: str | None = None,
 ) -> Verification:
     """Compare the goldens of a folder, and a published example of the true weights, where they are given."""
+    from core_model.devices import usable_device
     from core_model.verify.compare import Verification, verify_example, verify_folder
 
     if not tolerance > 0:
         raise UsageError(
             f"the tolerance {tolerance} is not above 0, so nothing could agree", fix="Give one above 0"
         )
-    checks = verify_folder(folder, tolerance) if folder is not None else []
+    device = usable_device(device)
+    checks = verify_folder(folder, tolerance, device) if folder is not None else []
     if weights is not None and image is not None and embedding is not None:
-        checks.append(verify_example(weights, image, embedding))
+        checks.append(verify_example(weights, image, embedding, device))
     elif weights or image or embedding:
         raise UsageError("an example takes three files", fix="Give --weights, --image and --expected")
     elif folder is None:
         raise UsageError("there is nothing to compare", fix="Give a folder of goldens, or an example")
-    return Verification(checks=tuple(checks))
+    return Verification(checks=tuple(checks), device=device)
 
 
 def show_verification(verification: Verification, as_json: bool) -> None:
@@ -68,4 +75,6 @@ def outcome(verification: Verification) -> str:
     agree = sum(check.status == "ok" for check in verification.checks)
     faults = len({check.file for check in verification.checks if check.status == "broken"})
     files = f"; {faults} file{'s' if faults > 1 else ''} broken" if faults else ""
-    return f"{agree} of {verification.compared} outputs agree with the reference{files}"
+    return (
+        f"{agree} of {verification.compared} outputs agree with the reference on {verification.device}{files}"
+    )

@@ -18,13 +18,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from core_model.config import SlideEncoderConfig
+from core_model.encoders import fused
 
 SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 28}
 """Attention scores computed at a time where there is no fused kernel: in the cache of a CPU, or 1 GB."""
-
-
-FUSED_ON_CPU = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-"""Attention that never writes its scores down and says their log-sum-exp, where this PyTorch has it."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +220,19 @@ def _pulled(
     block: tuple[Tensor, Tensor, Tensor], total_lse: Tensor, pull: Tensor, absent: int
 ) -> tuple[Tensor, ...]:
     """Gradients of queries, keys and values of one block, whose share of the average is a constant."""
+    kernel = _kernel_for(block[1])
+    if kernel is None:
+        return _pulled_spelled(block, total_lse, pull, absent)
+    q, k, v, pull = (_joined(x) for x in (*block, pull))  # (B·S, h, m, D)
+    done = fused.attend(kernel, q, k, v, absent)
+    share = (done.lse - _joined(total_lse)).exp_().unsqueeze(-1)  # (B·S, h, m, 1)
+    grads = kernel.pull((pull * share).to(q.dtype), q, k, v, done)
+    return tuple(_apart(grad, len(total_lse)) for grad in grads)
+
+
+def _pulled_spelled(
+    block: tuple[Tensor, Tensor, Tensor], total_lse: Tensor, pull: Tensor, absent: int
+) -> tuple[Tensor, ...]:
     q, k, v = (x.detach().requires_grad_() for x in block)
     with torch.enable_grad():
         out, lse = attention(q, k, v, absent)
@@ -237,7 +247,7 @@ def _blocks(keys: Tensor) -> Iterator[tuple[slice, slice]]:
     """
     B, S, M, h, _ = keys.shape
     s_step, m_step = S, M
-    if not _fused(keys):
+    if _kernel_for(keys) is None:
         at_once = SCORES_AT_ONCE.get(keys.device.type, SCORES_AT_ONCE["cpu"])
         s_step = max(1, min(S, at_once // (B * h * M * M)))
         m_step = M if s_step > 1 else max(1, min(M, at_once // (B * h * M)))
@@ -246,8 +256,9 @@ def _blocks(keys: Tensor) -> Iterator[tuple[slice, slice]]:
             yield slice(s, s + s_step), slice(m, m + m_step)
 
 
-def _fused(x: Tensor) -> bool:
-    return FUSED_ON_CPU is not None and x.device.type == "cpu"
+def _kernel_for(keys: Tensor) -> fused.Kernel | None:
+    """The fused kernel for keys (B, S, M, h, D), where there is one."""
+    return fused.kernel_for(keys[:, 0].transpose(1, 2))  # of one segment, which is a view
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
@@ -256,29 +267,29 @@ def attention(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Ten
     `q`: (B, S, m, h, D); `k`, `v`: (B, S, M, h, D). Returns (B, S, m, h, D), and (B, S, m, h) in float32
     at least, which carries no gradient.
     """
-    B, S = q.shape[:2]
-    kernel = _attend_fused if _fused(q) else _attend
-    q, k, v = (x.flatten(0, 1).transpose(1, 2) for x in (q, k, v))  # (B·S, h, m, D)
-    out, lse = kernel(q, k, v, absent)
-    # (B, S, m, h, D), (B, S, m, h)
-    return out.transpose(1, 2).unflatten(0, (B, S)), lse.transpose(1, 2).unflatten(0, (B, S))
+    kernel, slides = _kernel_for(k), len(q)
+    q, k, v = (_joined(x) for x in (q, k, v))  # (B·S, h, m, D)
+    if kernel is None:
+        out, lse = _attend(q, k, v, absent)
+    else:
+        out, lse, _ = fused.attend(kernel, q, k, v, absent)
+    return _apart(out, slides), _apart(lse, slides)
 
 
-def _attend_fused(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
-    """(N, h, m, D) → (N, h, m, D), (N, h, m). One zero key, weighed by its number, stands for all absent."""
-    assert FUSED_ON_CPU is not None
-    if not absent:
-        return FUSED_ON_CPU(q, k, v)
-    k, v = (F.pad(x, (0, 0, 0, 1)) for x in (k, v))  # (N, h, M+1, D)
-    weight = torch.zeros(1, 1, 1, k.shape[2], dtype=torch.promote_types(q.dtype, torch.float32))
-    weight[..., -1] = math.log(absent)
-    return FUSED_ON_CPU(q, k, v, attn_mask=weight)
+def _joined(x: Tensor) -> Tensor:
+    """(B, S, m, h, …) → (B·S, h, m, …), as kernels take it."""
+    return x.flatten(0, 1).transpose(1, 2)
+
+
+def _apart(x: Tensor, slides: int) -> Tensor:
+    """(B·S, h, m, …) → (B, S, m, h, …)."""
+    return x.transpose(1, 2).unflatten(0, (slides, -1))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, absent: int) -> tuple[Tensor, Tensor]:
-    """Attention as `_attend_fused` computes it, in plain steps for other devices.
+    """Attention as `fused.attend` computes it, in plain steps: for other devices, types and sizes.
 
-    The score of an absent key is zero.
+    The score of an absent key is zero. (N, h, m, D) → (N, h, m, D), (N, h, m).
     """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (N, h, m, M)
     scores = scores.to(torch.promote_types(q.dtype, torch.float32))

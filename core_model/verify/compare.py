@@ -1,13 +1,14 @@
 """Whether this installation computes what the reference networks do: golden files, and published weights.
 
 A golden holds parameters, inputs and outputs of a reference network (see `goldens.py`). All is computed in
-float32 on the CPU.
+float32, on the CPU or a GPU, with the same kernels as elsewhere.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -47,6 +48,8 @@ class Verification(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: Literal[1] = 1
+    device: str = "cpu"
+    """Where ours was computed."""
     checks: tuple[GoldenCheck, ...]
 
     @property
@@ -60,7 +63,7 @@ class Verification(BaseModel):
         return self.compared > 0 and all(check.status in ("ok", "skipped") for check in self.checks)
 
 
-def verify_folder(folder: Path, tolerance: float = TOLERANCE) -> list[GoldenCheck]:
+def verify_folder(folder: Path, tolerance: float = TOLERANCE, device: str = "cpu") -> list[GoldenCheck]:
     """Compare every golden in a folder, or the one that the folder is.
 
     What is broken is a check that says so, and what is no golden, or not supported yet, is listed. Raises
@@ -71,12 +74,12 @@ def verify_folder(folder: Path, tolerance: float = TOLERANCE) -> list[GoldenChec
     if not folder.is_dir():
         raise GiantError("there is no such folder", where=folder)
     if (folder / EXPECTED).is_file():
-        return list(_verify(folder, tolerance))
+        return list(_verify(folder, tolerance, device))
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [check for path in entries for check in _verify(path, tolerance)]
+    return [check for path in entries for check in _verify(path, tolerance, device)]
 
 
-def verify_example(weights: Path, image: Path, embedding_file: Path) -> GoldenCheck:
+def verify_example(weights: Path, image: Path, embedding_file: Path, device: str = "cpu") -> GoldenCheck:
     """Prov-GigaPath's published weights: its published image gives its published embedding (D,).
 
     Raises `GiantError` where a file is missing, `CheckpointError` where the weights do not fit.
@@ -95,21 +98,30 @@ def verify_example(weights: Path, image: Path, embedding_file: Path) -> GoldenCh
             pixels = torch.from_numpy(TilePixels.of(config).batch([picture]))
     except (OSError, UnidentifiedImageError) as error:
         raise GiantError(f"the file cannot be read as an image ({error})", where=image) from error
-    with torch.inference_mode():
-        embedding = network(pixel_values=pixels).last_hidden_state[0, 0]  # (D,)
-    return _compare(file.name, image.name, embedding, _tensor(embedding_file).squeeze(), EXAMPLE_TOLERANCE)
+    with torch.inference_mode(), exact_products():
+        tokens = network.to(device)(pixel_values=pixels.to(device)).last_hidden_state  # (1, T, D)
+    return _compare(
+        file.name, image.name, tokens[0, 0].cpu(), _tensor(embedding_file).squeeze(), EXAMPLE_TOLERANCE
+    )
 
 
-def _verify(path: Path, tolerance: float) -> Iterator[GoldenCheck]:
+def exact_products() -> AbstractContextManager[None]:
+    """No TensorFloat-32 in convolutions, where PyTorch allows it unasked: float32 is meant."""
+    import torch
+
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+def _verify(path: Path, tolerance: float, device: str) -> Iterator[GoldenCheck]:
     """The checks of one entry of a folder; those before a fault are kept."""
     import torch
 
     try:
-        outputs = _outputs(path)
+        outputs = _outputs(path, device)
         if isinstance(outputs, str):
             yield GoldenCheck(file=path.name, status="skipped", message=outputs)
             return
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_products():
             for name, value, reference in outputs:
                 yield _compare(path.name, name, value, reference, tolerance)
     except GiantError as error:
@@ -120,16 +132,16 @@ def _verify(path: Path, tolerance: float) -> Iterator[GoldenCheck]:
         yield GoldenCheck(file=path.name, status="broken", message=f"its tensors do not fit: {reason}")
 
 
-def _outputs(path: Path) -> Outputs | str:
+def _outputs(path: Path, device: str) -> Outputs | str:
     """The outputs of a golden, or why there are none."""
     from core_model.verify import goldens
 
     if path.is_dir():
         is_golden = (path / goldens.EXPECTED).is_file()
-        return goldens.llava_outputs(path) if is_golden else "no golden: a folder"
+        return goldens.llava_outputs(path, device) if is_golden else "no golden: a folder"
     if path.suffix != ".safetensors":
         return "no golden: not a .safetensors file"
-    tensors, meta = goldens.read_golden(path)
+    tensors, meta = goldens.read_golden(path, device)
     if (network := goldens.unsupported_network(tensors, meta)) is not None:
         return f"{network} is not supported yet"
     for inputs, reader in goldens.FORMATS.values():

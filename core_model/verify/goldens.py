@@ -34,12 +34,12 @@ PLACEHOLDER = -200
 IGNORED = -100
 
 
-def read_golden(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; raises `CheckpointError`."""
+def read_golden(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors on the device, and metadata, of a safetensors file; raises `CheckpointError`."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="pt", device=device) as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"the golden cannot be read ({error})", where=path) from error
@@ -50,7 +50,8 @@ def tile_outputs(tensors: Tensors, meta: Mapping[str, str]) -> Outputs:
     from core_model.encoders.gigapath import network_of
 
     network, _ = network_of(_named(tensors, "param."), heads=_heads(meta))
-    tokens = network(pixel_values=_needed(tensors, "in.pixels")).last_hidden_state
+    pixels = _needed(tensors, "in.pixels")
+    tokens = network.to(pixels.device)(pixel_values=pixels).last_hidden_state
     yield from _pairs(tensors, {"features": tokens, "embedding": tokens[:, 0]})
 
 
@@ -61,23 +62,24 @@ def slide_outputs(tensors: Tensors, meta: Mapping[str, str]) -> Outputs:
     network = LongNetViT(_slide_config(meta)).eval()
     _fill(network, _named(tensors, "param."))
     inputs = _needed(tensors, "in.tiles"), _needed(tensors, "in.coords")
+    network.to(inputs[0].device)
     outputs = {"tokens": network(*inputs), "global_pool": network.global_pool(*inputs)}
     outputs |= {f"cls_layer{i}": state[:, 0] for i, state in enumerate(network.all_layers(*inputs))}
     yield from _pairs(tensors, outputs)
 
 
-def llava_outputs(folder: Path) -> Outputs:
+def llava_outputs(folder: Path, device: str = "cpu") -> Outputs:
     """Logits, loss and greedily written ids of every variant of a WSI-LLaVA checkpoint."""
     from core_model.checkpoints.llava import import_llava
 
-    golden, _ = read_golden(folder / EXPECTED)
+    golden, _ = read_golden(folder / EXPECTED, device)
     variants = dict.fromkeys(name.split(".")[0] for name in golden if not name.startswith("in."))
     for variant in variants:
         place = folder / variant
         base = folder / "base" if (place / "adapter_config.json").is_file() else None
         llava, config, _ = import_llava(place, base)
         references = _named(golden, f"{variant}.")
-        outputs = _answers(llava.float().eval(), config.language_model, golden, references)
+        outputs = _answers(llava.float().eval().to(device), config.language_model, golden, references)
         for name, ours, reference in _pairs(
             {f"out.{key}": value for key, value in references.items()}, outputs
         ):

@@ -91,12 +91,10 @@ def measure_size(tiles: int, small: bool, bf16: bool, device: str | None) -> Siz
     """Encode random features of so many tiles once, in this process."""
     import torch
 
-    from core_model.devices import default_device, device_name, wait_for_device
+    from core_model.devices import device_name, usable_device, wait_for_device
     from core_model.encoders.slide_encoder import LongNetViT
 
-    device = device or default_device()
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no GPU that this PyTorch can use", fix="Leave --device away")
+    device = usable_device(device)
     config = small_slide_config() if small else SlideEncoderConfig.gigapath()
     torch.manual_seed(0)
     with torch.device(device):

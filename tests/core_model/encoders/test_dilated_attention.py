@@ -8,10 +8,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from gpu_kernels import STAND_INS, take_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from core_model.encoders import fused
 from core_model.encoders import longnet as attention
 
 GIGAPATH = (1024, 5792, 32768, 185363, 1048576), (1, 2, 4, 8, 16)
@@ -68,13 +71,19 @@ def dense(
     return (weights[..., None] * torch.stack(outs)).sum(0).transpose(1, 2), pairs
 
 
-@pytest.fixture(params=["fused", "spelled out", "in blocks"])
+GPU_KERNELS = {"flash": fused.GpuFlash(), "memory-efficient": fused.GpuEfficient()}
+
+
+@pytest.fixture(params=["fused", "spelled out", "in blocks", *GPU_KERNELS])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every way to compute a block: PyTorch's fused one, ours, and ours with few scores at once."""
-    if request.param == "fused" and attention.FUSED_ON_CPU is None:
+    """Every way to compute a block: PyTorch's fused ones, ours, and ours with few scores at once."""
+    if request.param in GPU_KERNELS:
+        monkeypatch.setattr(fused, "aten", STAND_INS)
+        take_only(GPU_KERNELS[request.param], monkeypatch)
+    elif request.param != "fused":
+        monkeypatch.setattr(fused, "KERNELS", ())
+    elif fused.kernel_for(torch.zeros(1, 1, 1, 8)) is None:
         pytest.skip("this PyTorch has no fused attention for CPUs")
-    if request.param != "fused":
-        monkeypatch.setattr(attention, "FUSED_ON_CPU", None)
     if request.param == "in blocks":
         monkeypatch.setattr(attention, "SCORES_AT_ONCE", {"cpu": 30})
     return request.param
@@ -118,16 +127,16 @@ def test_the_published_branches_agree_between_kernels(monkeypatch: pytest.Monkey
         out = attention.dilated_attention(*ours, *GIGAPATH)
         return [out, *gradients(out, ours, torch.ones_like(out).cumsum(1) / 1500)]
 
-    fused = both()
-    monkeypatch.setattr(attention, "FUSED_ON_CPU", None)
-    for x, y in zip(fused, both(), strict=True):
+    whole = both()
+    monkeypatch.setattr(fused, "KERNELS", ())
+    for x, y in zip(whole, both(), strict=True):
         torch.testing.assert_close(x, y, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("spelled", [False, True])
 def test_half_precision_is_weighed_in_float32(spelled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if spelled:
-        monkeypatch.setattr(attention, "FUSED_ON_CPU", None)
+        monkeypatch.setattr(fused, "KERNELS", ())
     exact = inputs(700, 3, dtype=torch.float32)
     coarse = [x.detach().bfloat16().requires_grad_() for x in exact]
     expected = attention.dilated_attention(*exact, (100, 333), (1, 3))
@@ -162,6 +171,29 @@ def test_neither_type_nor_layout_of_the_inputs_changes() -> None:
     assert out.shape == q.shape
     for x, y in zip((q, k, v), before, strict=True):
         assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", GPU_KERNELS)
+def test_the_operators_of_gpus_take_what_they_are_given(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's own description of them is asked, on tensors of a GPU that hold nothing."""
+    kernel = GPU_KERNELS[name]
+    with FakeTensorMode():
+        q = torch.empty(2, 3, 70, 48, device="cuda", dtype=dtype)
+        assert not kernel.takes(q), "there is no GPU"
+        done = fused.attend(kernel, q, q, q, absent=5)
+        assert (done.out.shape, done.out.dtype, done.out.device.type) == (q.shape, dtype, "cuda")
+        assert (done.lse.shape, done.lse.dtype) == (q.shape[:3], torch.float32)
+        assert [grad.shape for grad in kernel.pull(q, q, q, q, done)] == [q.shape] * 3
+
+
+def test_what_no_kernel_takes_is_spelled_out() -> None:
+    q = torch.empty(1, 1, 8, 2, 4, device="meta")
+    assert fused.kernel_for(q[0]) is None
+    out, lse = attention.attention(q, q, q, absent=1)
+    assert (out.shape, lse.shape) == (q.shape, q.shape[:-1])
 
 
 def growth(count: Callable[[int], int], lengths: list[int]) -> list[float]:

@@ -14,6 +14,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from core_model import open_slide
+from core_model.encoders import fused as kernels
 from core_model.encoders import longnet
 from core_model.encoders.slide_encoder import (
     LongNetViT,
@@ -24,7 +25,7 @@ from core_model.encoders.slide_encoder import (
     position_rows,
 )
 from core_model.errors import CheckpointError, SlideError, UsageError
-from core_model.features.extract import tile_grid
+from core_model.features.grid import tile_grid
 from core_model.features.tiles import TileFeatures
 from core_model.slides.tissue import find_tissue
 
@@ -166,7 +167,7 @@ def test_chunks_of_the_feed_forward_change_nothing(monkeypatch: pytest.MonkeyPat
 def test_layers_computed_again_have_the_same_gradients(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout and dropped layers, so that the second pass must draw what the first drew."""
     if not fused:
-        monkeypatch.setattr(longnet, "FUSED_ON_CPU", None)
+        monkeypatch.setattr(kernels, "KERNELS", ())
         monkeypatch.setattr(longnet, "SCORES_AT_ONCE", {"cpu": 100})
     config = SMALL.model_copy(
         update={"dropout": 0.25, "drop_path": 0.5, "segment_length": (8, 20, 99, 99, 99)}

@@ -244,7 +244,7 @@ def test_the_table_lists_every_output(goldens: Path) -> None:
     (goldens / "README.txt").write_text("what this is")
     result = giant("verify", goldens)
     assert result.exit_code == 0, result.output
-    assert "7 of 7 outputs agree with the reference" in result.stdout
+    assert "7 of 7 outputs agree with the reference on cpu" in result.stdout
     for part in ("cls_layer2", "embedding", "max |Δ|", "README.txt", "no golden"):
         assert part in result.stdout
 
@@ -256,6 +256,16 @@ def test_json_is_one_object(goldens: Path) -> None:
     found = json.loads(result.stdout)
     assert (found["ok"], found["version"]) == (False, 1)
     assert {check["status"] for check in found["checks"]} == {"ok", "broken"}
+
+
+def test_the_device_is_the_users_and_said(goldens: Path) -> None:
+    found = json.loads(giant("verify", goldens, "--device", "cpu", "--json").stdout)
+    assert (found["ok"], found["device"]) == (True, "cpu")
+    if not torch.cuda.is_available():
+        result = giant("verify", goldens, "--device", "cuda")
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+        assert "no GPU that this PyTorch can use" in result.stderr
+    assert "no device 'abacus'" in giant("verify", goldens, "--device", "abacus").stderr
 
 
 def test_nothing_compared_is_a_failure(tmp_path: Path) -> None:

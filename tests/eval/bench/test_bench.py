@@ -130,10 +130,10 @@ def test_a_failed_size_says_which_and_why() -> None:
 
 
 def test_operations_of_the_slide_encoder_are_those_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from core_model.encoders import longnet
+    from core_model.encoders import fused
     from core_model.encoders.slide_encoder import LongNetViT
 
-    monkeypatch.setattr(longnet, "FUSED_ON_CPU", None)  # the counter knows no fused attention
+    monkeypatch.setattr(fused, "KERNELS", ())  # the counter knows no fused attention
     config = slide_encoder.small_slide_config().model_copy(update={"segment_length": (32, 64, 99, 200, 200)})
     network, coords = LongNetViT(config).eval(), slide_encoder.tile_corners(150, config)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
