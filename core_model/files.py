@@ -178,6 +178,15 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def leftovers(path: Path) -> list[Path]:
+    """Temporary files of `replacing` beside `path`: of killed writers, where nobody else is writing it."""
+    name = re.compile(rf"\.{re.escape(_short(path.name))}\.\d+-\d+\.part")
+    try:
+        return [item for item in path.parent.iterdir() if name.fullmatch(item.name)]
+    except FileNotFoundError:
+        return []
+
+
 @contextlib.contextmanager
 def writing(
     noun: str, where: Path, error_class: type[GiantError] = RunError, fix: str | None = None

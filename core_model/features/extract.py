@@ -1,46 +1,44 @@
 """From a slide to tile features: find tissue, lay the grid, read and encode, keep the result.
 
-The grid lies over the tissue (`tile_grid`). Threads read ahead while the encoder computes. A tile that does
-not decode is listed with its reason and never reaches the encoder. What a tile lacks beyond the slide's
-right and lower edge is glass: white.
+    store ── whole? ──> features
+      │ no
+    tissue ──> grid ──> steps ──> read ahead by threads ──> encoder ──> kept step by step ──> H5 in the store
 
-Letters: N tiles, D channels of a tile feature.
+A tile that does not decode is listed with its reason and never reaches the encoder. What a tile lacks beyond
+the slide's right and lower edge is glass: white. The result is in the order of the grid, and the same to the
+bit however much is read or encoded at once, and whether or not the work was killed on the way.
+
+Letters: N tiles of the grid, D channels of a tile feature.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
-from core_model.errors import NoTissue, RegionUnreadable, SlideError
+from core_model.errors import NoTissue, SlideError
 from core_model.features.grid import MIN_TISSUE, TileGrid, tile_grid
+from core_model.features.reading import STEP, Pace, Piece, choose_pace, read_steps, steps_of
 from core_model.features.store import FeatureStore
 from core_model.features.tiles import EncoderIdentity, TileFeatures
+from core_model.features.unfinished import Step, Unfinished
 from core_model.slides.box import Box
 from core_model.slides.slide import Slide
-from core_model.slides.tissue import TissueMask, find_tissue, tissue_mask
-
-GLASS = (255, 255, 255)
-"""Colour of what a tile lacks beyond the slide's edge."""
-
-READERS = 4
-"""Reading threads; OpenSlide decodes outside Python's lock."""
+from core_model.slides.tissue import TissueMask, find_tissue
 
 
 class Encoder(EncoderIdentity, Protocol):
-    """A tile encoder."""
+    """A tile encoder. One that has `step`, `prepare` and `encode_prepared` too is fed while it computes."""
 
     def encode(self, images: list[Image.Image]) -> np.ndarray:
-        """(N, D) float32 of N images."""
+        """(n, D) float32 of n images."""
 
 
 class Progress(Protocol):
-    """Told how far the work is: called with 0 first, then after each batch."""
+    """Told how far the work is: called with 0 first, then after each step."""
 
     def __call__(self, done: int, total: int) -> None:
         """`done` of `total` tiles are read and encoded, or failed."""
@@ -51,24 +49,27 @@ def extract(
     encoder: Encoder,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
-    batch_size: int = 32,
+    pace: Pace | None = None,
     tissue: TissueMask | None = None,
 ) -> TileFeatures:
     """Features of the slide's tissue: from the store where they are, else computed and stored.
 
-    `tissue` saves finding it again. Raises `NoTissue`, and `SlideError` where no tile can be read.
+    In a store, work that was killed is gone on with. `pace` None: what this machine allows. `tissue` saves
+    finding it again. Raises `NoTissue`, `SlideError` where no tile can be read, and `FeatureStoreError` where
+    the store cannot be written.
     """
     if store is None:
-        return encode_slide(slide, encoder, progress, batch_size, tissue)
+        return encode_slide(slide, encoder, progress, pace, tissue)
     features = store.load(slide, encoder)
-    if features is not None:
-        return features
-    with store.lock(slide, encoder.name) as writable:
-        features = store.load(slide, encoder)  # another process may have written it meanwhile
-        if features is None:
-            features = encode_slide(slide, encoder, progress, batch_size, tissue)
-            if writable:
-                store.save(slide, encoder, features)
+    if features is None:
+        with store.lock(slide, encoder.name) as writable:
+            features = store.load(slide, encoder)  # another process may have written it meanwhile
+            if features is None:
+                kept = store if writable else None
+                features = encode_slide(slide, encoder, progress, pace, tissue, kept)
+                if writable:
+                    store.save(slide, encoder, features)
+    store.tidy(slide, encoder.name)
     return features
 
 
@@ -76,84 +77,119 @@ def encode_slide(
     slide: Slide,
     encoder: Encoder,
     progress: Progress | None = None,
-    batch_size: int = 32,
+    pace: Pace | None = None,
     tissue: TissueMask | None = None,
+    store: FeatureStore | None = None,
 ) -> TileFeatures:
-    """Compute the features, whatever a store may hold."""
+    """Compute the features, whatever a store may hold; in `store` only unfinished work is kept."""
     grid = tile_grid(slide, tissue or find_tissue(slide), encoder.tile_um, MIN_TISSUE)
-    report = progress or (lambda tile, total: None)
+    return encode_grid(slide, encoder, grid, progress, pace, store)
+
+
+def encode_grid(
+    slide: Slide,
+    encoder: Encoder,
+    grid: TileGrid,
+    progress: Progress | None = None,
+    pace: Pace | None = None,
+    store: FeatureStore | None = None,
+) -> TileFeatures:
+    """The features of these tiles of the slide, in the order of the grid."""
+    report = progress or (lambda done, total: None)
+    feed = _Feed(encoder)
+    pace = pace or choose_pace(encoder.tile_px, feed.step)
+    steps = steps_of(grid, feed.step)
+    unfinished = store.unfinished(slide, encoder, grid, feed.how) if store is not None else None
+    rows = np.zeros((len(grid), encoder.dim), dtype=np.float32)  # (N, D)
+    encoded, failed = np.zeros(len(grid), dtype=bool), dict[int, str]()  # (N,)
     report(0, len(grid))
-    rows: list[np.ndarray] = []
-    encoded_tiles: list[int] = []
-    failures: list[tuple[Box, str]] = []
-    batch: list[tuple[int, Image.Image]] = []
-    for i, result in enumerate(_read_ahead(slide, grid, encoder.mpp, ahead=3 * batch_size)):
-        if isinstance(result, RegionUnreadable):
-            failures.append((grid.box(i), result.what))
-        elif result is not None:
-            batch.append((i, result))
-        if len(batch) == batch_size or (batch and i == len(grid) - 1):
-            encoded_tiles += [index for index, _ in batch]
-            rows.append(_encode(encoder, [image for _, image in batch]))
-            batch = []
-            report(i + 1, len(grid))
-    report(len(grid), len(grid))
-    _require_some(slide, encoded_tiles, failures)
+    for count, step in _all_steps(slide, grid, steps, feed, pace, unfinished):
+        rows[step.tiles], encoded[step.tiles] = step.features, True
+        failed |= step.failed
+        report(count, len(grid))
+    failures = tuple((grid.box(i), failed[i]) for i in sorted(failed))
+    _require_some(slide, bool(encoded.any()), failures)
     return TileFeatures(
-        features=np.concatenate(rows),  # (N, D)
-        coords=grid.coords[encoded_tiles],
+        features=rows if encoded.all() else rows[encoded],
+        coords=grid.coords[encoded],
         size=grid.size,
         tile_um=grid.tile_um,
         slide_mpp=slide.mpp,
         encoder=encoder.name,
-        failed=tuple(failures),
+        failed=failures,
         extent=grid.extent,
     )
 
 
-def _read_ahead(
-    slide: Slide, grid: TileGrid, mpp: float, ahead: int
-) -> Iterator[Image.Image | RegionUnreadable | None]:
-    """Tiles in order, read by threads at most `ahead` in front: an image, why not, or None for no tissue."""
-    with ThreadPoolExecutor(READERS, thread_name_prefix="tiles") as pool:
-        waiting: deque[Future[Image.Image | RegionUnreadable | None]] = deque()
-        try:
-            for i in range(len(grid)):
-                waiting.append(pool.submit(_read_tile, slide, grid, i, mpp))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _all_steps(
+    slide: Slide,
+    grid: TileGrid,
+    steps: Sequence[np.ndarray],
+    feed: _Feed,
+    pace: Pace,
+    unfinished: Unfinished | None,
+) -> Iterator[tuple[int, Step]]:
+    """Every step, first those that an earlier run has kept, and how many tiles are done with it."""
+    done = unfinished.load(steps, feed.encoder.dim) if unfinished is not None else {}
+    count = 0
+    for number, step in sorted(done.items()):
+        count += len(steps[number])
+        yield count, step
+    todo = [number for number in range(len(steps)) if number not in done]
+    for number, step in zip(todo, _new_steps(slide, grid, [steps[i] for i in todo], feed, pace), strict=True):
+        if unfinished is not None:
+            unfinished.append(number, step)
+        count += len(steps[number])
+        yield count, step
 
 
-def _read_tile(slide: Slide, grid: TileGrid, i: int, mpp: float) -> Image.Image | RegionUnreadable | None:
-    """Tile `i`. Where the overview could not tell whether it has tissue, its own pixels decide."""
-    box = grid.box(i)
-    try:
-        image = slide.read(box, mpp)
-        if grid.unsure[i] and tissue_mask(np.asarray(slide.read(box, 8.0))).mean() < MIN_TISSUE:
-            return None
-    except RegionUnreadable as error:
-        return error
-    if (box.w, box.h) == (grid.size, grid.size):
-        return image
-    side = max(1, round(grid.size * slide.mpp / slide.effective_mpp(mpp)))
-    tile = Image.new("RGB", (side, side), GLASS)
-    tile.paste(image, (0, 0))
-    return tile
+def _new_steps(
+    slide: Slide, grid: TileGrid, steps: Sequence[np.ndarray], feed: _Feed, pace: Pace
+) -> Iterator[Step]:
+    """The steps, read ahead and encoded a batch at once."""
+    at_once = max(1, pace.batch // feed.step)
+    batch: list[list[Piece]] = []
+    read = read_steps(slide, grid, feed.encoder.mpp, steps, feed.prepare, pace)
+    for count, pieces in enumerate(read, 1):
+        batch.append(pieces)
+        if len(batch) == at_once or count == len(steps):
+            yield from feed.encoded(batch)
+            batch = []
 
 
-def _encode(encoder: Encoder, images: list[Image.Image]) -> np.ndarray:
-    rows = np.asarray(encoder.encode(images), dtype=np.float32)
-    if rows.shape != (len(images), encoder.dim):
-        raise ValueError(f"encoder {encoder.name} returned {rows.shape} for {len(images)} images")
-    return rows
+class _Feed:
+    """An encoder as the pipeline calls it: prepared in reading threads where it can be, step by step."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.step: int = getattr(encoder, "step", STEP)
+        self.how = f"steps of {self.step} {getattr(encoder, 'arithmetic', '')}"
+        self.prepare: Callable[[list[Image.Image]], Any] = getattr(encoder, "prepare", _unprepared)
+        self._encode: Callable[[list[list[Any]]], list[np.ndarray]] = getattr(
+            encoder, "encode_prepared", self._encode_images
+        )
+
+    def encoded(self, batch: Sequence[list[Piece]]) -> Iterator[Step]:
+        """What became of the tiles of each step. Raises `ValueError` for an encoder that breaks its word."""
+        parts = [[piece.prepared for piece in pieces if piece.tiles] for pieces in batch]
+        outputs = iter(self._encode([part for part in parts if part]))
+        for pieces in batch:
+            tiles = np.array([i for piece in pieces for i in piece.tiles], dtype=np.int64)  # (n,)
+            rows = np.asarray(next(outputs) if len(tiles) else np.zeros((0, self.encoder.dim)), np.float32)
+            if rows.shape != (len(tiles), self.encoder.dim):
+                raise ValueError(f"encoder {self.encoder.name} returned {rows.shape} for {len(tiles)} images")
+            yield Step(tiles, rows, tuple(item for piece in pieces for item in piece.failed))
+
+    def _encode_images(self, steps: list[list[list[Image.Image]]]) -> list[np.ndarray]:
+        return [self.encoder.encode([image for part in step for image in part]) for step in steps]
 
 
-def _require_some(slide: Slide, encoded_tiles: list[int], failures: list[tuple[Box, str]]) -> None:
-    if encoded_tiles:
+def _unprepared(images: list[Image.Image]) -> list[Image.Image]:
+    return images
+
+
+def _require_some(slide: Slide, some: bool, failures: Sequence[tuple[Box, str]]) -> None:
+    if some:
         return
     if failures:
         raise SlideError(

@@ -5,6 +5,7 @@ Letters: N tiles.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +36,15 @@ class TileGrid:
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that says where which tile is."""
+        facts = (self.size, self.tile_um, self.extent)
+        sha = hashlib.sha256(repr(facts).encode())
+        for array in (self.coords, self.unsure):
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
 
     def whole(self) -> TileGrid:
         """Without the tiles that reach beyond the slide."""

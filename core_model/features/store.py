@@ -33,8 +33,10 @@ import numpy as np
 import platformdirs
 
 from core_model.errors import FeatureStoreError, printable
+from core_model.features.grid import TileGrid
 from core_model.features.tiles import EncoderIdentity, TileFeatures
-from core_model.files import READ_ONLY, held, place_of, write_bytes
+from core_model.features.unfinished import Unfinished
+from core_model.files import READ_ONLY, held, leftovers, place_of, write_bytes
 from core_model.slides.box import Box, magnification
 from core_model.slides.slide import Slide
 from core_model.slides.tissue import METHOD
@@ -135,17 +137,48 @@ class FeatureStore:
         need not be `kept`. Raises `FeatureStoreError` where the lock cannot be made, or is held and `wait` is
         False.
         """
-        path = self.path(slide, encoder_name)
-        lock = held(path.parent, wait, name=f".{path.name}.lock", error_class=FeatureStoreError, fix=_FIX)
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(lock)
-            except FeatureStoreError as error:
-                if not self.spares(error):
-                    raise
-                yield False
+        while True:
+            path = self.path(slide, encoder_name)
+            lock = held(path.parent, wait, name=f".{path.name}.lock", error_class=FeatureStoreError, fix=_FIX)
+            with contextlib.ExitStack() as stack:
+                try:
+                    stack.enter_context(lock)
+                except FeatureStoreError as error:
+                    if not self.spares(error):
+                        raise
+                    yield False
+                    return
+                if self.path(slide, encoder_name) != path:
+                    continue  # whoever held it wrote features of another slide of this name
+                yield True
                 return
-            yield True
+
+    def unfinished(self, slide: Slide, encoder: EncoderIdentity, grid: TileGrid, how: str) -> Unfinished:
+        """Where steps of these features are kept until all are done; use it under `lock`.
+
+        `how` they are computed: steps that were computed in another way are not taken.
+        """
+        subject = _identity(slide, encoder) | {"dim": encoder.dim, "grid": grid.digest, "how": how}
+        return Unfinished(self._unfinished(slide, encoder.name), subject, _FIX)
+
+    def tidy(self, slide: Slide, encoder_name: str) -> None:
+        """Remove what a killed process left beside the features, unless another one is at work there."""
+        path = self.path(slide, encoder_name)
+        remains = [
+            path for path in (self._unfinished(slide, encoder_name), *leftovers(path)) if path.exists()
+        ]
+        if not remains:
+            return
+        try:
+            with self.lock(slide, encoder_name, wait=False):
+                for remain in remains:
+                    remain.unlink(missing_ok=True)
+        except (FeatureStoreError, OSError) as error:
+            log.info("%s: unfinished work is left there (%s)", path.parent, error)
+
+    def _unfinished(self, slide: Slide, encoder_name: str) -> Path:
+        folder = self.path(slide, encoder_name).parent
+        return folder / f".{slide.name}-{slide.id[:8]}.unfinished"
 
     def spares(self, error: FeatureStoreError) -> bool:
         """Whether work goes on, after a warning, where a file could not be written because of `error`."""

@@ -23,6 +23,7 @@ from slide_files import ColourEncoder, damage, stained, write_svs
 
 from core_model.errors import FeatureStoreError, NoTissue, SlideError
 from core_model.features.extract import extract
+from core_model.features.reading import Pace
 from core_model.features.store import FeatureStore
 from core_model.features.tiles import TileFeatures
 from core_model.slides.box import Box
@@ -44,7 +45,7 @@ def store(tmp_path: Path) -> FeatureStore:
 
 def test_features_are_those_of_the_tiles_pixels(slide: Slide) -> None:
     encoder = ColourEncoder()
-    found = extract(slide, encoder, batch_size=4)
+    found = extract(slide, encoder, pace=Pace(readers=2, batch=4))
     assert found.features.shape == (len(found), 6)
     assert found.features.dtype == np.float32
     assert len(found) == 8  # four columns (the last partly tissue), two rows
@@ -52,13 +53,6 @@ def test_features_are_those_of_the_tiles_pixels(slide: Slide) -> None:
     for i in range(len(found)):
         wanted = encoder.encode([slide.read(found.box(i), 0.5)])[0]
         assert np.array_equal(found.features[i], wanted), "row and place belong together"
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
-def test_batches_make_no_difference(slide: Slide, batch_size: int) -> None:
-    found, wanted = extract(slide, ColourEncoder(), batch_size=batch_size), extract(slide, ColourEncoder())
-    assert np.array_equal(found.features, wanted.features)
-    assert np.array_equal(found.coords, wanted.coords)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +101,7 @@ def test_tissue_is_read_out_to_the_edge_and_glass_put_behind_it(
 
 def test_progress_is_told_from_start_to_end(slide: Slide) -> None:
     calls: list[tuple[int, int]] = []
-    extract(slide, ColourEncoder(), progress=lambda done, total: calls.append((done, total)), batch_size=3)
+    extract(slide, ColourEncoder(), progress=lambda done, total: calls.append((done, total)))
     assert calls[0] == (0, 8)
     assert calls[-1] == (8, 8)
     assert calls == sorted(calls)
