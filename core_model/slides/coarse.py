@@ -41,7 +41,7 @@ class CoarseSource:
         self._source, self._factor, self._name = source, factor, name
         self._stored = len(source.level_dimensions)
         width, height = source.level_dimensions[-1]
-        self.vendor = source.vendor
+        self.vendor, self.reader = source.vendor, source.reader
         self.properties: Mapping[str, str] = source.properties
         self.level_dimensions = (*source.level_dimensions, (width // factor, height // factor))
         self.told: Told | None = None

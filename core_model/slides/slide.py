@@ -76,22 +76,29 @@ MAX_PIXELS = 1 << 26
 """Largest image `read` returns: 67 Mpx, 200 MB as RGB."""
 
 
-def open_slide(path: str | Path, mpp: float | None = None, mpp_override: float | None = None) -> Slide:
+def open_slide(
+    path: str | Path, mpp: float | None = None, mpp_override: float | None = None, *, isolate: bool = False
+) -> Slide:
     """Open a whole-slide image, or a plain TIFF, PNG or JPEG.
 
     `path` may also be a folder that holds one slide, or any file of a DICOM series. `mpp` is µm/px at level 0
-    where the file states none, `mpp_override` whatever it states. Raises `SlideError` where the file cannot
-    be used or is no slide of its own, `MppError` where its scale is missing or absurd.
+    where the file states none, `mpp_override` whatever it states. With `isolate` a child process reads the
+    file, within limits of memory and time. Raises `SlideError` where the file cannot be used or is no slide
+    of its own, `MppError` where its scale is missing or absurd.
     """
-    from core_model.slides.identity import named, slide_id
     from core_model.slides.scale import find_scale
-    from core_model.slides.sources import open_source
 
-    path, name = named(Path(path))
-    source = open_source(path)
+    if isolate:
+        from core_model.slides.isolation.source import open_isolated
+
+        path, name, source, identity = open_isolated(Path(path))
+    else:
+        from core_model.slides.identity import opened
+
+        path, name, source, identity = opened(Path(path))
     try:
         scale = find_scale(source.properties, mpp, mpp_override, path)
-        slide = Slide(path, source, slide_id(path, source), scale.mpp, scale.source, name)
+        slide = Slide(path, source, identity, scale.mpp, scale.source, name)
     except BaseException:
         source.close()
         raise
@@ -118,7 +125,8 @@ class Slide:
         self.mpp, self.mpp_source = mpp, origin
         self.warnings: tuple[str, ...] = ()
         """What contradicts in what the file states: a sentence each."""
-        self.vendor = source.vendor
+        self.vendor, self.reader = source.vendor, source.reader
+        """The scanner's format, and the library that reads it."""
         self.quickhash = source.properties.get("openslide.quickhash-1")
         """OpenSlide's own id, by which version 0.2.0 and earlier knew a slide; None of plain images."""
         self.level_dimensions = source.level_dimensions

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Protocol
 
 import openslide
+import PIL
 from PIL import Image, UnidentifiedImageError
 
 from core_model.errors import SlideError
-from core_model.slides.parts import PICTURES, TIFFS, ZARR, is_zarr, parts_of
+from core_model.slides.parts import parts_of
 from core_model.slides.tiff import check_tiled, is_tiff, ome_mpp, scan_page
 
 PLAIN_FORMATS = ("TIFF", "PNG", "JPEG")
@@ -44,6 +45,7 @@ class PlainSource:
 
     def __init__(self, path: Path) -> None:
         self.properties: Mapping[str, str]
+        self.reader = f"Pillow {PIL.__version__}"
         page = scan_page(path) if is_tiff(path) else None
         self.properties, image = _load_plain(path, page.number if page is not None else 0)
         self.vendor = f"plain-{(image.format or 'image').lower()}"
@@ -78,13 +80,6 @@ class PlainSource:
 CACHE_BYTES = 64 << 20
 """Decoded tiles kept per slide, shared by all its handles."""
 
-UNREAD = {".vsi": "Olympus VSI", ".isyntax": "Philips iSyntax", ZARR: "OME-Zarr"}
-"""Formats of slides for which there is no reader here."""
-
-PLAIN = (*PICTURES, *TIFFS, "")
-"""Suffixes of plain images. A scanner's file that OpenSlide refuses must not be read as one: what decodes in
-it may be its label (VSI) or its macro image (MRXS)."""
-
 
 class DecodeError(Exception):
     """A rectangle that did not decode; `Slide` turns it into `RegionUnreadable` with the box."""
@@ -94,6 +89,8 @@ class PixelSource(Protocol):
     """An open image pyramid."""
 
     vendor: str
+    reader: str
+    """Which library reads it, with its version, as `run.json` and `giant doctor` say it."""
     properties: Mapping[str, str]
     level_dimensions: tuple[tuple[int, int], ...]
     """Width and height per level, level 0 first."""
@@ -126,6 +123,7 @@ class OpenSlideSource:
         self._idle: queue.SimpleQueue[openslide.OpenSlide] = queue.SimpleQueue()
         self._closed = False
         first = self._open()
+        self.reader = f"OpenSlide {openslide.__library_version__}"
         self.properties: Mapping[str, str] = dict(first.properties)
         self.vendor = self.properties.get("openslide.vendor", "unknown")
         self.level_dimensions = tuple((int(w), int(h)) for w, h in first.level_dimensions)
@@ -212,46 +210,6 @@ class OpenSlideSource:
                 self._idle.get_nowait().close()
             except queue.Empty:
                 return
-
-
-def open_source(path: Path) -> PixelSource:
-    """Open the main file of a slide with the reader that its content asks for; raises `SlideError`."""
-    try:
-        _check_file(path)
-        if openslide.OpenSlide.detect_format(str(path)) is None:
-            if path.suffix.lower() in PLAIN:
-                return PlainSource(path)
-            raise SlideError(
-                "this is no slide that OpenSlide reads; it may be truncated, or lack its other files",
-                where=path,
-                fix="Copy it again from its source",
-            )
-        source = OpenSlideSource(path)
-        try:
-            source.check()
-        except BaseException:
-            source.close()
-            raise
-        return source
-    except OSError as error:
-        raise SlideError(f"it cannot be read ({error.strerror or error})", where=path) from error
-
-
-def _check_file(path: Path) -> None:
-    """Raise where there is nothing to open, or nothing that opens it."""
-    suffix = ZARR if is_zarr(path) else path.suffix.lower()
-    if suffix in UNREAD and path.exists():
-        raise SlideError(
-            f"{UNREAD[suffix]} cannot be read",
-            where=path,
-            fix="Convert it to a pyramidal OME-TIFF, for example with bioformats2raw and raw2ometiff",
-        )
-    if path.is_dir():
-        raise SlideError("this is a folder, not a slide", where=path, fix="Name a slide file in it")
-    if not path.exists():
-        raise SlideError("there is no such file", where=path)
-    if path.stat().st_size == 0:
-        raise SlideError("the file is empty", where=path, fix="Copy it again from its source")
 
 
 def on_background(rgba: Image.Image, colour: str) -> Image.Image:
