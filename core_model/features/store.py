@@ -6,25 +6,18 @@ A file is made in memory, since HDF5 crashes on a disk that fills up, written be
 It is read back only if it is whole and ours, and otherwise done again. Only what is proved to be ours is
 replaced.
 
-An H5 file may be anybody's: it is opened without trust and measured before anything is read. A file of a few
-kB can declare terabytes, and can name other files in place of its own content. Neither is followed: what is
-read must lie in the file, in as many bytes as its shape needs.
-
 Letters: N tiles, D channels of a tile feature.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import logging
-import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +27,13 @@ import platformdirs
 
 from core_model.errors import FeatureStoreError, printable
 from core_model.features.grid import TileGrid
+from core_model.features.h5 import UNREADABLE, open_h5, whole
 from core_model.features.tiles import EncoderIdentity, TileFeatures
 from core_model.features.unfinished import Unfinished
 from core_model.files import READ_ONLY, held, leftovers, place_of, write_bytes
 from core_model.slides.box import Box, magnification
 from core_model.slides.slide import Slide
 from core_model.slides.tissue import METHOD
-
-UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError)
-"""What h5py raises for a file that is damaged, or of another kind."""
-
-MOST_PACKED = 2000
-"""Largest ratio of the numbers in a dataset to the bytes they take: deflate reaches 1030 on zeros."""
-
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
-
-_IN_USE = (errno.EAGAIN, errno.EACCES)
-
-_LOCKING = re.compile(r"unable to lock file, errno = (\d+)")
 
 FORMAT = "giant-features-1"
 
@@ -341,66 +323,3 @@ def _says(path: Path) -> dict[str, Any]:
             return dict(file["coords"].attrs) if isinstance(file.get("coords"), h5py.Dataset) else {}
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise OSError(f"its attributes cannot be read ({error})") from error
-
-
-@contextmanager
-def open_h5(path: Path) -> Iterator[h5py.File]:
-    """A file to read, closed at the end. Raises `OSError`, also while another program writes the file.
-
-    On a disk that knows no locks it is opened without one.
-    """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        number = _lock_error(error)
-        if number in _IN_USE:
-            raise OSError(number, "another program has it open") from error
-        if number not in _NO_LOCKS:
-            raise
-        file = h5py.File(path, "r", locking=False)
-    with file:
-        yield file
-
-
-def _lock_error(error: OSError) -> int | None:
-    """The system's number where a file could not be locked."""
-    found = _LOCKING.search(str(error))
-    return int(found.group(1)) if found else None
-
-
-def whole(group: h5py.Group, name: str) -> h5py.Dataset:
-    """The dataset of that name, which lies in this file with all its content.
-
-    Raises `ValueError` where there is none, or it lies elsewhere, or the file is too small for its shape.
-    """
-    link = group.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        raise ValueError(f"its '{name}' lie in another file ({link.filename!r}), which is not followed")
-    if not isinstance(link, h5py.HardLink) or not isinstance(group[name], h5py.Dataset):
-        raise ValueError(f"it has no dataset '{name}', only {', '.join(group) or 'nothing'}")
-    dataset = group[name]
-    if dataset.external or dataset.is_virtual:
-        raise ValueError(f"its '{name}' lie in other files, which are not followed")
-    if dataset.shape is None:
-        raise ValueError(f"its '{name}' hold nothing")
-    _measured(dataset, name)
-    return dataset
-
-
-def _measured(dataset: h5py.Dataset, name: str) -> None:
-    """Raise `ValueError` where a dataset holds less than its shape declares."""
-    declared, stored = dataset.nbytes, dataset.id.get_storage_size()
-    is_packed = dataset.id.get_create_plist().get_nfilters() > 0
-    missing = False
-    if dataset.chunks:
-        parts = (-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-        missing = dataset.id.get_num_chunks() < math.prod(parts)
-    if (
-        declared > stored * (MOST_PACKED if is_packed else 1)
-        or stored > dataset.file.id.get_filesize()
-        or missing
-    ):
-        raise ValueError(
-            f"'{name}' of shape {dataset.shape} would be {declared:,} bytes,"
-            f" and the file holds {stored:,} of them"
-        )
