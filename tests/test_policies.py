@@ -37,6 +37,7 @@ ROOMS: dict[str, imports.Layers] = {
         ("toolbox", "similar"),
         ("ask_region", "indexing", "looks", "retrieve"),
         ("workbench",),
+        ("cohort",),
         ("index", "render"),
         ("guides", "records"),
     ),
