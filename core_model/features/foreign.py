@@ -89,6 +89,7 @@ def _read(
         encoder=str(says.get("giant_encoder", name or path.parent.name.removeprefix(FOLDER))),
         failed=_failed(file),
         extent=places.extent,
+        overlap=places.overlap,
     )
 
 

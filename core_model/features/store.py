@@ -28,11 +28,10 @@ import platformdirs
 from core_model.errors import FeatureStoreError, printable
 from core_model.features.grid import TileGrid
 from core_model.features.h5 import UNREADABLE, open_h5, whole
-from core_model.features.tiles import EncoderIdentity, TileFeatures
+from core_model.features.tiles import EncoderIdentity, SlideIdentity, TileFeatures
 from core_model.features.unfinished import Unfinished
 from core_model.files import READ_ONLY, held, leftovers, place_of, write_bytes
 from core_model.slides.box import Box, magnification
-from core_model.slides.slide import Slide
 from core_model.slides.tissue import METHOD
 
 FORMAT = "giant-features-1"
@@ -57,7 +56,7 @@ class FeatureStore:
     def __init__(self, root: str | Path, kept: bool = True) -> None:
         self.root, self.kept = Path(root), kept
 
-    def path(self, slide: Slide, encoder_name: str) -> Path:
+    def path(self, slide: SlideIdentity, encoder_name: str) -> Path:
         """Where features of `slide` by that encoder lie.
 
         TRIDENT names files by the slide's stem. Where that of another slide has it, or a file of which
@@ -68,7 +67,7 @@ class FeatureStore:
         path = self.root / f"features_{safe}" / f"{slide.name}.h5"
         return path.with_stem(f"{path.stem}-{slide.id[:8]}") if _is_taken(path, slide) else path
 
-    def load(self, slide: Slide, encoder: EncoderIdentity) -> TileFeatures | None:
+    def load(self, slide: SlideIdentity, encoder: EncoderIdentity) -> TileFeatures | None:
         """The stored features; None where there are none, or what is there is not whole and ours.
 
         The latter is logged as a warning with the reason.
@@ -89,7 +88,7 @@ class FeatureStore:
             log.warning("%s is not used and will be redone: %s", path, error)
             return None
 
-    def save(self, slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures) -> Path:
+    def save(self, slide: SlideIdentity, encoder: EncoderIdentity, tiles: TileFeatures) -> Path:
         """Write atomically; call under `lock`. Raises `FeatureStoreError`.
 
         A file in the way that giant did not write is kept beside it as `<name>.foreign`.
@@ -112,7 +111,7 @@ class FeatureStore:
         return path
 
     @contextlib.contextmanager
-    def lock(self, slide: Slide, encoder_name: str, wait: bool = True) -> Iterator[bool]:
+    def lock(self, slide: SlideIdentity, encoder_name: str, wait: bool = True) -> Iterator[bool]:
         """Be the only writer of one feature file. The system frees the lock when its holder dies.
 
         Yields whether the file can be written: False, after a warning, for a store that is read-only and
@@ -135,7 +134,9 @@ class FeatureStore:
                 yield True
                 return
 
-    def unfinished(self, slide: Slide, encoder: EncoderIdentity, grid: TileGrid, how: str) -> Unfinished:
+    def unfinished(
+        self, slide: SlideIdentity, encoder: EncoderIdentity, grid: TileGrid, how: str
+    ) -> Unfinished:
         """Where steps of these features are kept until all are done; use it under `lock`.
 
         `how` they are computed: steps that were computed in another way are not taken.
@@ -143,7 +144,7 @@ class FeatureStore:
         subject = _identity(slide, encoder) | {"dim": encoder.dim, "grid": grid.digest, "how": how}
         return Unfinished(self._unfinished(slide, encoder.name), subject, _FIX)
 
-    def tidy(self, slide: Slide, encoder_name: str) -> None:
+    def tidy(self, slide: SlideIdentity, encoder_name: str) -> None:
         """Remove what a killed process left beside the features, unless another one is at work there."""
         path = self.path(slide, encoder_name)
         remains = [
@@ -158,7 +159,7 @@ class FeatureStore:
         except (FeatureStoreError, OSError) as error:
             log.info("%s: unfinished work is left there (%s)", path.parent, error)
 
-    def _unfinished(self, slide: Slide, encoder_name: str) -> Path:
+    def _unfinished(self, slide: SlideIdentity, encoder_name: str) -> Path:
         folder = self.path(slide, encoder_name).parent
         return folder / f".{slide.name}-{slide.id[:8]}.unfinished"
 
@@ -193,7 +194,9 @@ def cache_folder() -> Path:
         raise FeatureStoreError("this user has no home folder to keep features in", fix=_FIX) from error
 
 
-def feature_file(slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures, folder: Path) -> memoryview:
+def feature_file(
+    slide: SlideIdentity, encoder: EncoderIdentity, tiles: TileFeatures, folder: Path
+) -> memoryview:
     """The bytes of a file of these features that will lie in `folder`."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
@@ -201,7 +204,7 @@ def feature_file(slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures, fo
     return buffer.getbuffer()
 
 
-def read_features(path: Path, slide: Slide, encoder: EncoderIdentity) -> TileFeatures:
+def read_features(path: Path, slide: SlideIdentity, encoder: EncoderIdentity) -> TileFeatures:
     """Read and check everything; raises `UnusableFile`."""
     try:
         with open_h5(path) as file:
@@ -211,7 +214,7 @@ def read_features(path: Path, slide: Slide, encoder: EncoderIdentity) -> TileFea
 
 
 def _write(
-    file: h5py.File, slide: Slide, encoder: EncoderIdentity, tiles: TileFeatures, folder: Path
+    file: h5py.File, slide: SlideIdentity, encoder: EncoderIdentity, tiles: TileFeatures, folder: Path
 ) -> None:
     features = np.ascontiguousarray(tiles.features, dtype=np.float32)
     coords = np.ascontiguousarray(tiles.coords, dtype=np.int64)
@@ -226,7 +229,7 @@ def _write(
         "patch_size_level0": tiles.size,
         "level0_magnification": round(magnification(slide.mpp), 2),
         "target_magnification": round(magnification(encoder.mpp), 2),
-        "overlap": 0,
+        "overlap": round(tiles.overlap * encoder.tile_px / tiles.size),
         "name": slide.name,
         "savetodir": printable(str(folder)),
         "level0_width": slide.width,
@@ -236,7 +239,7 @@ def _write(
     dataset.attrs.update(trident | ours)
 
 
-def _read(file: h5py.File, slide: Slide, encoder: EncoderIdentity) -> TileFeatures:
+def _read(file: h5py.File, slide: SlideIdentity, encoder: EncoderIdentity) -> TileFeatures:
     """Everything checked against what it should be; `ValueError` says what is not."""
     attributes = dict(file["coords"].attrs)
     for name, value in _identity(slide, encoder).items():
@@ -262,10 +265,11 @@ def _read(file: h5py.File, slide: Slide, encoder: EncoderIdentity) -> TileFeatur
         encoder=encoder.name,
         failed=tuple(zip(boxes, (str(r) for r in reasons), strict=True)),
         extent=(slide.width, slide.height),
+        overlap=float(attributes["overlap"]) * int(attributes["patch_size_level0"]) / encoder.tile_px,
     )
 
 
-def _identity(slide: Slide, encoder: EncoderIdentity) -> dict[str, Any]:
+def _identity(slide: SlideIdentity, encoder: EncoderIdentity) -> dict[str, Any]:
     """The attributes by which a file proves that it holds these features of this slide."""
     return {
         "giant_format": FORMAT,
@@ -274,7 +278,7 @@ def _identity(slide: Slide, encoder: EncoderIdentity) -> dict[str, Any]:
         "giant_encoder": encoder.name,
         "giant_fingerprint": encoder.fingerprint,
         "giant_tile_um": float(encoder.tile_um),
-        "giant_tissue": METHOD,
+        "giant_tissue": getattr(encoder, "tissue", METHOD),  # another tool chose the tiles it encoded
         "level0_width": slide.width,
         "level0_height": slide.height,
     }
@@ -303,7 +307,7 @@ def why_unreadable(path: Path) -> str | None:
     return None
 
 
-def _is_taken(path: Path, slide: Slide) -> bool:
+def _is_taken(path: Path, slide: SlideIdentity) -> bool:
     """True where a file is there that giant wrote for another slide, or nobody can tell.
 
     A changed slide counts as another one.

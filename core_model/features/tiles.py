@@ -34,6 +34,30 @@ class EncoderIdentity(Protocol):
         """Side of a tile in µm."""
 
 
+class SlideIdentity(Protocol):
+    """The facts of a slide that the feature store records."""
+
+    @property
+    def id(self) -> str:
+        """Of the content, never of the path."""
+
+    @property
+    def name(self) -> str:
+        """The file's stem."""
+
+    @property
+    def mpp(self) -> float:
+        """µm per level-0 px."""
+
+    @property
+    def width(self) -> int:
+        """Level-0 px."""
+
+    @property
+    def height(self) -> int:
+        """Level-0 px."""
+
+
 @dataclass(frozen=True)
 class TileFeatures:
     """Features of N tiles of one slide."""
@@ -55,6 +79,8 @@ class TileFeatures:
     extent: tuple[int, int] | None = None
     """Width and height of the slide in level-0 px. The last tiles of a row and column may reach beyond, where
     glass was put in their place. None where it is not known."""
+    overlap: float = 0.0
+    """By how many level-0 px neighbours overlap; of other tools' tiles, where it can be more than 0."""
 
     def __len__(self) -> int:
         return len(self.coords)
