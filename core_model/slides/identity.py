@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from core_model.errors import SlideError
+from core_model.slides.claims import check_links, check_names, check_size
 from core_model.slides.parts import is_zarr, main_file, parts_of, slide_name
 from core_model.slides.tiff import is_tiff, read_pages
 
@@ -37,11 +38,33 @@ PAGE_CHUNK = 4096
 """Bytes of a place in a page."""
 
 
-def named(path: Path) -> tuple[Path, str]:
-    """The main file of the slide that `path` names, and the slide's name. Raises `SlideError`."""
+class Opened(NamedTuple):
+    """A slide that is open: what it is, and where its pixels come from."""
+
+    path: Path
+    """The file by which it is opened."""
+    name: str
+    source: PixelSource
+    identity: str
+
+
+def opened(path: Path, follow_links: bool = True) -> Opened:
+    """Open the slide that `path` names, once what its files claim has been checked. Raises `SlideError`."""
+    from core_model.slides.readers import open_source
+
     try:
         path = _main_file(path)
-        return path, slide_name(path)
+        name = slide_name(path)
+        check_names(path)
+        if not follow_links:
+            check_links(path)
+        source = open_source(path)
+        try:
+            check_size(path, source.level_dimensions)
+            return Opened(path, name, source, slide_id(path, source))
+        except BaseException:
+            source.close()
+            raise
     except OSError as error:
         raise SlideError(f"it cannot be read ({error.strerror or error})", where=path) from error
 
@@ -55,13 +78,10 @@ def _main_file(path: Path) -> Path:
 
 
 def slide_id(path: Path, source: PixelSource) -> str:
-    """Hex digest of the slide that `path` opens. Raises `SlideError` where a file of it cannot be read."""
-    try:
-        parts = parts_of(path)
-        total = sum(part.stat().st_size for part in parts)
-        shares = [_part_digest(part, total) for part in parts]
-    except OSError as error:
-        raise SlideError(f"it cannot be read ({error.strerror or error})", where=path) from error
+    """Hex digest of the slide that `path` opens. Raises `OSError` where a file of it cannot be read."""
+    parts = parts_of(path)
+    total = sum(part.stat().st_size for part in parts)
+    shares = [_part_digest(part, total) for part in parts]
     facts = (SCHEME, source.properties.get("openslide.quickhash-1", ""), repr(source.level_dimensions))
     # Sorted: names of files, and so their order, are no part of what a slide is.
     return hashlib.sha256("\n".join([*facts, *sorted(shares)]).encode()).hexdigest()

@@ -113,7 +113,7 @@ def index_names(path: Path) -> list[str]:
     with path.open("rb") as file:
         lines = file.read(_MOST_INDEX).splitlines()
     values = {os.fsdecode(line.partition(b"=")[2].strip()) for line in lines if b"=" in line}
-    return sorted(name for name in values if _is_file_name(name) and path.with_name(name).is_file())
+    return sorted(name for name in values if is_file_name(name) and path.with_name(name).is_file())
 
 
 def owner_of(path: Path) -> Path | None:
@@ -155,8 +155,9 @@ def _series_at(folder: Path, changed: int) -> dict[str, list[Instance]]:
     return series_in(folder)
 
 
-def _is_file_name(name: str) -> bool:
-    return bool(name) and "/" not in name and "\\" not in name and "\0" not in name and len(name) < 256
+def is_file_name(name: str) -> bool:
+    """Whether it names something in the same folder: no path, no parent, no drive."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0") and len(name) < 256
 
 
 def read_instance(path: Path) -> Instance | None:

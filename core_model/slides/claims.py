@@ -1,0 +1,105 @@
+"""What the files of a slide claim, checked before any pixel is read: names of other files, links, sizes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from core_model.errors import SlideError
+from core_model.slides.parts import HAMAMATSU, MIRAX, MIRAX_INDEX, is_file_name, parts_of
+
+MOST_INDEX = 1 << 20
+"""Bytes of an index that names files; real ones have a few thousand."""
+
+MOST_AREA = 10**12
+"""Pixels of level 0. The largest scans have some 10¹¹."""
+
+MOST_PER_BYTE = 20_000
+"""Pixels that a byte of a file may stand for: JPEG keeps 400 of an empty slide, the densest codecs 10,000."""
+
+SMALL = 1 << 26
+"""Pixels below which a level does no harm, whatever its file says."""
+
+_NAMES_FILE = re.compile(r"(?:.*(?:File|Image)(?:\([\d,\s]*\))?|FILE_\d+|INDEXFILE)", re.IGNORECASE)
+"""Keys of a Hamamatsu index or of a MIRAX Slidedat.ini whose value OpenSlide opens as a file."""
+
+_HAMAMATSU = b"Virtual Microscope Specimen]"
+
+
+def check_names(main: Path) -> None:
+    """Raise `SlideError` where an index of the slide names a file that is not beside it.
+
+    Raises `OSError` where it cannot be read.
+    """
+    if not main.is_file():
+        return
+    if main.suffix.lower() == MIRAX:
+        index = main.with_suffix("") / MIRAX_INDEX
+        if index.is_file():
+            _check_index(main, index)
+    elif _is_hamamatsu(main):
+        if main.suffix.lower() not in HAMAMATSU:
+            raise SlideError(
+                "this is a Hamamatsu index under another suffix", where=main, fix="Rename it to .vms or .vmu"
+            )
+        _check_index(main, main)
+
+
+def check_links(main: Path) -> None:
+    """Raise `SlideError` where a file that belongs to the slide is a link that leads out of its folder.
+
+    The main file itself may be a link: the user named it. Raises `OSError`.
+    """
+    home = main.parent.resolve(strict=True)
+    parts = parts_of(main)[1:] if main.is_file() else []
+    if all(part.resolve(strict=True).is_relative_to(home) for part in parts):
+        return
+    raise SlideError(
+        "a file of it is a link that leads out of its folder",
+        where=main,
+        fix="Copy the files themselves, or give --no-isolate if you trust the slide",
+    )
+
+
+def check_size(main: Path, levels: Iterable[tuple[int, int]]) -> None:
+    """Raise `SlideError` where the levels are larger than a slide, or than what its files can hold.
+
+    Raises `OSError`.
+    """
+    width, height = max(levels, key=lambda size: size[0] * size[1])
+    area = width * height
+    if area > MOST_AREA:
+        raise SlideError(f"it claims to be {width:,} x {height:,} px, which no slide is", where=main)
+    if area <= SMALL or main.is_dir():
+        return
+    size = sum(part.stat().st_size for part in parts_of(main))
+    if area > size * MOST_PER_BYTE:
+        raise SlideError(
+            f"it claims to be {width:,} x {height:,} px, which {size:,} bytes cannot hold",
+            where=main,
+            fix="Copy it again from its source",
+        )
+
+
+def _is_hamamatsu(path: Path) -> bool:
+    if path.stat().st_size > MOST_INDEX and path.suffix.lower() not in HAMAMATSU:
+        return False
+    with path.open("rb") as file:
+        return _HAMAMATSU in file.read(MOST_INDEX)
+
+
+def _check_index(main: Path, index: Path) -> None:
+    with index.open("rb") as file:
+        text = file.read(MOST_INDEX + 1)
+    if len(text) > MOST_INDEX:
+        raise SlideError("the index of its files is too long", where=main)
+    for line in text.splitlines():
+        key, equals, value = (os.fsdecode(part.strip()) for part in line.partition(b"="))
+        if equals and value and _NAMES_FILE.fullmatch(key) and not is_file_name(value):
+            raise SlideError(
+                "its index names a file that is not beside it, which is not followed",
+                where=main,
+                fix="Put the files of the slide into one folder",
+            )
