@@ -13,7 +13,6 @@ Letters: N tiles, D channels of a tile.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 
 from core_model.errors import FeatureStoreError, printable
 from core_model.features.places import UM_AT_1X
+from core_model.features.store import folder_of
 from core_model.features.tiles import TileFeatures
 from core_model.files import write_bytes
 
@@ -44,12 +44,11 @@ def write_trident(job: Path, name: str, tiles: TileFeatures, tile_px: int) -> tu
         says["level0_width"], says["level0_height"] = tiles.extent
     nominal = _whole(UM_AT_1X * tile_px / tiles.tile_um)
     folder = job / f"{nominal:.4g}x_{tile_px}px_{says['overlap']}px_overlap"
-    encoder = re.sub(r"[^\w.-]+", "_", tiles.encoder).strip("._") or "encoder"
     places = folder / "patches" / f"{name}_patches.h5"
-    features = folder / f"features_{encoder}" / f"{name}.h5"
+    features = folder / folder_of(tiles.encoder) / f"{name}.h5"
     coords = np.ascontiguousarray(tiles.coords, np.int64)
     _write(places, {"coords": coords}, {"coords": says | {"savetodir": printable(str(folder))}})
-    arrays = {"features": np.ascontiguousarray(tiles.features, np.float32), "coords": coords}
+    arrays: Mapping[str, np.ndarray] = {"features": _rows(tiles), "coords": coords}
     about = {"name": name, "savetodir": printable(str(features.parent))}
     _write(features, arrays, {"coords": says | {"savetodir": printable(str(folder))}, "features": about})
     return places, features
@@ -73,7 +72,7 @@ def write_clam(folder: Path, name: str, tiles: TileFeatures, pt: bool = False) -
         "save_path": printable(str(folder / "patches")),
     }
     places, features = folder / "patches" / f"{name}.h5", folder / "h5_files" / f"{name}.h5"
-    rows = np.ascontiguousarray(tiles.features, np.float32)
+    rows = _rows(tiles)
     _write(places, {"coords": np.ascontiguousarray(tiles.coords, np.int64)}, {"coords": says})
     arrays = {"features": rows, "coords": np.ascontiguousarray(tiles.coords, np.int32)}
     _write(features, arrays, {"coords": says})
@@ -83,6 +82,10 @@ def write_clam(folder: Path, name: str, tiles: TileFeatures, pt: bool = False) -
         torch.save(torch.from_numpy(rows), buffer := io.BytesIO())
         _keep(folder / "pt_files" / f"{name}.pt", buffer)
     return places, features
+
+
+def _rows(tiles: TileFeatures) -> np.ndarray:
+    return np.ascontiguousarray(tiles.features, np.float32)  # (N, D)
 
 
 def _whole(value: float) -> float | int:

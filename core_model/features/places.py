@@ -29,8 +29,8 @@ import numpy as np
 from core_model.errors import FeatureStoreError, printable
 from core_model.features.grid import TileGrid
 from core_model.features.h5 import UNREADABLE, open_h5, whole
+from core_model.features.tiles import SlideIdentity
 from core_model.slides.scale import COARSEST, FINEST
-from core_model.slides.slide import Slide
 
 UM_AT_1X = 10.0
 """µm per px times magnification: a 20x scan has 0.5 µm/px, a 40x scan 0.25."""
@@ -83,7 +83,7 @@ def read_places(path: str | Path, *, size: int | None = None) -> Places:
         ) from error
 
 
-def grid_from_coords(path: str | Path, slide: Slide, tile_um: float) -> TileGrid:
+def grid_from_coords(path: str | Path, slide: SlideIdentity, tile_um: float) -> TileGrid:
     """The tiles that another tool chose on this slide, in reading order, in place of our own grid.
 
     Their side must be about `tile_um`, what the encoder takes: `NOMINAL` off, as magnifications are, is no
@@ -91,7 +91,7 @@ def grid_from_coords(path: str | Path, slide: Slide, tile_um: float) -> TileGrid
     """
     places = read_places(path)
     try:
-        _check_slide(places, slide)
+        check_slide(places, slide)
         found = places.size * slide.mpp
         if abs(found - tile_um) > NOMINAL * tile_um:
             raise ValueError(f"its tiles are {found:.4g} µm wide, where the encoder takes {tile_um:g} µm")
@@ -104,7 +104,7 @@ def grid_from_coords(path: str | Path, slide: Slide, tile_um: float) -> TileGrid
     return TileGrid(places.coords[order], places.size, found, sure, (slide.width, slide.height))
 
 
-def _check_slide(places: Places, slide: Slide) -> None:
+def check_slide(places: Places, slide: SlideIdentity) -> None:
     """Raise `ValueError` where tiles are of another slide, or of this one at another scale."""
     extent = (slide.width, slide.height)
     if places.extent is not None and places.extent != extent:

@@ -63,8 +63,7 @@ class FeatureStore:
         nobody can tell whose it is, a part of the slide's identity is added, so that nothing is overwritten.
         """
 
-        safe = re.sub(r"[^\w.-]+", "_", encoder_name).strip("._") or "encoder"
-        path = self.root / f"features_{safe}" / f"{slide.name}.h5"
+        path = self.root / folder_of(encoder_name) / f"{slide.name}.h5"
         return path.with_stem(f"{path.stem}-{slide.id[:8]}") if _is_taken(path, slide) else path
 
     def load(self, slide: SlideIdentity, encoder: EncoderIdentity) -> TileFeatures | None:
@@ -192,6 +191,12 @@ def cache_folder() -> Path:
         return platformdirs.user_cache_path("giant", appauthor=False)
     except RuntimeError as error:
         raise FeatureStoreError("this user has no home folder to keep features in", fix=_FIX) from error
+
+
+def folder_of(encoder_name: str) -> str:
+    """The folder of an encoder's features in a store, which is TRIDENT's too."""
+    safe = re.sub(r"[^\w.-]+", "_", encoder_name).strip("._") or "encoder"
+    return f"features_{safe}"
 
 
 def feature_file(

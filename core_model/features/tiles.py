@@ -23,11 +23,25 @@ if TYPE_CHECKING:
 class EncoderIdentity(Protocol):
     """The facts of a tile encoder that the feature store records."""
 
-    name: str
-    fingerprint: str
-    dim: int
-    tile_px: int
-    mpp: float
+    @property
+    def name(self) -> str:
+        """By which a user chooses it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its weights and of what it does with a tile."""
+
+    @property
+    def dim(self) -> int:
+        """Channels of a feature."""
+
+    @property
+    def tile_px(self) -> int:
+        """Side of a tile as it sees it."""
+
+    @property
+    def mpp(self) -> float:
+        """µm per px at which it sees tiles."""
 
     @property
     def tile_um(self) -> float:
@@ -44,6 +58,10 @@ class SlideIdentity(Protocol):
     @property
     def name(self) -> str:
         """The file's stem."""
+
+    @property
+    def alias(self) -> str | None:
+        """The name in place of the file's own, where that must not be told."""
 
     @property
     def mpp(self) -> float:
