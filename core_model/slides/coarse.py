@@ -43,6 +43,7 @@ class CoarseSource:
         width, height = source.level_dimensions[-1]
         self.vendor, self.reader = source.vendor, source.reader
         self.properties: Mapping[str, str] = source.properties
+        self.made_levels = source.made_levels
         self.level_dimensions = (*source.level_dimensions, (width // factor, height // factor))
         self.told: Told | None = None
         """Told how far the making is."""
@@ -51,14 +52,14 @@ class CoarseSource:
 
     def tile_size(self, level: int) -> tuple[int, int]:
         """Width and height of the file's tiles; the new level could be cut anywhere."""
-        return self._source.tile_size(level) if level < self._stored else (1, 1)
+        return (1, 1) if level == self._stored else self._source.tile_size(self._below(level))
 
     def read_level(
         self, level: int, x: int, y: int, w: int, h: int
     ) -> tuple[Image.Image, tuple[float, float]]:
         """RGB of a rectangle and its offset, as the source gives it. Raises `DecodeError`."""
-        if level < self._stored:
-            return self._source.read_level(level, x, y, w, h)
+        if level != self._stored:
+            return self._source.read_level(self._below(level), x, y, w, h)
         image, unknown = self._coarse()
         if unknown[y : y + h, x : x + w].any():
             raise DecodeError("a part of it does not decode")
@@ -68,6 +69,10 @@ class CoarseSource:
         """Free the file and the pixels."""
         self._source.close()
         self._made = None
+
+    def _below(self, level: int) -> int:
+        """The number under which the source knows a level that is not the new one."""
+        return level if level < self._stored else level - 1
 
     def _coarse(self) -> tuple[Image.Image, np.ndarray]:
         with self._lock:

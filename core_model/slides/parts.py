@@ -55,7 +55,7 @@ class Instance:
 
 SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".czi", ".dcm"),
-    *(".svslide", ".png", ".jpg", ".jpeg", ".vsi", ".isyntax", ".zarr"),
+    *(".svslide", ".qptiff", ".btf", ".png", ".jpg", ".jpeg", ".vsi", ".isyntax", ".zarr"),
 )
 """Suffixes of slides; those that no reader here opens yet are found all the same, so that they are told."""
 

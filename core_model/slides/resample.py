@@ -11,7 +11,7 @@ Letters: h rows and w columns of the result, fx and fy level px that one pixel o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,9 +60,39 @@ class Piece:
     h: int
 
 
+def level_size(source: PixelSource, level: int) -> tuple[tuple[int, int], int]:
+    """Width and height of a level, and the factor by which the reader makes it; 1 where the file holds it."""
+    stored = source.level_dimensions
+    if level < len(stored):
+        return stored[level], 1
+    of, factor = source.made_levels[level - len(stored)]
+    return (stored[of][0] // factor, stored[of][1] // factor), factor
+
+
 def read_window(source: PixelSource, window: Window) -> Image.Image:
     """RGB image of `window`, (out_w, out_h). Raises `DecodeError` where any part does not decode."""
     return _Reader(source, window).read(lenient=False)[0]
+
+
+def block_window(
+    downsamples: Sequence[float], size: tuple[int, int], wanted: float, most: int
+) -> tuple[Window, float]:
+    """A window of a slide of `size` px that needs no resampling, and how many level-0 px its pixels span.
+
+    A pixel of it is a pixel of a level, or a block of them: it spans about `wanted` level-0 px, from 0.7 to
+    1.4 times that, unless level 0 is coarser, or more than `most` pixels would be needed. The last column
+    and row may reach beyond the slide.
+    """
+    near = [i for i, d in enumerate(downsamples) if i == 0 or d <= wanted * math.sqrt(2)]
+    level = max(near, key=downsamples.__getitem__)
+    block = max(1, round(wanted / downsamples[level]))
+    span = downsamples[level] * block
+    w, h = (math.ceil(side / span - 1e-6) for side in size)
+    if w * h > most:
+        block *= math.ceil(math.sqrt(w * h / most))
+        span = downsamples[level] * block
+        w, h = (math.ceil(side / span - 1e-6) for side in size)
+    return Window(level, 0.0, 0.0, float(w * block), float(h * block), w, h), span
 
 
 def survey_window(
@@ -80,7 +110,7 @@ class _Reader:
 
     def __init__(self, source: PixelSource, window: Window) -> None:
         self.source, self.window = source, window
-        level_w, level_h = source.level_dimensions[window.level]
+        (level_w, level_h), self.made = level_size(source, window.level)
         self.fx = _whole_factor((window.x1 - window.x0) / window.out_w)
         self.fy = _whole_factor((window.y1 - window.y0) / window.out_h)
         x = min(math.floor(window.x0 + 1e-6), level_w - 1)
@@ -149,9 +179,8 @@ class _Reader:
 
     def _cells(self, block: Piece) -> Iterator[Piece]:
         """The tiles of the file in a block, those of a very fine grid in groups."""
-        side_w, side_h = (
-            _up(max(LEAST_CELL, side), side) for side in self.source.tile_size(self.window.level)
-        )
+        tile, least = self.source.tile_size(self.window.level), LEAST_CELL // self.made
+        side_w, side_h = (_up(max(least, side), side) for side in tile)
         for cell_y in range(block.y // side_h * side_h, block.y + block.h, side_h):
             for cell_x in range(block.x // side_w * side_w, block.x + block.w, side_w):
                 x, y = max(cell_x, block.x), max(cell_y, block.y)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from core_model.slides.coarse import CoarseSource
+    from core_model.slides.renamed import Alias
     from core_model.slides.resample import Window
     from core_model.slides.scale import MppSource
     from core_model.slides.sources import PixelSource
@@ -77,32 +78,52 @@ MAX_PIXELS = 1 << 26
 
 
 def open_slide(
-    path: str | Path, mpp: float | None = None, mpp_override: float | None = None, *, isolate: bool = False
+    path: str | Path,
+    mpp: float | None = None,
+    mpp_override: float | None = None,
+    *,
+    isolate: bool = False,
+    name: str | None = None,
 ) -> Slide:
     """Open a whole-slide image, or a plain TIFF, PNG or JPEG.
 
     `path` may also be a folder that holds one slide, or any file of a DICOM series. `mpp` is µm/px at level 0
     where the file states none, `mpp_override` whatever it states. With `isolate` a child process reads the
-    file, within limits of memory and time. Raises `SlideError` where the file cannot be used or is no slide
-    of its own, `MppError` where its scale is missing or absurd.
+    file, within limits of memory and time. With `name` the slide goes by that alone: its
+    path is in no error, warning or file made of it. Raises `SlideError` where the file cannot be used or is
+    no slide of its own, `MppError` where its scale is missing or absurd.
     """
+    if name is None:
+        return _opened(Path(path), mpp, mpp_override, isolate, None)
+    from core_model.slides.renamed import Alias
+
+    alias = Alias(Path(path), name)
+    with alias.renaming():
+        return _opened(Path(path), mpp, mpp_override, isolate, alias)
+
+
+def _opened(
+    path: Path, mpp: float | None, mpp_override: float | None, isolate: bool, alias: Alias | None
+) -> Slide:
     from core_model.slides.scale import find_scale
 
     if isolate:
         from core_model.slides.isolation.source import open_isolated
 
-        path, name, source, identity = open_isolated(Path(path))
+        path, name, source, identity = open_isolated(path)
     else:
         from core_model.slides.identity import opened
 
-        path, name, source, identity = opened(Path(path))
+        path, name, source, identity = opened(path)
     try:
         scale = find_scale(source.properties, mpp, mpp_override, path)
+        if alias is not None:
+            name, source = alias.name, alias.source(source)
         slide = Slide(path, source, identity, scale.mpp, scale.source, name)
     except BaseException:
         source.close()
         raise
-    slide.warnings = scale.warnings
+    slide.alias, slide.warnings = alias, scale.warnings
     for warning in slide.warnings:
         log.warning("%s: %s", slide.name, warning)
     return slide
@@ -122,6 +143,8 @@ class Slide:
     ) -> None:
         self.path, self.id, self.name = path, identity, path.stem if name is None else name
         """Identity is taken from the content, never from the path. The name can be printed anywhere."""
+        self.alias: Alias | None = None
+        """Set where the slide goes by another name than its own."""
         self.mpp, self.mpp_source = mpp, origin
         self.warnings: tuple[str, ...] = ()
         """What contradicts in what the file states: a sentence each."""
@@ -137,9 +160,10 @@ class Slide:
         self.box = Box(0, 0, self.width, self.height)
         self.bounds = _bounds(source.properties, self.box)
         """The scanned part where the file says it (MRXS, SCN), else the whole."""
-        self._downsamples = self.level_downsamples
+        self._downsamples: tuple[float, ...] = self.level_downsamples
         self._coarse: CoarseSource | None = None
         self._source = self._with_coarse_level(source)
+        self._downsamples += tuple(self.level_downsamples[of] * k for of, k in source.made_levels)
         self._found: dict[Hashable, Any] = {}
         self._finding = threading.RLock()
 
@@ -150,7 +174,12 @@ class Slide:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Slide({str(self.path)!r}, {self.width}x{self.height} px, {self.mpp:.4g} µm/px)"
+        return f"Slide({str(self.where)!r}, {self.width}x{self.height} px, {self.mpp:.4g} µm/px)"
+
+    @property
+    def where(self) -> object:
+        """What an error calls the slide: its path, or the name that stands for it."""
+        return self.path if self.alias is None else self.name
 
     def close(self) -> None:
         """Free the file; reading afterwards raises `SlideError`."""
@@ -221,15 +250,31 @@ class Slide:
 
         Raises `SlideError` where nothing decodes.
         """
+        box = box or self.box
+        return self._surveyed(self._window(box, mpp), box, self.effective_mpp(mpp))
+
+    def blocks(self, mpp: float, most: int) -> Survey:
+        """A picture of the whole slide made of whole pixels of a level, or of blocks of them.
+
+        Nothing is resampled, so it is quick and exact; its resolution is what levels and blocks give, about
+        `mpp`, and coarser where more than `most` pixels would be needed. Its last column and row may reach
+        beyond the slide. Raises `SlideError` where nothing decodes.
+        """
+        from core_model.slides.resample import block_window
+
+        size = (self.width, self.height)
+        window, span = block_window(self._downsamples, size, self._factor(mpp), most)
+        return self._surveyed(window, self.box, self.mpp * span)
+
+    def _surveyed(self, window: Window, box: Box, mpp: float) -> Survey:
         from core_model.slides.resample import survey_window
 
-        box = box or self.box
-        image, unknown = survey_window(self._source, self._window(box, mpp))
+        image, unknown = survey_window(self._source, window)
         if unknown.all():
             raise SlideError(
-                "no part of it decodes", where=self.path, fix="Copy the file again from its source"
+                "no part of it decodes", where=self.where, fix="Copy the file again from its source"
             )
-        return Survey(image, unknown, box, self.effective_mpp(mpp))
+        return Survey(image, unknown, box, mpp)
 
     def overview(self, max_px: int = 1024) -> tuple[Image.Image, float]:
         """The scanned part with its long side at most `max_px`, and its mpp; unknown parts are hatched."""
@@ -240,13 +285,17 @@ class Slide:
         """The finest resolution at which the scanned part's long side is at most `max_px`."""
         return self.effective_mpp(self.mpp * max(self.bounds.w, self.bounds.h) / max_px)
 
+    def _factor(self, mpp: float) -> float:
+        """How many level-0 px a pixel at `mpp` spans, at least 1. Raises `BoxError` where that is no number."""
+        if not (math.isfinite(mpp) and mpp > 0):
+            raise BoxError(f"{mpp} µm/px is no resolution", where=self.name)
+        return self.effective_mpp(mpp) / self.mpp
+
     def _window(self, box: Box, mpp: float) -> Window:
         from core_model.slides.resample import Window
 
-        if not (math.isfinite(mpp) and mpp > 0):
-            raise BoxError(f"{mpp} µm/px is no resolution", where=self.name)
         self.check(box)
-        factor = self.effective_mpp(mpp) / self.mpp
+        factor = self._factor(mpp)
         out_w, out_h = max(1, round(box.w / factor)), max(1, round(box.h / factor))
         if out_w * out_h > MAX_PIXELS:
             raise BoxError(

@@ -55,6 +55,7 @@ class PlainSource:
             rgb = rgb.transpose(TURN_BACK[page.orientation])
         self._image: Image.Image | None = rgb
         self.level_dimensions: tuple[tuple[int, int], ...] = (rgb.size,)
+        self.made_levels: tuple[tuple[int, int], ...] = ()
         self._lock = threading.Lock()
         self._path = path
 
@@ -94,6 +95,12 @@ class PixelSource(Protocol):
     properties: Mapping[str, str]
     level_dimensions: tuple[tuple[int, int], ...]
     """Width and height per level, level 0 first."""
+    made_levels: tuple[tuple[int, int], ...]
+    """Levels that the file does not hold but the reader makes faster than by averaging: (level, factor).
+
+    They are read under the numbers that follow those of the stored levels, and are `factor` times coarser,
+    width and height rounded down.
+    """
 
     def tile_size(self, level: int) -> tuple[int, int]:
         """Width and height of the tiles in which the file holds a level."""
@@ -127,6 +134,7 @@ class OpenSlideSource:
         self.properties: Mapping[str, str] = dict(first.properties)
         self.vendor = self.properties.get("openslide.vendor", "unknown")
         self.level_dimensions = tuple((int(w), int(h)) for w, h in first.level_dimensions)
+        self.made_levels: tuple[tuple[int, int], ...] = ()
         self._downsamples = tuple(float(d) for d in first.level_downsamples)
         self._background = "#" + self.properties.get("openslide.background-color", "ffffff")
         self._idle.put(first)

@@ -9,7 +9,7 @@ import logging
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,12 @@ PHOTOMETRIC = {4: "mask", 5: "CMYK", 8: "CIE L*a*b*", 9: "CIE L*a*b*", 10: "CIE 
                32803: "raw sensor", 32844: "LogL", 32845: "LogLuv", 34892: "raw sensor"}  # fmt: skip
 FORMATS = {2: "signed integers", 3: "floating-point numbers", 5: "complex numbers", 6: "complex numbers"}
 
-_ASSOCIATED = re.compile(r"^\s*(label|macro|overview|thumbnail)\b", re.IGNORECASE | re.MULTILINE)
+_ASSOCIATED = re.compile(
+    r"^\s*(label|macro|overview|thumbnail)\b|<ImageType>\s*(label|macro|overview|thumbnail)\s*</ImageType>",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""First words of a page's description, or what QPTIFF calls it."""
+_REDUCED = "<ImageType>ReducedResolution</ImageType>"
 _IMAGEJ = re.compile(r"^images=(\d+)", re.MULTILINE)
 
 UNIT_UM = {"µm": 1.0, "um": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
@@ -65,6 +70,10 @@ class Page:
     description: str
     places: tuple[tuple[int, int], ...]
     """Offset and length of some of its pixel data."""
+    per_unit: tuple[float | None, float | None]
+    """Pixels per unit in x and y, where the tags say it."""
+    unit: str
+    """"inch", "centimeter" or "none"."""
 
     @property
     def area(self) -> int:
@@ -85,7 +94,8 @@ def read_pages(path: Path) -> list[Page]:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it comments on every odd tag
     try:
         with tifffile.TiffFile(path) as tiff:
-            return [_page(number, page) for number, page in enumerate(islice(tiff.pages, MOST_PAGES))]
+            pages = [_page(number, page) for number, page in enumerate(islice(tiff.pages, MOST_PAGES))]
+            return _with_names(pages)
     except (tifffile.TiffFileError, OSError, ValueError, TypeError, LookupError, struct.error) as error:
         raise SlideError(
             f"its TIFF directory cannot be read ({error})", where=path, fix="Copy the file again"
@@ -118,12 +128,12 @@ def check_tiled(path: Path, vendor: str, size: tuple[int, int]) -> list[Page]:
     return pages
 
 
-def scan_page(path: Path) -> Page:
-    """The page of an untiled TIFF that is the scan: the largest that is no label.
+def scan_page(path: Path, pages: Sequence[Page] | None = None) -> Page:
+    """The page of a TIFF that is the scan: the largest that is no label, of `pages` where they are known.
 
     Raises `SlideError` where there is none, or several, or where it could not be shown as it is.
     """
-    pages = read_pages(path)
+    pages = read_pages(path) if pages is None else pages
     candidates = [page for page in pages if not page.associated] or pages[:1]
     if not candidates:
         raise SlideError("it holds no image", where=path)
@@ -133,9 +143,16 @@ def scan_page(path: Path) -> Page:
     return page
 
 
-def ome_mpp(pages: Sequence[Page]) -> tuple[float, float] | None:
-    """µm/px in x and y that an OME-TIFF states of its first image; None where it does not."""
-    pixels = _ome_pixels(pages)
+def resolution(page: Page) -> dict[str, str]:
+    """The resolution that the tags of a page state, under OpenSlide's names of properties."""
+    names = ("tiff.XResolution", "tiff.YResolution")
+    stated = {name: str(value) for name, value in zip(names, page.per_unit, strict=True) if value}
+    return {**stated, "tiff.ResolutionUnit": page.unit if stated else "none"}
+
+
+def ome_mpp(pages: Sequence[Page], page: Page | None = None) -> tuple[float, float] | None:
+    """µm/px in x and y that an OME-TIFF states of a page, or of its first image; None where it does not."""
+    pixels = _ome_pixels(pages, page)
     if pixels is None:
         return None
     sizes = []
@@ -197,20 +214,22 @@ def _page(number: int, page: Any) -> Page:
     tags = page.tags
     kind = int(_value(tags, 254, 0))
     described = str(page.description or "")
-    found = _ASSOCIATED.search(described[:500])
+    found = _ASSOCIATED.search(described[:4000])
     return Page(
         number=number,
         width=int(page.imagewidth),
         height=int(page.imagelength),
         tiled=bool(page.is_tiled),
-        reduced=bool(kind & 1),
-        associated=found[1].lower() if found else "macro" if kind == 9 else None,
+        reduced=bool(kind & 1) or _REDUCED in described[:4000],
+        associated=(found[1] or found[2]).lower() if found else "macro" if kind == 9 else None,
         oddity=_oddity(tags, int(page.compression)),
         orientation=int(_value(tags, 274, 1)),
         coded=int(page.compression) in CODED,
         samples=max(1, int(_value(tags, 277, 1))),
         description=described,
         places=_places(page.dataoffsets, page.databytecounts),
+        per_unit=(_ratio(tags, 282), _ratio(tags, 283)),
+        unit={2: "inch", 3: "centimeter"}.get(int(_value(tags, 296, 2)), "none"),
     )
 
 
@@ -246,19 +265,46 @@ def _places(offsets: Sequence[int], counts: Sequence[int]) -> tuple[tuple[int, i
     return tuple((int(offsets[i]), int(counts[i])) for i in chosen)
 
 
-def _ome_pixels(pages: Sequence[Page]) -> dict[str, str] | None:
-    """Attributes of the first `Pixels` element of the OME-XML; None where there is none."""
+def _ome_pixels(pages: Sequence[Page], page: Page | None = None) -> dict[str, str] | None:
+    """Attributes of the `Pixels` element of the OME-XML that has the size of `page`, else of the first."""
+    found = [pixels for _, pixels in _ome_images(pages)]
+    if page is not None:
+        found.sort(key=lambda pixels: _size(pixels) != (page.width, page.height))
+    return found[0] if found else None
+
+
+def _ome_images(pages: Sequence[Page]) -> list[tuple[str, dict[str, str]]]:
+    """Name, and attributes of `Pixels`, of each image that the OME-XML of a file describes."""
     text = pages[0].description if pages else ""
-    if "<OME" not in text[:2000]:
-        return None
+    if "<OME" not in text[:2000] or "<!ENTITY" in text:
+        return []
     try:
         root = ElementTree.fromstring(text.strip())
     except ElementTree.ParseError:
-        return None
-    for element in root.iter():
-        if element.tag.rsplit("}")[-1] == "Pixels":
-            return dict(element.attrib)
-    return None
+        return []
+    return [
+        (image.get("Name", ""), dict(pixels.attrib))
+        for image in root.iterfind("{*}Image")
+        for pixels in image.iterfind("{*}Pixels")
+    ]
+
+
+def _size(pixels: dict[str, str]) -> tuple[int, int]:
+    return _whole(pixels.get("SizeX")), _whole(pixels.get("SizeY"))
+
+
+def _with_names(pages: list[Page]) -> list[Page]:
+    """The pages, those marked whose OME image is called label, macro, overview or thumbnail."""
+    images = _ome_images(pages)
+    sizes = [_size(pixels) for _, pixels in images]
+    found = {}
+    for (name, _), size in zip(images, sizes, strict=True):
+        match = _ASSOCIATED.search(name)
+        if match and sizes.count(size) == 1:
+            found[size] = match[1].lower()
+    return [
+        replace(page, associated=page.associated or found.get((page.width, page.height))) for page in pages
+    ]
 
 
 def _whole(text: str | None) -> int:
@@ -268,6 +314,13 @@ def _whole(text: str | None) -> int:
 
 def _value(tags: Any, code: int, default: int) -> Any:
     return _values(tags, code, default)[0]
+
+
+def _ratio(tags: Any, code: int) -> float | None:
+    """A rational number above 0; None where the tag holds none."""
+    over = _values(tags, code, 0)
+    value = over[0] / over[1] if len(over) == 2 and over[1] else 0.0
+    return float(value) if value > 0 else None
 
 
 def _values(tags: Any, code: int, default: int) -> tuple[Any, ...]:

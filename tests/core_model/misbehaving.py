@@ -39,6 +39,7 @@ class Source:
 
     vendor, reader = "fake", "fake 1"
     level_dimensions = ((8_000, 8_000),)
+    made_levels = ()
 
     def __init__(self, path: Path) -> None:
         words = path.read_text().split()

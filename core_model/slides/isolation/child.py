@@ -82,7 +82,11 @@ class Server:
             "reader": source.reader,
             "properties": {str(key): str(value) for key, value in source.properties.items()},
             "levels": [list(size) for size in source.level_dimensions],
-            "tiles": [list(source.tile_size(level)) for level in range(len(source.level_dimensions))],
+            "made": [list(level) for level in source.made_levels],
+            "tiles": [
+                list(source.tile_size(level))
+                for level in range(len(source.level_dimensions) + len(source.made_levels))
+            ],
         }
 
     def _read(self, level: int, box: list[int], memory: mmap.mmap) -> dict[str, Any]:

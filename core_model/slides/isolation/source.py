@@ -45,6 +45,7 @@ class Facts(BaseModel):
     reader: str
     properties: dict[str, str]
     levels: list[tuple[PositiveInt, PositiveInt]]
+    made: list[tuple[NonNegativeInt, PositiveInt]]
     tiles: list[tuple[PositiveInt, PositiveInt]]
 
 
@@ -82,6 +83,7 @@ class IsolatedSource:
         self.vendor, self.reader = opened.vendor, opened.reader
         self.properties: Mapping[str, str] = opened.properties
         self.level_dimensions: tuple[tuple[int, int], ...] = tuple(opened.levels)
+        self.made_levels: tuple[tuple[int, int], ...] = tuple(opened.made)
         self._tiles = opened.tiles
 
     @property
@@ -206,7 +208,8 @@ def _open(child: Child, path: Path, identify: bool) -> Facts:
             opened = _parsed(Facts, body)
         except DecodeError as error:
             raise SlideError(str(error), where=path) from error
-    if not opened.levels or len(opened.tiles) != len(opened.levels):
+    unknown = any(level >= len(opened.levels) for level, _ in opened.made)
+    if not opened.levels or unknown or len(opened.tiles) != len(opened.levels) + len(opened.made):
         raise SlideError("the process that reads it gave an answer without sense", where=path)
     return opened
 

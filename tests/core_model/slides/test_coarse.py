@@ -83,7 +83,7 @@ def test_what_it_shows_is_what_reading_anew_shows(
 def test_damage_is_unknown_there_too_and_loses_no_tile(tmp_path: Path) -> None:
     path = damage(write_svs(tmp_path / "a.svs", stained(1200, 1200), mpp=0.5, levels=1), [(1, 1)])
     with open_slide(path) as slide:
-        assert len(slide._downsamples) == 2
+        assert slide._coarse is not None
         tissue = find_tissue(slide)
         assert tissue.unknown.any()
         assert not tissue.unknown.all()
@@ -100,9 +100,9 @@ def test_tissue_is_found_once_for_an_open_slide(
 
     calls, find = [], tissue.tissue_mask
 
-    def counted(rgb: np.ndarray) -> np.ndarray:
+    def counted(rgb: np.ndarray, mpp: float) -> np.ndarray:
         calls.append(rgb.shape)
-        return find(rgb)
+        return find(rgb, mpp)
 
     monkeypatch.setattr(tissue, "tissue_mask", counted)
     with open_slide(write_slide(he_image(500, 600, (0, 0, 400, 400)), levels=2)) as slide:

@@ -90,7 +90,9 @@ def test_blocks_leave_no_seams(
 class Recorder:
     """A level of 8192 x 8192 px that remembers how much was asked of it at once, with a damaged part."""
 
-    vendor, properties = "fake", {}
+    vendor = reader = "fake"
+    made_levels = ()
+    properties = {}
     level_dimensions = ((8192, 8192),)
 
     def __init__(self, damaged: Box | None = None) -> None:
