@@ -31,6 +31,11 @@ class BatchPlan:
     """Whether warnings of libraries are left out."""
 
     @property
+    def isolates(self) -> bool:
+        """Whether a child process reads each slide: yes, unless the user vouches for them."""
+        return self.ask.isolate is not False
+
+    @property
     def chats(self) -> bool:
         """Whether a chat model answers."""
         return names_chat_model(self.ask.model)

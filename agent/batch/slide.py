@@ -28,8 +28,9 @@ from agent.batch.sections import QuestionRun, findings, overview_of, report_text
 from agent.evidence.coverage import LEVELS, SAME
 from agent.llm.redact import Redactor
 from agent.run.records import Cost
-from core_model.errors import CheckpointError, GiantError, RunError, UsageError
+from core_model.errors import CheckpointError, GiantError, RunError, UsageError, printable
 from core_model.files import held, write_json, write_text
+from core_model.slides.renamed import Alias
 
 if TYPE_CHECKING:
     from core_model.slides.slide import Slide
@@ -44,6 +45,23 @@ class Job:
 
     path: Path
     name: str
+    hidden: bool = False
+    """Whether the name is a pseudonym, and nothing that is left may say another."""
+
+    @property
+    def alias(self) -> Alias | None:
+        """The pseudonym, where it has one."""
+        return Alias(self.path, self.name) if self.hidden else None
+
+    @property
+    def shown(self) -> str:
+        """What the pages say in place of its path."""
+        return self.name if self.hidden else printable(str(self.path))
+
+    def text(self, text: str) -> str:
+        """A text that the pages may show: without keys, and without the slide's own name if it is hidden."""
+        text = Redactor().text(text)
+        return text if (alias := self.alias) is None else alias.text(text)
 
 
 @dataclass(frozen=True)
@@ -74,9 +92,9 @@ def report_slide(plan: BatchPlan, job: Job) -> Reported | Failed:
     except (UsageError, CheckpointError):
         raise
     except GiantError as error:
-        return Failed(type(error).__name__, Redactor().text(str(error)))
+        return Failed(type(error).__name__, job.text(str(error)))
     except Exception as error:  # a bug must not cost a night's reports
-        return _bug(plan.out / job.name, error)
+        return _bug(plan.out / job.name, job, error)
 
 
 def _report(plan: BatchPlan, job: Job) -> Reported:
@@ -84,7 +102,8 @@ def _report(plan: BatchPlan, job: Job) -> Reported:
     from core_model.slides.tissue import find_tissue
 
     folder = plan.out / job.name
-    with open_slide(job.path, plan.ask.mpp, plan.ask.mpp_override) as slide:
+    mpp, override, name = plan.ask.mpp, plan.ask.mpp_override, job.name if job.hidden else None
+    with open_slide(job.path, mpp, override, isolate=plan.isolates, name=name) as slide:
         subject = manifest.Begun(slide=manifest.slide_file(slide), settings=plan.settings())
         if (report := _complete(folder, subject)) is not None:
             return Reported(report, new=False)
@@ -171,13 +190,13 @@ def _coverage(runs: Sequence[QuestionRun], tissue: TissueMask) -> dict[str, floa
     }
 
 
-def _bug(folder: Path, error: Exception) -> Failed:
-    redactor, text = Redactor(), "".join(traceback.format_exception(error))
+def _bug(folder: Path, job: Job, error: Exception) -> Failed:
+    text = "".join(traceback.format_exception(error))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / ERROR, redactor.text(text))
+        write_text(folder / ERROR, job.text(text))
         where = f" (see {folder.name}/{ERROR})"
     except (OSError, RunError):
         where = ""  # the disk is full, say: the line in failures.csv has to do
     first = str(error).strip().splitlines()
-    return Failed(type(error).__name__, redactor.text(f"bug: {first[0] if first else 'no message'}{where}"))
+    return Failed(type(error).__name__, job.text(f"bug: {first[0] if first else 'no message'}{where}"))

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from agent.cli import convert
 from agent.cli.index import index
 from agent.cli.interrupts import what_is_kept
-from agent.cli.options import JsonOpt, MppOpt, QuietOpt, opt, with_ask_options
+from agent.cli.options import IsolateOpt, JsonOpt, MppOpt, QuietOpt, opt, with_ask_options
 from agent.cli.replay import replay
 from agent.cli.report import report
 from agent.cli.similar import similar
@@ -199,6 +199,7 @@ def doctor(
         list[str] | None, typer.Argument(metavar="[SLIDE|DIR...]", help="Check these in its place.")
     ] = None,
     mpp: MppOpt = None,
+    isolate: IsolateOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Check the installation, or slides; every fault comes with its fix."""
@@ -206,7 +207,7 @@ def doctor(
     from agent.session.models import quieten_libraries
 
     quieten_libraries(quiet=True)
-    checks = examine_slides(slides, mpp) if slides else examine()
+    checks = examine_slides(slides, mpp, bool(isolate)) if slides else examine()
     show_checks(checks, as_json)
     if any(check.status == "failed" for check in checks):
         raise typer.Exit(1)

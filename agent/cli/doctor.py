@@ -74,12 +74,12 @@ def examine() -> list[Check]:
     return [_check(name, run) for name, run in checks.items()]
 
 
-def examine_slides(paths: Sequence[str], mpp: float | None) -> list[Check]:
+def examine_slides(paths: Sequence[str], mpp: float | None, isolate: bool = False) -> list[Check]:
     """A check for each slide under the paths, and one for each reason why something there is none."""
     from core_model.slides.discover import slides_under
 
     found = slides_under(paths)
-    checks = [_check(printable(str(path)), partial(_slide, path, mpp)) for path in found.paths]
+    checks = [_check(printable(str(path)), partial(_slide, path, mpp, isolate)) for path in found.paths]
     skipped = [Check(name="no slides", status="optional", message=line) for line in found.summary()]
     return [*checks, *skipped]
 
@@ -201,12 +201,12 @@ def _cache() -> Result:
     return ("ok", place, None) if free >= LEAST_FREE else ("warning", place, fix)
 
 
-def _slide(path: Path, mpp: float | None) -> Result:
+def _slide(path: Path, mpp: float | None, isolate: bool) -> Result:
     from core_model.slides.parts import parts_of
     from core_model.slides.slide import open_slide
 
     try:
-        with open_slide(path, mpp) as slide:
+        with open_slide(path, mpp, isolate=isolate) as slide:
             files = len(parts_of(slide.path))
             size = f"{slide.width} x {slide.height} px, {slide.mpp:.4g} µm/px from the {slide.mpp_source}"
             facts = f"{slide.vendor}, {size}, {files} file{'s' * (files != 1)}, identity {slide.id[:16]}"

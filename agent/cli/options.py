@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.session.options import AskOptions
+from core_model.errors import UsageError
 
 
 def opt(metavar: str, text: str, *flags: str) -> Any:
@@ -50,6 +51,14 @@ SightOpt = Annotated[
         show_default=False,
     ),
 ]
+IsolateOpt = Annotated[
+    bool | None,
+    typer.Option(
+        "--isolate/--no-isolate",
+        help="Read slides in a child process with limits of memory and time; default: report and index do.",
+        show_default=False,
+    ),
+]
 SeedOpt = Annotated[int, opt("N", "Decides what is drawn at random.")]
 NavigatorOpt = Annotated[
     str | None,
@@ -79,6 +88,13 @@ TimeoutOpt = Annotated[
 RunFolderOpt = Annotated[Path | None, opt("DIR", "Run folder.")]
 ResumeOpt = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 
+PseudonymOpt = Annotated[
+    bool, typer.Option("--pseudonymise", help="Name slides by ids that only --key can undo.")
+]
+KeyOpt = Annotated[
+    Path | None, opt("FILE", "Your key file for --pseudonymise; made where there is none. Keep it apart.")
+]
+
 ASK_OPTIONS: dict[str, Any] = {
     "options": OptionOpt,
     "model": AnyModelOpt,
@@ -100,10 +116,22 @@ ASK_OPTIONS: dict[str, Any] = {
     "seed": SeedOpt,
     "mpp": MppOpt,
     "mpp_override": OverrideOpt,
+    "isolate": IsolateOpt,
     "out": RunFolderOpt,
     "resume": ResumeOpt,
 }
 """How the command line writes each field of `AskOptions`; the defaults are the record's."""
+
+
+def check_key(pseudonymise: bool, key: Path | None) -> None:
+    """Raise `UsageError` where one of --pseudonymise and --key is given without the other."""
+    if pseudonymise and key is None:
+        raise UsageError(
+            "--pseudonymise needs a key file, by which you find the slides again",
+            fix="Give --key FILE outside the output folder; it is made where there is none",
+        )
+    if key is not None and not pseudonymise:
+        raise UsageError("--key means nothing without --pseudonymise", fix="Add --pseudonymise")
 
 
 def with_ask_options(*names: str, **types: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

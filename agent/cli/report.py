@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import QuietOpt, SlidesArg, opt, with_ask_options
+from agent.cli.options import (
+    KeyOpt,
+    PseudonymOpt,
+    QuietOpt,
+    SlidesArg,
+    check_key,
+    opt,
+    with_ask_options,
+)
 from agent.session.options import AskOptions
 from core_model.errors import GiantError
 
@@ -27,6 +35,7 @@ QuestionStepsOpt = Annotated[int | None, opt("N", "Most looks per question: 16, 
         "seed",
         "mpp",
         "mpp_override",
+        "isolate",
     ),
     max_steps=QuestionStepsOpt,
     max_cost=SlideBudgetOpt,
@@ -40,6 +49,8 @@ def report(
     ] = None,
     workers: Annotated[int | None, opt("N", "Slides at once: 1, or on a cluster all its CPUs.")] = None,
     ray: Annotated[str | None, opt("ADDRESS", "Work on this Ray cluster: HOST:PORT, or auto.")] = None,
+    pseudonymise: PseudonymOpt = False,
+    key: KeyOpt = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what is complete and unchanged.")] = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -51,6 +62,7 @@ def report(
     from agent.cli.progress import watching
     from agent.session.models import quieten_libraries
 
+    check_key(pseudonymise, key)
     console = terminal.stderr()
     plan = BatchPlan(
         out,
@@ -60,10 +72,10 @@ def report(
     )
     quieten_libraries(plan.quiet)
     found = find_slides(slides)
-    for line in found.summary():
+    for line in found.summary(0 if pseudonymise else 20):
         typer.echo(line, err=True)
     with watching(console, len(found.paths), quiet) as watch:
-        reports, failures = Batch(plan, workers, ray, resume).run(found.paths, watch)
+        reports, failures = Batch(plan, workers, ray, resume, key).run(found.paths, watch)
     typer.echo(str(out / "index.html"))
     if failures:
         raise GiantError(

@@ -157,7 +157,8 @@ def _open_slide(request: Request, stack: ExitStack) -> Slide:
 
     if isinstance(request.slide, str | Path):
         settings = request.settings
-        return stack.enter_context(open_slide(request.slide, settings.mpp, settings.mpp_override))
+        slide = open_slide(request.slide, settings.mpp, settings.mpp_override, isolate=request.isolate)
+        return stack.enter_context(slide)
     return request.slide
 
 

@@ -52,6 +52,8 @@ class Request:
     sight_check: bool
     """Whether a chat model must show that it sees images."""
     seed: int
+    isolate: bool
+    """Whether a child process reads the slide."""
     out: Path | None
     resume: bool
 
@@ -122,6 +124,7 @@ def checked(slide: SlideSource, question: str, options: AskOptions) -> Request:
         settings=settings,
         sight_check=chats and options.mode != "blind" and checks_sight(options.sight_check),
         seed=options.seed,
+        isolate=bool(options.isolate),
         out=Path(options.out) if options.out is not None else None,
         resume=options.resume,
     )

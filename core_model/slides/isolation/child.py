@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core_model.errors import GiantError, SlideError
-from core_model.slides.isolation.wire import MEMORY_EXIT, BrokenWire, Start, receive, send
+from core_model.errors import GiantError, SlideError, printable
+from core_model.slides.isolation.wire import MEMORY_EXIT, BrokenWire, Start, file_text, receive, send
 
 if TYPE_CHECKING:
     from core_model.slides.sources import PixelSource
@@ -52,15 +52,13 @@ class Server:
         try:
             return doing[request.pop("do")](memory=memory, **request)
         except DecodeError as error:
-            return {"error": "DecodeError", "what": str(error)}
+            return {"error": "DecodeError", "what": printable(str(error))}
         except GiantError as error:
-            where = None if error.where is None else str(error.where)
-            said = {"error": type(error).__name__, "what": error.what, "where": where, "fix": error.fix}
-            return said | {"kind": getattr(error, "kind", None)}
+            return _told(error)
         except MemoryError:
             raise
         except Exception as error:  # of a reader that a file has confused: the parent says so in one line
-            return {"error": "Unexpected", "what": f"{type(error).__name__}: {error}"[:500]}
+            return {"error": "Unexpected", "what": printable(f"{type(error).__name__}: {error}"[:500])}
 
     def _open(self, path: str, memory: mmap.mmap, identify: bool = True) -> dict[str, Any]:
         from core_model.slides.identity import opened
@@ -75,7 +73,7 @@ class Server:
             main, name, source, identity = Path(path), "", open_source(Path(path)), ""
         self._source = source
         return {
-            "path": str(main),
+            "path": file_text(main),
             "name": name,
             "identity": identity,
             "vendor": source.vendor,
@@ -119,6 +117,13 @@ class Server:
                 soft = math.ceil(self._cpu_end)
                 soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
                 resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _told(error: GiantError) -> dict[str, Any]:
+    where = None if error.where is None else file_text(error.where)
+    fix = None if error.fix is None else printable(error.fix)
+    said = {"error": type(error).__name__, "what": printable(error.what), "where": where, "fix": fix}
+    return said | {"kind": getattr(error, "kind", None)}
 
 
 def limit(memory: int) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from PIL import Image
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from core_model.errors import MppError, SlideError
 from core_model.slides.identity import Opened
 from core_model.slides.isolation.process import Child, ChildDied
-from core_model.slides.isolation.wire import MOST_PIXELS, Limits
+from core_model.slides.isolation.wire import MOST_PIXELS, Limits, file_name
 from core_model.slides.parts import Kind, NotASlide
 from core_model.slides.sources import DecodeError
 
@@ -25,12 +25,15 @@ ERRORS: dict[str, type[SlideError]] = {"MppError": MppError, "NotASlide": NotASl
 """What a child's errors become here; any other is a `SlideError`."""
 
 
+FileName = Annotated[str, AfterValidator(file_name)]
+
+
 class Refused(BaseModel):
     """What a child says where it cannot do what it is asked."""
 
     error: str
     what: str
-    where: str | None = None
+    where: FileName | None = None
     fix: str | None = None
     kind: Kind | None = None
 
@@ -38,7 +41,7 @@ class Refused(BaseModel):
 class Facts(BaseModel):
     """What a child says of a slide that it has opened."""
 
-    path: str
+    path: FileName
     name: str
     identity: str
     vendor: str

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import socket
 import struct
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from core_model.errors import file_bytes
 
 HEAD = struct.Struct(">I")
 LONGEST = 8 << 20
@@ -58,6 +61,16 @@ class BrokenWire(Exception):
 
 class Late(BrokenWire):
     """The other side did not answer in time."""
+
+
+def file_text(path: object) -> str:
+    """The name of a file as text that JSON can hold: a name is bytes, which need be no UTF-8."""
+    return file_bytes(str(path)).decode("latin-1")
+
+
+def file_name(text: str) -> str:
+    """The name that `file_text` gave as `text`. Raises `ValueError`."""
+    return os.fsdecode(text.encode("latin-1"))
 
 
 def send(sock: socket.socket, message: dict[str, Any]) -> None:
