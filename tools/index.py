@@ -22,6 +22,8 @@ from core_model.files import write_bytes
 from core_model.slides.box import Box, tile_box
 
 FORMAT = "giant-index-1"
+SUFFIX = ".tile.safetensors"
+"""Ending of a slide's index file, next to its features in a store."""
 
 
 class Hit(NamedTuple):
@@ -109,16 +111,15 @@ class TileIndex:
 
     @classmethod
     def load(cls, path: Path, identity: Mapping[str, str] | None = None) -> TileIndex:
-        """Read what `save` wrote. Raises `FeatureStoreError` where it is damaged or another's."""
-        from safetensors import SafetensorError, safe_open
+        """Map what `save` wrote: numbers are read from the file when they are used.
 
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in ("vectors", "coords", "size")}
-                extent = file.get_tensor("extent") if "extent" in file.keys() else None  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise FeatureStoreError(f"the file is no whole index ({error})", where=path, fix=_FIX) from error
+        Raises `FeatureStoreError` where it is damaged or another's.
+        """
+        metadata, tensors = mapped(path)
+        for name in ("vectors", "coords", "size"):
+            if name not in tensors:
+                raise FeatureStoreError(f"it holds no {name}", where=path, fix=_FIX)
+        extent = tensors.get("extent")
         for name, value in {**(identity or {}), "format": FORMAT}.items():
             if metadata.get(name) != value:
                 problem = f"its {name} is {metadata.get(name)!r} where {value!r} is needed"
@@ -135,6 +136,18 @@ class TileIndex:
 
 
 _FIX = "Delete it; it is made again when needed"
+
+
+def mapped(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and arrays of a safetensors file, mapped into memory. Raises `FeatureStoreError`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, tensors
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: numbers that NumPy does not have
+        raise FeatureStoreError(f"the file is no whole index ({error})", where=path, fix=_FIX) from error
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -1,0 +1,186 @@
+"""Put slides into a cohort's index and take them out: the manifest is written last, and by one process at a
+time.
+
+Vectors are never moved. A slide that is new is looked through in every search until enough are new for a
+segment of their own; one that is taken out is left out of the results until the segment that covers it is
+made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core_model.errors import FeatureStoreError, UsageError
+from core_model.files import held
+from tools.cohort.bounds import make_bounds
+from tools.cohort.ivf import FEWEST, make_inverted
+from tools.cohort.manifest import (
+    FOLDER,
+    NAME,
+    Covered,
+    Manifest,
+    Segment,
+    SlideEntry,
+    read_manifest,
+    write_manifest,
+)
+from tools.cohort.segments import save_segment
+from tools.cohort.slides import SlideFiles, entry_of, is_unchanged
+from tools.index import SUFFIX
+
+EXACT_UP_TO = 1_000_000
+"""Tiles that are searched exactly; beyond, an inverted file is made."""
+LOOKED_THROUGH = 50_000
+"""Tiles that are looked through one by one before a segment is made of them."""
+MOST_STALE = 0.25
+"""Share of the tiles that a segment may not cover, or cover in vain, before all is made again."""
+MOST_SEGMENTS = 8
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an index became."""
+
+    slides: int
+    tiles: int
+    recall: float | None
+    """As measured, where a search may miss tiles; None where it is exact."""
+    queries: int | None = None
+    """Tiles that it was measured with."""
+    dropped: tuple[str, ...] = ()
+    """Names of slides whose files were gone."""
+
+
+def add_to_index(
+    folder: Path,
+    identity: dict[str, str],
+    added: Collection[str] = (),
+    exact_up_to: int = EXACT_UP_TO,
+    looked_through: int = LOOKED_THROUGH,
+) -> Change:
+    """Put every slide of a store's folder into its index, also those that changed.
+
+    `folder` holds the slides' index files of one encoder, `identity` is what these share. `added` names index
+    files that are put in although their slides had been taken out. Raises `FeatureStoreError`.
+    """
+    with _alone(folder):
+        manifest = read_manifest(folder, identity)
+        entries = _current(folder, manifest)
+        back = {entry.id for entry in entries if entry.file in added}
+        removed = [slide for slide in manifest.removed if slide not in back]
+        dropped = sorted({e.name for e in manifest.slides} - {entry.name for entry in entries})
+        entries = [entry for entry in entries if entry.id not in removed]
+        segments = _segments(folder, manifest, entries, exact_up_to, looked_through)
+        _replace(folder, Manifest(identity=identity, slides=entries, removed=removed, segments=segments))
+        return _change(entries, segments, dropped)
+
+
+def remove_from_index(folder: Path, slide: str) -> SlideEntry:
+    """Take a slide out of the index, by its name or identity; its files stay. Raises `UsageError`."""
+    with _alone(folder):
+        manifest = _manifest_of(folder)
+        entries = [entry for entry in manifest.slides if slide in (entry.name, entry.id)]
+        if not entries:
+            raise UsageError(
+                f"no slide '{slide}' is in the index",
+                fix=f"Its slides are listed in {folder / FOLDER / NAME}",
+            )
+        if len({entry.id for entry in entries}) > 1:
+            raise UsageError(f"'{slide}' is more than one slide", fix="Give the identity of one")
+        kept = [entry for entry in manifest.slides if entry.id != entries[0].id]
+        removed = sorted({*manifest.removed, entries[0].id})
+        write_manifest(folder, manifest.model_copy(update={"slides": kept, "removed": removed}))
+        return entries[0]
+
+
+def _manifest_of(folder: Path) -> Manifest:
+    """The manifest of a folder that has one, whatever encoder made its vectors."""
+    if not (folder / FOLDER / NAME).exists():
+        raise FeatureStoreError(
+            "the folder has no index of a cohort", where=folder, fix="Make one: giant index SLIDE… --out DIR"
+        )
+    return read_manifest(folder, {})
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with held(folder / FOLDER, wait=True, error_class=FeatureStoreError, fix="Choose another --out"):
+        yield
+
+
+def _current(folder: Path, manifest: Manifest) -> list[SlideEntry]:
+    """Every slide of the folder as it is now, by name."""
+    known = {entry.file: entry for entry in manifest.slides}
+    entries = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        entry = known.get(path.name)
+        unchanged = entry is not None and is_unchanged(path, entry)
+        entries.append(entry if entry is not None and unchanged else entry_of(path, manifest.identity))
+    return entries
+
+
+def _segments(
+    folder: Path, manifest: Manifest, entries: Sequence[SlideEntry], exact_up_to: int, looked_through: int
+) -> list[Segment]:
+    """The segments for these slides: those that still serve, and new ones where they are needed."""
+    total = sum(entry.rows for entry in entries)
+    if total <= looked_through:
+        return []
+    first = "ivf" if total > exact_up_to and total >= FEWEST else "bounds"
+    segments = [segment for segment in manifest.segments if _live(segment, entries)]
+    uncovered = _uncovered(segments, entries)
+    rows = sum(entry.rows for entry in uncovered)
+    vain = sum(segment.rows - _live(segment, entries) for segment in segments)
+    begins = segments[0].kind if segments else None
+    too_many = len(segments) + (rows > looked_through) > MOST_SEGMENTS
+    behind = first == "ivf" and sum(_live(s, entries) for s in segments[:1]) < (1 - MOST_STALE) * total
+    if begins != first or vain > MOST_STALE * total or too_many or behind:
+        return [_made(folder, manifest.identity, first, entries)]
+    if rows > looked_through:
+        return [*segments, _made(folder, manifest.identity, "bounds", uncovered)]
+    return segments
+
+
+def _live(segment: Segment, entries: Sequence[SlideEntry]) -> int:
+    """Rows of a segment that are still those of slides in the index."""
+    known = {(entry.file, entry.sha256) for entry in entries}
+    return sum(slide.rows for slide in segment.slides if (slide.file, slide.sha256) in known)
+
+
+def _uncovered(segments: Sequence[Segment], entries: Sequence[SlideEntry]) -> list[SlideEntry]:
+    covered = {(slide.file, slide.sha256) for segment in segments for slide in segment.slides}
+    return [entry for entry in entries if (entry.file, entry.sha256) not in covered]
+
+
+def _made(folder: Path, identity: dict[str, str], kind: str, entries: Sequence[SlideEntry]) -> Segment:
+    """Make a segment of these slides, and write it."""
+    files = SlideFiles(folder, entries, identity)
+    slides = [Covered(file=entry.file, sha256=entry.sha256, rows=entry.rows) for entry in entries]
+    if kind == "bounds":
+        name, digest = save_segment(folder, make_bounds(files.fetch, len(files)))
+        return Segment(kind="bounds", file=name, sha256=digest, slides=slides)
+    content, recall = make_inverted(files.fetch, len(files))
+    name, digest = save_segment(folder, content)
+    return Segment(
+        kind="ivf", file=name, sha256=digest, slides=slides, recall=recall.share, queries=recall.queries
+    )
+
+
+def _replace(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, and only then delete the segments that it does not name."""
+    write_manifest(folder, manifest)
+    named = {segment.file for segment in manifest.segments}
+    for path in (folder / FOLDER).iterdir():
+        is_segment = path.suffix == ".safetensors" or path.name.endswith((".new", ".part"))
+        if is_segment and path.name not in named:
+            path.unlink(missing_ok=True)
+
+
+def _change(entries: Sequence[SlideEntry], segments: Sequence[Segment], dropped: Sequence[str]) -> Change:
+    tiles = sum(entry.rows for entry in entries)
+    measured = [segment for segment in segments if segment.recall is not None]
+    recall, queries = (measured[0].recall, measured[0].queries) if measured else (None, None)
+    return Change(len(entries), tiles, recall, queries, tuple(dropped))
