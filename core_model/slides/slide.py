@@ -106,6 +106,7 @@ def _opened(
     path: Path, mpp: float | None, mpp_override: float | None, isolate: bool, alias: Alias | None
 ) -> Slide:
     from core_model.slides.scale import find_scale
+    from core_model.slides.sources import WARNING
 
     if isolate:
         from core_model.slides.isolation.source import open_isolated
@@ -123,7 +124,8 @@ def _opened(
     except BaseException:
         source.close()
         raise
-    slide.alias, slide.warnings = alias, scale.warnings
+    spoken = source.properties.get(WARNING)
+    slide.alias, slide.warnings = alias, (*([spoken] if spoken else []), *scale.warnings)
     for warning in slide.warnings:
         log.warning("%s: %s", slide.name, warning)
     return slide

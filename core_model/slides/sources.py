@@ -82,6 +82,10 @@ CACHE_BYTES = 64 << 20
 """Decoded tiles kept per slide, shared by all its handles."""
 
 
+WARNING = "giant.warning"
+"""Property by which a source says what speaks against what it reads: a sentence."""
+
+
 class DecodeError(Exception):
     """A rectangle that did not decode; `Slide` turns it into `RegionUnreadable` with the box."""
 
