@@ -60,6 +60,19 @@ class Piece:
     h: int
 
 
+def _as_stored(source: PixelSource, window: Window) -> Image.Image | None:
+    """The image of a window that is whole pixels of its level, read at once; None of any other."""
+    x, y, w, h = round(window.x0), round(window.y0), window.out_w, window.out_h
+    apart = abs(window.x0 - x) + abs(window.y0 - y) + abs(window.x1 - x - w) + abs(window.y1 - y - h)
+    if apart > 1e-4 or w > BLOCK or h > BLOCK:
+        return None
+    (level_w, level_h), _ = level_size(source, window.level)
+    if x + w > level_w or y + h > level_h:
+        return None
+    image, offset = source.read_level(window.level, x, y, w, h)
+    return image if offset == (0.0, 0.0) else None
+
+
 def level_size(source: PixelSource, level: int) -> tuple[tuple[int, int], int]:
     """Width and height of a level, and the factor by which the reader makes it; 1 where the file holds it."""
     stored = source.level_dimensions
@@ -71,6 +84,8 @@ def level_size(source: PixelSource, level: int) -> tuple[tuple[int, int], int]:
 
 def read_window(source: PixelSource, window: Window) -> Image.Image:
     """RGB image of `window`, (out_w, out_h). Raises `DecodeError` where any part does not decode."""
+    if (plain := _as_stored(source, window)) is not None:
+        return plain
     return _Reader(source, window).read(lenient=False)[0]
 
 
@@ -79,19 +94,19 @@ def block_window(
 ) -> tuple[Window, float]:
     """A window of a slide of `size` px that needs no resampling, and how many level-0 px its pixels span.
 
-    A pixel of it is a pixel of a level, or a block of them: it spans about `wanted` level-0 px, from 0.7 to
-    1.4 times that, unless level 0 is coarser, or more than `most` pixels would be needed. The last column
+    A pixel of it is a pixel of a level, or a block of them: it spans about `wanted` level-0 px, from two
+    thirds of that to one and a half times, unless more than `most` pixels would be needed. The last column
     and row may reach beyond the slide.
     """
     near = [i for i, d in enumerate(downsamples) if i == 0 or d <= wanted * math.sqrt(2)]
     level = max(near, key=downsamples.__getitem__)
     block = max(1, round(wanted / downsamples[level]))
-    span = downsamples[level] * block
-    w, h = (math.ceil(side / span - 1e-6) for side in size)
-    if w * h > most:
-        block *= math.ceil(math.sqrt(w * h / most))
+    while True:
         span = downsamples[level] * block
         w, h = (math.ceil(side / span - 1e-6) for side in size)
+        if w * h <= most:
+            break
+        block *= math.ceil(math.sqrt(w * h / most))
     return Window(level, 0.0, 0.0, float(w * block), float(h * block), w, h), span
 
 
@@ -149,7 +164,10 @@ class _Reader:
         image, offset = self.source.read_level(self.window.level, piece.x, piece.y, piece.w, piece.h)
         if (self.fx, self.fy) != (1, 1):
             image = image.reduce((self.fx, self.fy))
-        self.canvas.paste(image, self._cell(piece))
+        if image.size == self.canvas.size:
+            self.canvas = image
+        else:
+            self.canvas.paste(image, self._cell(piece))
         return offset
 
     def _cell(self, piece: Piece) -> tuple[int, int]:
@@ -199,7 +217,8 @@ class _Reader:
         x1 = x0 + (window.x1 - window.x0) / self.fx
         y1 = y0 + (window.y1 - window.y0) / self.fy
         bounds = (max(0.0, x0), max(0.0, y0), x1, y1)
-        if size == self.canvas.size and np.allclose(bounds, (0, 0, *size), atol=1e-4):
+        apart = max(abs(a - b) for a, b in zip(bounds, (0, 0, *size), strict=True))
+        if size == self.canvas.size and apart < 1e-4:
             return self.canvas, self.unknown
         canvas, unknown = self._reaching(math.ceil(x1 - 1e-6), math.ceil(y1 - 1e-6))
         bounds = (bounds[0], bounds[1], min(x1, canvas.width), min(y1, canvas.height))

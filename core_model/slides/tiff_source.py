@@ -67,12 +67,15 @@ class TileCache:
             self._held = 0
 
     def _evict(self) -> None:
-        """Drop the tiles that were used longest ago; those being decoded stay."""
-        for key in list(self._tiles) if self._held > self._most else ():
+        """Drop the tiles that were used longest ago; those being decoded are put behind the others."""
+        for _ in range(len(self._tiles)):
             if self._held <= self._most:
                 return
-            if self._tiles[key].done():
-                self._held -= self._tiles.pop(key).result().nbytes
+            key, tile = self._tiles.popitem(last=False)
+            if tile.done():
+                self._held -= tile.result().nbytes
+            else:
+                self._tiles[key] = tile
 
 
 class TiffSource:
