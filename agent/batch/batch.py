@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.batch.pages import Done, Failure, write_index
+from agent.batch.pages import FAILURES, REPORTS, Done, Failure, write_index
 from agent.batch.plan import BatchPlan
 from agent.batch.slide import Failed, Job, Reported, report_slide
 from agent.batch.workers import Event, Lost, Started, in_processes, in_this_process
 from agent.session.options import LOCAL_MODEL
-from core_model.errors import RunError, UsageError, printable
+from core_model.errors import RunError, UsageError
 from core_model.files import held
 from core_model.slides.discover import Slides, slides_under
 from core_model.slides.parts import SUFFIXES, Skipped, slide_name
@@ -100,6 +100,8 @@ class Batch:
     """Address of a Ray cluster; without one the workers are processes of this machine."""
     resume: bool = False
     """Go on in a folder that holds reports on these slides."""
+    key: Path | None = None
+    """A key file: slides go by the pseudonyms that it makes."""
 
     def run(self, slides: Sequence[Path], watch: Watcher | None = None) -> tuple[int, int]:
         """Report on each slide; returns how many are reported and how many failed.
@@ -110,16 +112,17 @@ class Batch:
         """
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"{self.workers} workers cannot work", fix="Give at least 1")
-        plan, names = _absolute(self.plan), folder_names(slides)
+        plan = _absolute(self.plan)
         plan.check(locally=self.ray is None)
-        out = plan.out
+        out, names = plan.out, self._names(slides, plan)
         if not self.resume and any((out / name).exists() for name in names.values()):
             raise RunError(
                 "the folder already holds reports on these slides",
                 where=out,
                 fix="Add --resume, or choose another --out",
             )
-        jobs = [Job(path.absolute(), name) for path, name in names.items()]
+        hidden = self.key is not None
+        jobs = [Job(path.absolute(), name, hidden) for path, name in names.items()]
         with held(out, wait=False):
             ledger = _Ledger(out, jobs, watch or Nobody())
             try:
@@ -129,6 +132,17 @@ class Batch:
             finally:
                 ledger.write()
         return len(ledger.done), len(ledger.failed)
+
+    def _names(self, slides: Sequence[Path], plan: BatchPlan) -> dict[Path, str]:
+        """A folder name for each slide: its own, or its pseudonym."""
+        from core_model.privacy.key import claim_folder, open_key, pseudonyms
+
+        if self.key is None:
+            claim_folder(plan.out, None, used=False)
+            return folder_names(slides)
+        key = open_key(self.key, outside=plan.out)
+        claim_folder(plan.out, key, used=any((plan.out / name).exists() for name in (REPORTS, FAILURES)))
+        return pseudonyms(key, slides, plan.isolates)
 
     def _events(self, plan: BatchPlan, jobs: Sequence[Job]) -> Events:
         work = partial(report_slide, plan)
@@ -175,10 +189,10 @@ class _Ledger:
             return
         result = Failed("WorkerLost", event.why) if isinstance(event, Lost) else event.value
         if isinstance(result, Failed):
-            failure = Failure(job.name, printable(str(job.path)), result.kind, result.error)
+            failure = Failure(job.name, job.shown, result.kind, result.error)
             self.failed[event.job], message, new = failure, result.error, False
         else:
-            self.done[event.job], new = Done(printable(str(job.path)), result.report), result.new
+            self.done[event.job], new = Done(job.shown, result.report), result.new
             message = "reported" if new else "complete already"
         # With thousands of slides the pages grow long: at most a tenth of the time goes into them.
         if self._took < SLOW_PAGES or self.clock() - self._written > 9 * self._took:

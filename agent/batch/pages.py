@@ -24,7 +24,7 @@ from core_model.errors import RunError
 from core_model.files import replacing, write_text
 from core_model.slides.box import Box
 
-THUMBNAIL = "thumbnail.jpg"
+THUMBNAIL, REPORTS, FAILURES = "thumbnail.jpg", "reports.jsonl", "failures.csv"
 MAP_PX, ROW_PX, SHOT_PX = 760, 320, 240
 """Longest side of the overview on a slide's page, of its thumbnail in the index, and of a region's copy."""
 SHOTS = 4
@@ -180,8 +180,8 @@ def write_index(out: Path, slides: Sequence[Done], failures: Sequence[Failure], 
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(FAILURE_COLUMNS)
     writer.writerows((f.slide, f.path, f.kind, f.error) for f in failures)
-    write_text(out / "reports.jsonl", "".join(slide.line for slide in slides))
-    write_text(out / "failures.csv", table.getvalue())
+    write_text(out / REPORTS, "".join(slide.line for slide in slides))
+    write_text(out / FAILURES, table.getvalue())
     reports = [slide.report for slide in slides]
     waiting = total - len(slides) - len(failures)
     page = render("index.html.j2", reports=reports, failures=failures, left=waiting, thumbnail=THUMBNAIL)

@@ -184,7 +184,7 @@ def answer(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
         model=context.name,
         mode=context.mode,
         slide=slide_facts(context),
-        run_dir=str(context.folder),
+        run_dir=context.shown_folder,
     )
     return {**draft.updates, "answer": full_answer.model_dump(mode="json"), "spent": context.meter.lap()}
 

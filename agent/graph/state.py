@@ -94,6 +94,13 @@ class AgentContext:
     control: Control | None = None
     """The person who takes part, if any."""
 
+    @property
+    def shown_folder(self) -> str:
+        """The run folder as the answer names it: of a slide under a pseudonym within its batch alone."""
+        if getattr(self.slide, "alias", None) is None:
+            return str(self.folder)
+        return str(Path(self.folder.parent.name, self.folder.name))
+
     @cached_property
     def tissue(self) -> TissueMask:
         """Where the slide's tissue is; kept in the journal, so that a replay measures coverage without it."""

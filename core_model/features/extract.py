@@ -194,7 +194,7 @@ def _require_some(slide: Slide, some: bool, failures: Sequence[tuple[Box, str]])
     if failures:
         raise SlideError(
             f"none of its {len(failures)} tiles can be read",
-            where=slide.path,
+            where=slide.where,
             fix="Copy the file again from its source",
         )
     raise NoTissue("no tissue found in the readable part of the slide", where=slide.name)

@@ -236,7 +236,7 @@ def _write(
         "target_magnification": round(magnification(encoder.mpp), 2),
         "overlap": round(tiles.overlap * encoder.tile_px / tiles.size),
         "name": slide.name,
-        "savetodir": printable(str(folder)),
+        "savetodir": printable(str(folder) if slide.alias is None else folder.name),
         "level0_width": slide.width,
         "level0_height": slide.height,
     }

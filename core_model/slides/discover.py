@@ -63,8 +63,9 @@ class Slides:
             why = REASONS.get(item.kind) or item.why
             groups.setdefault(why, []).append(printable(str(item.path)))
         return [
-            f"skipped {len(names)}, {why}: {', '.join(names[:most])}"
-            + (f" and {len(names) - most} more" if len(names) > most else "")
+            f"skipped {len(names)}, {why}"
+            + (f": {', '.join(names[:most])}" if most else "")
+            + (f" and {len(names) - most} more" if len(names) > most > 0 else "")
             for why, names in groups.items()
         ]
 

@@ -125,7 +125,8 @@ def _opened(
         source.close()
         raise
     spoken = source.properties.get(WARNING)
-    slide.alias, slide.warnings = alias, (*([spoken] if spoken else []), *scale.warnings)
+    slide.alias = alias.name if alias is not None else None
+    slide.warnings = (*([spoken] if spoken else []), *scale.warnings)
     for warning in slide.warnings:
         log.warning("%s: %s", slide.name, warning)
     return slide
@@ -145,8 +146,8 @@ class Slide:
     ) -> None:
         self.path, self.id, self.name = path, identity, path.stem if name is None else name
         """Identity is taken from the content, never from the path. The name can be printed anywhere."""
-        self.alias: Alias | None = None
-        """Set where the slide goes by another name than its own."""
+        self.alias: str | None = None
+        """The name in place of the file's own, where that must not be told."""
         self.mpp, self.mpp_source = mpp, origin
         self.warnings: tuple[str, ...] = ()
         """What contradicts in what the file states: a sentence each."""
@@ -181,7 +182,7 @@ class Slide:
     @property
     def where(self) -> object:
         """What an error calls the slide: its path, or the name that stands for it."""
-        return self.path if self.alias is None else self.name
+        return self.path if self.alias is None else self.alias
 
     def close(self) -> None:
         """Free the file; reading afterwards raises `SlideError`."""
@@ -288,7 +289,7 @@ class Slide:
         return self.effective_mpp(self.mpp * max(self.bounds.w, self.bounds.h) / max_px)
 
     def _factor(self, mpp: float) -> float:
-        """How many level-0 px a pixel at `mpp` spans, at least 1. Raises `BoxError` where that is no number."""
+        """How many level-0 px a pixel at `mpp` spans, at least 1. Raises `BoxError` where there is none."""
         if not (math.isfinite(mpp) and mpp > 0):
             raise BoxError(f"{mpp} µm/px is no resolution", where=self.name)
         return self.effective_mpp(mpp) / self.mpp

@@ -19,6 +19,7 @@ import pytest
 from chat_server import ChatServer, Served, calls, images_of
 from cli_fakes import PaintModel, giant
 from PIL import Image
+from planted import NEEDLES, script
 from slide_files import stained, write_svs
 
 from agent.batch import batch
@@ -27,19 +28,6 @@ from agent.batch.batch import folder_names
 from agent.batch.workers import in_this_process
 
 RGB = stained(512, 512)
-NEEDLES = (many.PATIENT, many.PLANTED, *many.PLANTED.split("_")[:2], many.PATIENT.replace(" ", "^"))
-
-
-def script(request: dict[str, Any], number: int) -> Served:
-    """One look, then an answer; the second pathologist agrees."""
-    names = {tool["function"]["name"] for tool in request["tools"]}
-    if "verdict" in names:
-        return calls(("verdict", {"choice": "pink", "confidence": 0.8}))
-    if names == {"answer"} or any(message["role"] == "assistant" for message in request["messages"]):
-        claim = {"text": "Pink and purple tissue.", "steps": [1], "section": "microscopic description"}
-        given = {"choice": "pink", "text": "Pink.", "confidence": 0.8, "claims": [claim]}
-        return calls(("answer", given))
-    return calls(("zoom", {"x": 100, "y": 100, "w": 200, "h": 200, "mpp": 0, "reason": "Closer."}))
 
 
 def report(server: ChatServer, *slides: object) -> Any:

@@ -1,0 +1,1 @@
+"""What in a slide could identify a patient, and names that say nothing of one."""
