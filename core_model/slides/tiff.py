@@ -74,6 +74,7 @@ class Page:
     """Pixels per unit in x and y, where the tags say it."""
     unit: str
     """"inch", "centimeter" or "none"."""
+    compression: int
 
     @property
     def area(self) -> int:
@@ -229,6 +230,7 @@ def _page(number: int, page: Any) -> Page:
         description=described,
         places=_places(page.dataoffsets, page.databytecounts),
         per_unit=(_ratio(tags, 282), _ratio(tags, 283)),
+        compression=int(page.compression),
         unit={2: "inch", 3: "centimeter"}.get(int(_value(tags, 296, 2)), "none"),
     )
 
