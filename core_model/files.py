@@ -15,7 +15,7 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -236,6 +236,20 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that it is either the old one or the new one. Raises `OSError`."""
     with replacing(path) as part:
         part.write_bytes(content)
+
+
+def tensor_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file of NumPy arrays, the same bytes for the same content.
+
+    The library itself writes the metadata in an order that changes from call to call.
+    """
+    from safetensors.numpy import save
+
+    content = save(dict(tensors), metadata=dict(metadata))
+    length = int.from_bytes(content[:8], "little")
+    head = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    return len(head).to_bytes(8, "little") + head + content[8 + length :]
 
 
 @contextlib.contextmanager

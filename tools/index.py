@@ -18,7 +18,7 @@ import numpy as np
 
 from core_model.errors import FeatureStoreError
 from core_model.features.tiles import TileFeatures
-from core_model.files import write_bytes
+from core_model.files import tensor_bytes, write_bytes
 from core_model.slides.box import Box, tile_box
 
 FORMAT = "giant-index-1"
@@ -96,14 +96,12 @@ class TileIndex:
 
     def save(self, path: Path, identity: Mapping[str, str]) -> None:
         """Write vectors and places atomically; `about` says what they belong to and is checked by `load`."""
-        from safetensors.numpy import save
-
         tensors = {"vectors": self.vectors, "coords": self.coords, "size": np.array([self.size])}
         if self.extent is not None:
             tensors["extent"] = np.array(self.extent)
         try:
             # Not save_file: it makes files that nobody else may read, whatever the umask.
-            write_bytes(path, save(tensors, metadata={**identity, "format": FORMAT}))
+            write_bytes(path, tensor_bytes(tensors, {**identity, "format": FORMAT}))
         except OSError as error:
             raise FeatureStoreError(
                 f"the index cannot be written ({error.strerror or error})", where=path

@@ -2,22 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_model.errors import GiantError, UsageError
+from core_model.errors import FeatureStoreError, GiantError, UsageError
+from core_model.files import disk_trouble
 
 if TYPE_CHECKING:
     from core_model.encoders.vit import TileEncoder
     from core_model.features.extract import Progress
     from core_model.features.store import FeatureStore
-    from core_model.features.tiles import TileFeatures
+    from core_model.features.tiles import EncoderIdentity, TileFeatures
     from core_model.slides.slide import Slide
 
 SUFFIX = ".tile.safetensors"
 """Ending of an index file, next to the slide's `.h5`."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IndexPlan:
+    """By what slides are indexed, and where to. It can be sent to a worker."""
+
+    encoder: str = "mini"
+    """Name, folder or hub id of the tile encoder."""
+    encoder_mpp: float | None = None
+    out: Path | None = None
+    """A feature store; None: the cache."""
+    mpp: float | None = None
+    """µm per level-0 px where the file does not say."""
+    mpp_override: float | None = None
+    batch: int | None = None
+    """Tiles handed to the encoder at once; None: what memory and cores allow."""
+    readers: int | None = None
+    """Threads that read tiles; None: by the cores."""
+    compiled: bool = False
+    """Whether torch compiles the encoder's network."""
+    isolate: bool = True
+    """Whether a child process reads each slide, within limits of memory and time."""
+
+    def __post_init__(self) -> None:
+        for name, number in (("batch", self.batch), ("readers", self.readers)):
+            if number is not None and number < 1:
+                raise UsageError(f"{number} {name} mean nothing", fix=f"Give --{name} of at least 1")
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """One slide to index."""
+
+    path: Path
+    """By which it is known, and named in errors."""
+    local: Path | None = None
+    """Where a copy of it lies that is read in its place."""
+    error: str | None = None
+    """Why it cannot be read: in one line that names it."""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A slide that has its index."""
+
+    path: Path
+    """Of the index file."""
+    tiles: int
+    failed: int
+    """Tiles that could not be read."""
+    new: bool
+    """False where the features were there already."""
+
+    def __str__(self) -> str:
+        unread = f", {self.failed} unreadable" if self.failed else ""
+        return f"{self.tiles} tiles{unread}" if self.new else f"complete already, {self.tiles} tiles{unread}"
 
 
 @dataclass(frozen=True)
@@ -29,46 +89,101 @@ class SlideFailed:
     """One line that names the slide."""
 
 
-def index_slides(
-    slides: Sequence[Path],
-    encoder_name: str,
-    encoder_mpp: float | None,
-    out: Path | None,
-    mpp: float | None,
-    progress: Progress | None,
-    mpp_override: float | None = None,
-) -> Iterator[Path | SlideFailed]:
-    """Compute and keep features and index of each slide; yields the path of each index, or why there is none.
+class Indexer:
+    """A tile encoder and a feature store, and the slides that go through them."""
 
-    `out` is a feature store, the cache where None. A slide that fails stops no other.
-    """
-    from core_model.features.extract import extract
-    from core_model.models.tile_encoders import load_tile_encoder
-    from core_model.slides.slide import open_slide
+    def __init__(self, plan: IndexPlan) -> None:
+        """Raises `GiantError` where there is no such encoder, or the plan asks what it cannot do."""
+        from core_model.features.reading import STEP, choose_pace
+        from core_model.models.tile_encoders import load_tile_encoder
 
-    encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), store_at(out)
-    for path in slides:
+        self.plan, self.store = plan, store_at(plan.out)
+        self.encoder = load_tile_encoder(plan.encoder, mpp=plan.encoder_mpp)
+        if plan.compiled:
+            _compile(self.encoder)
+        self.pace = choose_pace(
+            self.encoder.tile_px, getattr(self.encoder, "step", STEP), batch=plan.batch, readers=plan.readers
+        )
+
+    def index(self, job: SlideJob, progress: Progress | None = None) -> Indexed | SlideFailed:
+        """Compute and keep features and index of a slide, going on where an earlier process was killed.
+
+        Raises only what no slide would be spared: `UsageError`, and `FeatureStoreError` of a full disk.
+        """
+        if job.error is not None:
+            return SlideFailed(job.path, job.error)
         try:
-            with open_slide(path, mpp, mpp_override) as slide:
-                made = _save_index(slide, extract(slide, encoder, store, progress), encoder, store)
+            return self._index(job, progress)
         except UsageError:
-            raise  # of the call, whatever the slide
+            raise
         except GiantError as error:
-            yield SlideFailed(path, str(error))
-        else:
-            yield made
+            if isinstance(error, FeatureStoreError) and disk_trouble(error) is not None:
+                raise
+            return SlideFailed(job.path, _named(str(error), job))
+        except Exception as error:  # a bug must not cost a night's work
+            log.exception("%s: a bug of giant ended the work on it", job.path)
+            what = str(error).strip().splitlines()[:1] or ["no message"]
+            return SlideFailed(
+                job.path, str(GiantError(f"bug: {type(error).__name__}: {what[0]}", where=job.path))
+            )
+
+    def _index(self, job: SlideJob, progress: Progress | None) -> Indexed:
+        from core_model.features.extract import extract
+        from core_model.slides.parts import slide_name
+        from core_model.slides.slide import open_slide
+
+        told: list[int] = []
+
+        def tell(done: int, total: int) -> None:
+            told.append(done)
+            if progress is not None:
+                progress(done, total)
+
+        mpp, override, isolate = self.plan.mpp, self.plan.mpp_override, self.plan.isolate
+        with open_slide(job.local or job.path, mpp, override, isolate=isolate) as slide:
+            if job.local is not None:
+                slide.name = slide_name(job.path)
+            tiles = extract(slide, self.encoder, self.store, tell, self.pace)
+            with self.store.lock(slide, self.encoder.name):
+                path = _save_index(slide, tiles, self.encoder, self.store)
+        return Indexed(path, len(tiles), len(tiles.failed), bool(told))
+
+
+def index_slide(plan: IndexPlan, job: SlideJob) -> Indexed | SlideFailed:
+    """`Indexer.index` in a worker, which keeps its encoder from slide to slide."""
+    return _indexer(plan).index(job)
+
+
+@cache
+def _indexer(plan: IndexPlan) -> Indexer:
+    return Indexer(plan)
+
+
+def _compile(encoder: TileEncoder) -> None:
+    compile_network = getattr(encoder, "compile", None)
+    if compile_network is None:
+        raise UsageError(f"the tile encoder '{encoder.name}' cannot be compiled", fix="Leave out --compile")
+    compile_network()
+
+
+def _named(line: str, job: SlideJob) -> str:
+    """The line with the slide's own path where it names its copy."""
+    return line if job.local is None else line.replace(str(job.local), str(job.path))
 
 
 def _save_index(slide: Slide, tiles: TileFeatures, encoder: TileEncoder, store: FeatureStore) -> Path:
+    from core_model.files import leftovers
     from tools.index import TileIndex
 
     path = store.path(slide, encoder.name).with_suffix(SUFFIX)
     identity = {"slide": slide.id, "encoder": encoder.name} | identity_of(encoder)
     TileIndex.build(tiles.features, tiles).save(path, identity)
+    for left in leftovers(path):  # of killed processes: nobody else writes here now
+        left.unlink(missing_ok=True)
     return path
 
 
-def identity_of(encoder: TileEncoder) -> dict[str, str]:
+def identity_of(encoder: EncoderIdentity) -> dict[str, str]:
     """The facts of an index; only indexes with equal ones are compared."""
     return {"space": "tile", "fingerprint": encoder.fingerprint, "tile_um": f"{encoder.tile_um:g}"}
 

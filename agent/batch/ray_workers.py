@@ -26,20 +26,28 @@ PATIENCE = 5.0
 
 
 def on_ray(
-    function: Callable[[J], R], jobs: Sequence[J], address: str, at_once: int | None = None
+    function: Callable[[J], R],
+    jobs: Sequence[J],
+    address: str,
+    at_once: int | None = None,
+    gpus: bool = False,
 ) -> Generator[Event[R], None, None]:
     """Up to `at_once` jobs at once, by default one for each CPU of the cluster; results as they come.
 
-    `address` is `HOST:PORT` of the cluster, or `auto` for the one of this machine. Raises `GiantError` where
-    there is none, or ray is not installed. Leaving the iterator ends the connection and the jobs.
+    With `gpus` each job has a GPU to itself where the cluster has any, and by default as many are worked on
+    as it has. `address` is `HOST:PORT` of the cluster, or `auto` for the one of this machine. Raises
+    `GiantError` where there is none, or ray is not installed. Leaving the iterator ends the connection and
+    the jobs.
     """
     ray = _import_ray()
     with _connected(ray, address):
-        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_call)
+        kind = "GPU" if gpus and ray.cluster_resources().get("GPU", 0) >= 1 else "CPU"
+        needs = {"num_cpus": 1, "num_gpus": int(kind == "GPU")}
+        task = ray.remote(**needs, max_retries=RETRIES)(_call)
         handle = ray.put(function)
         todo, waiting = deque(enumerate(jobs)), dict[Any, int]()
         while todo or waiting:
-            most = at_once or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            most = at_once or max(1, int(ray.cluster_resources().get(kind, 1)))
             while todo and len(waiting) < most:
                 number, job = todo.popleft()
                 waiting[task.remote(handle, job)] = number

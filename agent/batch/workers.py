@@ -14,14 +14,15 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
+C = TypeVar("C", covariant=True)
 
 PATIENCE = 5.0
 """Seconds that a worker has to end by itself."""
@@ -54,38 +55,62 @@ class Lost:
 Event = Started | Ended[R] | Lost
 
 
-def in_this_process(function: Callable[[J], R], jobs: Sequence[J]) -> Generator[Event[R], None, None]:
+class LazyJobs(Protocol[C]):
+    """Jobs of which each is made when a worker is free for it."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, number: int, /) -> C:
+        """Job `number`; asked for again where its worker died."""
+
+
+def in_this_process(
+    function: Callable[[J], R], jobs: Sequence[J] | LazyJobs[J]
+) -> Generator[Event[R], None, None]:
     """One job after another."""
-    for number, job in enumerate(jobs):
+    for number in range(len(jobs)):
         yield Started(number)
-        yield Ended(number, function(job))
+        yield Ended(number, function(jobs[number]))
 
 
 def in_processes(
-    function: Callable[[J], R], jobs: Sequence[J], count: int
+    function: Callable[[J], R],
+    jobs: Sequence[J] | LazyJobs[J],
+    count: int,
+    environments: Sequence[Mapping[str, str]] = (),
 ) -> Generator[Event[R], None, None]:
     """Up to `count` jobs at once, each worker a fresh process; results as they come.
 
     Function, jobs and results must be picklable, the function by name. Leaving the iterator ends the workers.
+    Worker i has the variables of `environments[i]`, counted from the first again where there are more
+    workers; one that takes the place of a dead worker has the same.
     """
     retries: list[Lost] = []
-    for event in _round(function, dict(enumerate(jobs)), count):
+    for event in _round(function, jobs, range(len(jobs)), count, environments):
         if isinstance(event, Lost):
             retries.append(event)
         else:
             yield event
     for event in retries:
-        yield from _round(function, {event.job: jobs[event.job]}, 1)
+        yield from _round(function, jobs, [event.job], 1, environments)
 
 
-def _round(function: Callable[[J], R], jobs: dict[int, J], count: int) -> Generator[Event[R], None, None]:
-    """Every job once."""
-    todo, count = deque(jobs.items()), min(count, len(jobs))
+def _round(
+    function: Callable[[J], R],
+    jobs: Sequence[J] | LazyJobs[J],
+    numbers: Sequence[int],
+    count: int,
+    environments: Sequence[Mapping[str, str]],
+) -> Generator[Event[R], None, None]:
+    """Every job of these numbers once."""
+    todo, count = deque(numbers), min(count, len(numbers))
+    places = [environments[i % len(environments)] if environments else {} for i in range(count)]
     # Not a fork: one of a process that runs threads (torch, rich) may hang.
-    workers = [_Worker(function, count) for _ in range(count)]
+    workers = [_Worker(function, count, place) for place in places]
     try:
         for worker in workers:
-            yield from _give(worker, todo)
+            yield from _give(worker, jobs, todo)
         while busy := {worker.pipe: worker for worker in workers if worker.job is not None}:
             for pipe in connection.wait(list(busy)):
                 worker = busy[pipe]  # type: ignore[index]
@@ -94,18 +119,18 @@ def _round(function: Callable[[J], R], jobs: dict[int, J], count: int) -> Genera
                 if isinstance(event, Lost) and todo:
                     workers.remove(worker)
                     worker.end()
-                    workers.append(worker := _Worker(function, count))
-                yield from _give(worker, todo)
+                    workers.append(worker := _Worker(function, count, worker.environment))
+                yield from _give(worker, jobs, todo)
     finally:
         for worker in workers:
             worker.end()
 
 
-def _give(worker: _Worker, todo: deque[tuple[int, Any]]) -> Iterator[Started]:
+def _give(worker: _Worker, jobs: Sequence[Any] | LazyJobs[Any], todo: deque[int]) -> Iterator[Started]:
     """The next job to a free worker; without one left it ends, so that the others have its memory."""
     if todo:
-        number, job = todo.popleft()
-        worker.give(number, job)
+        number = todo.popleft()
+        worker.give(number, jobs[number])
         yield Started(number)
     else:
         worker.pipe.close()
@@ -114,13 +139,15 @@ def _give(worker: _Worker, todo: deque[tuple[int, Any]]) -> Iterator[Started]:
 class _Worker:
     """One process, seen from the driver."""
 
-    def __init__(self, function: Callable[[Any], Any], count: int) -> None:
+    def __init__(self, function: Callable[[Any], Any], count: int, environment: Mapping[str, str]) -> None:
         context = get_context("spawn")
+        self.environment = environment
         self.pipe, far_end = context.Pipe()
         self.job: int | None = None
         """Number of the job it has."""
-        threads = max(1, (os.cpu_count() or 1) // count)
-        self._process = context.Process(target=_serve, args=(far_end, function, threads), daemon=True)
+        threads = str(max(1, (os.cpu_count() or 1) // count))
+        variables = {name: os.environ.get(name, threads) for name in THREADS} | dict(environment)
+        self._process = context.Process(target=_serve, args=(far_end, function, variables), daemon=True)
         self._process.start()
         far_end.close()
 
@@ -162,12 +189,11 @@ def how_ended(code: int | None) -> str:
     return f"the worker ended before its time (exit code {code})"
 
 
-def _serve(pipe: connection.Connection, function: Callable[[Any], Any], threads: int) -> None:
+def _serve(pipe: connection.Connection, function: Callable[[Any], Any], variables: Mapping[str, str]) -> None:
     """The life of a worker: jobs until the driver has no more, or is no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends us
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    for name in THREADS:
-        os.environ.setdefault(name, str(threads))  # before torch is imported, which reads it then
+    os.environ.update(variables)  # before torch is imported, which reads them then
     while True:
         try:
             job = pipe.recv()

@@ -7,8 +7,26 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import EncoderMppOpt, EncoderOpt, MppOpt, OverrideOpt, QuietOpt, SlidesArg, opt
+from agent.cli.options import (
+    EncoderMppOpt,
+    EncoderOpt,
+    IsolateOpt,
+    MppOpt,
+    OverrideOpt,
+    QuietOpt,
+    SlidesArg,
+    opt,
+)
 from core_model.errors import GiantError
+
+WorkersOpt = Annotated[
+    int | None, opt("N", "Slides at once, each in a process; with several GPUs each has its own.")
+]
+StageOpt = Annotated[
+    Path | None, opt("DIR", "Copy each slide to this local disk before it is read: for slow storage.")
+]
+BatchOpt = Annotated[int | None, opt("N", "Tiles encoded at once; default: what memory and cores allow.")]
+ReadersOpt = Annotated[int | None, opt("N", "Threads that read tiles; default: by the cores.")]
 
 
 def index(
@@ -18,24 +36,45 @@ def index(
     out: Annotated[Path | None, opt("DIR", "Default: the cache.")] = None,
     mpp: MppOpt = None,
     mpp_override: OverrideOpt = None,
+    isolate: IsolateOpt = None,
+    workers: WorkersOpt = None,
+    ray: Annotated[str | None, opt("ADDRESS", "Work on this Ray cluster: HOST:PORT, or auto.")] = None,
+    stage: StageOpt = None,
+    batch: BatchOpt = None,
+    readers: ReadersOpt = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Let torch compile the encoder: slow to begin, then faster.")
+    ] = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Compute tile features and the vectors that `similar` searches."""
+    """Compute tile features and the vectors that `similar` searches; go on where it was interrupted."""
     from agent.batch.batch import find_slides
+    from agent.batch.indexing import IndexBatch
     from agent.cli import terminal
+    from agent.cli.progress import Lines, watching
     from agent.session.models import quieten_libraries
-    from tools.indexing import SlideFailed, index_slides
+    from tools.indexing import IndexPlan, SlideFailed
 
     quieten_libraries(quiet)
+    plan = IndexPlan(
+        encoder, encoder_mpp, out, mpp, mpp_override, batch, readers, compiled, isolate is not False
+    )
+    work = IndexBatch(plan, workers, ray, stage)
     found, failures = find_slides(slides), 0
     for line in found.summary():
         typer.echo(line, err=True)
-    with terminal.tile_bar(terminal.stderr(), quiet) as progress:
-        for made in index_slides(found.paths, encoder, encoder_mpp, out, mpp, progress, mpp_override):
-            if isinstance(made, SlideFailed):
-                failures += 1
+    console, alone = terminal.stderr(), workers is None and ray is None
+    with (
+        terminal.tile_bar(console, quiet or not alone) as progress,
+        watching(console, len(found.paths), quiet or progress is not None) as watch,
+    ):
+        follow = Lines(console, len(found.paths)) if progress is not None else watch
+        for made in work.run(found.paths, follow, progress):
+            if not isinstance(made, SlideFailed):
+                typer.echo(str(made.path))
+                continue
+            failures += 1
+            if quiet:
                 typer.echo(f"giant: {made.error}", err=True)
-            else:
-                typer.echo(str(made))
     if failures:
         raise GiantError(f"{failures} of {len(found.paths)} slides failed", fix="They are named above")

@@ -10,11 +10,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import SafetensorError
 
 from core_model.errors import CheckpointError, GiantError
-from core_model.files import disk_trouble, replacing_folder, write_bytes, write_text, write_value, writing
+from core_model.files import (
+    disk_trouble,
+    replacing_folder,
+    tensor_bytes,
+    write_bytes,
+    write_text,
+    write_value,
+    writing,
+)
 
 WRITERS = {
     "bytes": lambda path: write_bytes(path, b"x" * 50_000),
@@ -105,3 +114,16 @@ def test_what_libraries_make_of_a_full_disk_is_one_line(tmp_path: Path, error: E
         raise error
     with pytest.raises(ZeroDivisionError), writing("the model", tmp_path):
         raise ZeroDivisionError
+
+
+def test_arrays_are_written_in_the_same_bytes_every_time(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    tensors = {name: np.arange(n, dtype=np.float32) for n, name in enumerate("dcab", 1)}
+    metadata = {f"fact {i}": f"µ {i}" for i in range(12)}
+    written = {tensor_bytes(tensors, metadata) for _ in range(20)}
+    assert len(written) == 1
+    (tmp_path / "x").write_bytes(written.pop())
+    with safe_open(tmp_path / "x", framework="numpy") as file:
+        assert file.metadata() == metadata
+        assert all(np.array_equal(file.get_tensor(name), tensors[name]) for name in tensors)

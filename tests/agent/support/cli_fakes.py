@@ -9,6 +9,7 @@ from typing import Any
 import agent_fakes as fakes
 import numpy as np
 from click.testing import Result
+from paint_encoder import PaintEncoder
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -23,17 +24,6 @@ FIELDS = {
 }
 """The fields of the JSON answer."""
 PURPLE, PINK, GLASS = (110, 70, 150), (225, 140, 180), (245, 245, 245)
-
-
-class PaintEncoder:
-    """A tile's feature is (1, 0) where it is purple and (0, 1) where it is pink."""
-
-    name, fingerprint, dim, tile_px, mpp, tile_um = "paint", "c0ffee", 2, 56, 2.0, 112.0
-
-    def encode(self, images: list[Image.Image]) -> np.ndarray:
-        red = np.array([np.asarray(image, dtype=np.float32)[..., 0].mean() for image in images])
-        purple = np.clip((225 - red) / 115, 0, 1)
-        return np.stack([purple, 1 - purple], axis=1).astype(np.float32)
 
 
 class PaintModel(fakes.FakeModel):
