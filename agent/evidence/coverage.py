@@ -60,6 +60,7 @@ def packed(mask: TissueMask) -> dict[str, Any]:
         "mpp": float(mask.mpp),
         "slide_box": list(mask.slide_box),
         "slide_mpp": float(mask.slide_mpp),
+        "extent": None if mask.extent is None else [float(side) for side in mask.extent],
     }
 
 
@@ -68,7 +69,10 @@ def unpacked(payload: dict[str, Any]) -> TissueMask:
     try:
         height, width = payload["shape"]
         tissue, unknown = (_mask(payload[name], height, width) for name in ("tissue", "unknown"))
-        return TissueMask(tissue, unknown, payload["mpp"], Box(*payload["slide_box"]), payload["slide_mpp"])
+        box, sides = Box(*payload["slide_box"]), payload.get("extent")  # older journals have none
+        across, down = sides or (box.w, box.h)
+        extent = None if sides is None else (float(across), float(down))
+        return TissueMask(tissue, unknown, payload["mpp"], box, payload["slide_mpp"], extent)
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise RunError(f"the journal holds no readable tissue mask ({error})") from error
 

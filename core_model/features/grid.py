@@ -67,8 +67,8 @@ def tile_grid(slide: Slide, tissue: TissueMask, tile_um: float, min_tissue: floa
     y, x = np.mgrid[0 : -(-slide.height // size), 0 : -(-slide.width // size)]
     coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64) * size  # (N, 2)
     on_slide = np.minimum(size, (slide.width, slide.height) - coords).prod(axis=1) / size**2  # (N,)
-    tissue_shares = tissue.shares(coords, size, size) / on_slide
-    unknown_shares = tissue.unknown_shares(coords, size, size) / on_slide
+    tissue_shares = tissue.grid_shares(size).ravel() / on_slide
+    unknown_shares = tissue.unknown_grid_shares(size).ravel() / on_slide
     enough = tissue_shares >= min_tissue
     perhaps = ~enough & (unknown_shares > 0) & (tissue_shares + unknown_shares >= min_tissue)
     keep = enough | perhaps

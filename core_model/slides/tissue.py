@@ -1,100 +1,85 @@
 """Where the tissue is: a mask from colour alone, without pen marks, borders and glass.
 
-Works on optical density, the logarithm of how much light each channel lost against the glass (Beer–
-Lambert): haematoxylin and eosin absorb most in green; what absorbs most in red is green or blue ink,
-what absorbs green and blue alike and nearly all of it is red ink, and what absorbs all alike is black
-ink, shadow or the slide's border. DAB absorbs most in blue and stays tissue.
-
-Alcian blue, Luxol fast blue and light green absorb more in red, as ink does, and silver absorbs all alike.
-What tells them from ink is that tissue is never even: nuclei, fibres and lumina show at 8 µm/px, while ink
-is smooth or nearly black. A slide is taken for one of such a stain only where that makes up a good part of
-it.
+The colours are those of one low level of the slide; `stains.py` judges them. The mask lies on whole pixels
+of that level or, where the slide is large, on blocks of them, so that time and memory stay bounded.
 
 Letters: H rows and W columns of the mask, N tiles or boxes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import ndimage
+from scipy.sparse import csr_array
 
 from core_model.errors import NoTissue, SlideError
 from core_model.slides.box import Box
-from core_model.slides.slide import Slide
+from core_model.slides.regions import (
+    close_gaps,
+    closed,
+    dilated,
+    fill_holes,
+    opened,
+    regions_of,
+    without_specks,
+)
+from core_model.slides.slide import Slide, Survey
+from core_model.slides.stains import (
+    Colours,
+    classify,
+    glass_colour,
+    is_dark,
+    may_be_rare,
+    rare_stain,
+    sample,
+)
 
-EVEN = 3.5
-"""Standard deviation, in grey levels, that noise on even glass stays below."""
-
-TINTED_GLASS = 0.15
-"""Largest chroma of glass, in density, where none is colourless."""
-
-LEAST_DENSITY = 0.05
-"""Mean density of the palest tissue of an unusual stain."""
-
-ROUGH = 0.105
-"""Least unevenness of tissue, as a share of its density; ink has .04 to .1, tissue .16 to .3."""
-
-LEAST_ROUGH, MOST_DENSE = 0.6, 0.25
-"""Share of a piece's inner part that is rough, and of the piece that is nearly black, where it is tissue."""
-
-LEAST_INNER_PX, LEAST_INNER = 100, 0.2
-"""Pixels and share of a piece that are its inner part, 3 px from its edge: edges are rough in ink too."""
-
-LEAST_SHARE = 0.15
-"""Unusual stain beside usual, as a share of that: where there is less it is ink, dirt or shadow."""
-
-DARK, BRIGHT = 50, 140
-"""Largest channel of a dark ground; smallest channel of what light passes through."""
-
-METHOD = "od-2"
+METHOD = "od-3"
 """Name of this detector; stored with features, so that a change of it makes them stale."""
 
-MIN_CHROMA = 0.03
-"""Least difference in optical density between channels that is a stain: pale tissue has 0.04."""
+MPP = 8.0
+"""µm/px at which tissue is found, about."""
 
-MIN_RELATIVE_CHROMA = 0.2
-"""Least chroma as a share of the mean density; grey and black, however dark, stay below."""
+MOST_PX = 1 << 22
+"""Pixels of a mask at most: 16 mm a side at 8 µm/px. Larger slides have a coarser mask."""
 
-STRIP = 512
-"""Rows classified at once, so that memory stays bounded."""
+MOST_RARE_PX = 1 << 24
+"""The same where the stain may be a rare one, which only texture at about 8 µm/px tells from ink."""
 
-HALO = 12
-"""Rows of overlap, more than smoothing and roughness reach."""
+SPECK_UM2, LEAST_SPECK_PX = 768.0, 3
+"""Pieces below this area, or of fewer pixels, are dust."""
 
-NEARLY_BLACK = 0.5
-"""Mean density of ink, and of little tissue."""
-
-SPECK_PX = 12
-"""Pieces below this many mask pixels are dust (0.0008 mm² at 8 µm/px)."""
-
-HOLE_PX = 100
+HOLE_UM2 = 6400.0
 """Holes up to this size belong to the tissue around them (fat, lumina)."""
 
-INK_REACH = 8
-"""How far faint ink is followed from certain ink, in mask pixels."""
+FAT_CELL_UM, LEAST_PIECE_UM2 = 32.0, 50_000.0
+"""Half of a gap that belongs to the tissue around it, as between walls of fat cells; least piece of tissue
+that a gap can part from another."""
+
+INK_REACH_UM, INK_GAP_UM = 64.0, 24.0
+"""How far faint ink is followed from certain ink; half of a gap in ink that is ink too."""
 
 
-def tissue_mask(rgb: np.ndarray) -> np.ndarray:
-    """Bool (H, W): which pixels of an overview, uint8 (H, W, 3) at about 8 µm/px, show tissue."""
-    glass = glass_colour(rgb)
-    masks = [np.zeros(rgb.shape[:2], dtype=bool) for _ in range(6)]
-    stain, faint_ink, sure_ink, perhaps, rough, dense = masks
-    for top in range(0, rgb.shape[0], STRIP):
-        start, stop = max(0, top - HALO), min(rgb.shape[0], top + STRIP + HALO)
-        keep = slice(top - start, min(top + STRIP, rgb.shape[0]) - start)
-        parts = _classify(rgb[start:stop], glass)
-        for whole, part in zip(masks, parts, strict=True):
-            whole[top : top + STRIP] = part[keep]
-    other = other_stain(perhaps, rough, dense, stain)
-    stain |= other
-    ink = _grow(ndimage.binary_opening(sure_ink & ~other, np.ones((2, 2))), faint_ink & ~other)
-    smooth = ndimage.binary_closing(np.pad(stain & ~ink, 2), ndimage.generate_binary_structure(2, 1))
-    tissue = _fill_small_holes(smooth[2:-2, 2:-2]) & ~ink
-    return _without_specks(tissue)
+def tissue_mask(rgb: np.ndarray, mpp: float = MPP) -> np.ndarray:
+    """Bool (H, W): which pixels of an overview, uint8 (H, W, 3) at `mpp` (5 to 25) µm/px, show tissue."""
+    return _tissue(classify(rgb, glass_colour(rgb)), mpp)
+
+
+def _tissue(colours: Colours, mpp: float) -> np.ndarray:
+    """Bool (H, W): where the colours of an overview at `mpp` µm/px are those of tissue, without its dust."""
+    other = rare_stain(colours)
+    stain, sure, faint = colours.stain, colours.sure_ink, colours.faint_ink
+    if other is not None:
+        stain, sure, faint = stain | other, sure & ~other, faint & ~other
+    ink = _followed(opened(sure), faint, mpp)
+    tissue = closed(stain & ~ink) & ~ink
+    tissue = close_gaps(tissue, ink, max(2, round(FAT_CELL_UM / mpp)), round(LEAST_PIECE_UM2 / mpp**2))
+    tissue = fill_holes(tissue, max(1, round(HOLE_UM2 / mpp**2))) & ~ink
+    return without_specks(tissue, max(LEAST_SPECK_PX, round(SPECK_UM2 / mpp**2)))
 
 
 @dataclass(frozen=True)
@@ -110,6 +95,9 @@ class TissueMask:
     slide_box: Box
     """The slide that the raster spans, in level-0 px."""
     slide_mpp: float
+    extent: tuple[float, float] | None = None
+    """Width and height in level-0 px that the raster spans, where its last column and row reach beyond the
+    slide; None: just the slide."""
 
     @property
     def downsample(self) -> float:
@@ -119,8 +107,14 @@ class TissueMask:
     @property
     def area_mm2(self) -> float:
         """Area of the tissue."""
-        whole = self.slide_box.area * (self.slide_mpp / 1000) ** 2
-        return float(self.mask.mean() * whole)
+        sx, sy = self._scale
+        lacks_x, lacks_y = (
+            self.mask.shape[1] - self.slide_box.w / sx,
+            self.mask.shape[0] - self.slide_box.h / sy,
+        )
+        pixels = np.count_nonzero(self.mask) + lacks_x * lacks_y * bool(self.mask[-1, -1])
+        pixels -= lacks_x * np.count_nonzero(self.mask[:, -1]) + lacks_y * np.count_nonzero(self.mask[-1])
+        return float(pixels * sx * sy * (self.slide_mpp / 1000) ** 2)
 
     def share(self, box: Box) -> float:
         """Share of `box` that is tissue, in [0, 1]; the part of a box off the slide counts as none."""
@@ -133,6 +127,17 @@ class TissueMask:
     def unknown_shares(self, coords: np.ndarray, w: int, h: int) -> np.ndarray:
         """Unknown share of N boxes of one size: (N,) float."""
         return self._area(self._unknown_sums, coords, w, h)
+
+    def grid_shares(self, size: int) -> np.ndarray:
+        """Tissue share of each cell, `size` level-0 px, of a grid over the slide: (rows, columns) float.
+
+        What cells of the last row and column lack beyond the slide counts as none.
+        """
+        return self._cells(self.mask, size)
+
+    def unknown_grid_shares(self, size: int) -> np.ndarray:
+        """Unknown share of each cell of such a grid: (rows, columns) float."""
+        return self._cells(self.unknown, size)
 
     def covered(self, boxes: Iterable[Box]) -> float:
         """Share of the tissue's area that lies under any of `boxes`, in [0, 1], to the raster's pixel."""
@@ -147,21 +152,23 @@ class TissueMask:
 
     def boxes(self) -> list[Box]:
         """Bounding boxes of the connected pieces, in level-0 px, largest piece first."""
-        labels, count = ndimage.label(self.mask, structure=np.ones((3, 3)))
-        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        places = ndimage.find_objects(labels)
-        return [self._box(*places[i]) for i in np.argsort(-sizes, kind="stable")]
+        pieces = regions_of(self.mask, corners=True)
+        places = pieces.boxes()[np.argsort(-pieces.areas, kind="stable")]
+        return [self.box_of(slice(top, bottom), slice(left, right)) for top, left, bottom, right in places]
 
-    def _box(self, rows: slice, columns: slice) -> Box:
+    def box_of(self, rows: slice, columns: slice) -> Box:
+        """The part of the slide under some rows and columns of the mask, in level-0 px."""
         sx, sy = self._scale
         x, y = int(columns.start * sx), int(rows.start * sy)
-        right = min(int(np.ceil(columns.stop * sx)), self.slide_box.w)
-        return Box(x, y, right - x, min(int(np.ceil(rows.stop * sy)), self.slide_box.h) - y)
+        right = min(math.ceil(columns.stop * sx), self.slide_box.w)
+        return Box(x, y, right - x, min(math.ceil(rows.stop * sy), self.slide_box.h) - y)
 
     @property
     def _scale(self) -> tuple[float, float]:
+        """Level-0 px that a pixel of the mask is wide and high."""
         height, width = self.mask.shape
-        return self.slide_box.w / width, self.slide_box.h / height
+        spanned_w, spanned_h = self.extent or (self.slide_box.w, self.slide_box.h)
+        return spanned_w / width, spanned_h / height
 
     @cached_property
     def _tissue_sums(self) -> np.ndarray:
@@ -174,15 +181,36 @@ class TissueMask:
     def _area(self, sums: np.ndarray, coords: np.ndarray, w: int, h: int) -> np.ndarray:
         """Share of boxes under a mask: its integral is bilinear between pixel corners, so this is exact."""
         sx, sy = self._scale
-        x0, y0 = coords[:, 0] / sx, coords[:, 1] / sy
-        x1, y1 = x0 + w / sx, y0 + h / sy
-        corners = [_at(sums, y, x) for y in (y0, y1) for x in (x0, x1)]
+        x0, y0 = coords[:, 0], coords[:, 1]
+        xs = [np.minimum(x, self.slide_box.w) / sx for x in (x0, x0 + w)]
+        ys = [np.minimum(y, self.slide_box.h) / sy for y in (y0, y0 + h)]
+        corners = [_at(sums, y, x) for y in ys for x in xs]
         area = corners[3] - corners[2] - corners[1] + corners[0]
         return np.clip(area * sx * sy / (w * h), 0.0, 1.0)
 
+    def _cells(self, mask: np.ndarray, size: int) -> np.ndarray:
+        sx, sy = self._scale
+        rows = _overlaps(self.slide_box.h, size, sy, mask.shape[0])  # (rows, H)
+        columns = _overlaps(self.slide_box.w, size, sx, mask.shape[1])  # (columns, W)
+        if not mask.any():
+            return np.zeros((rows.shape[0], columns.shape[0]))
+        area = columns @ (rows @ mask.astype(float)).T  # (columns, rows)
+        return np.clip(area.T / size**2, 0.0, 1.0)
+
+
+def _overlaps(length: int, size: int, scale: float, count: int) -> csr_array:
+    """Level-0 px that cells of `size` px along a side share with the mask px along it: (cells, mask px)."""
+    ends = np.minimum(np.arange(0, length + size, size), length)  # (cells + 1,)
+    places = np.arange(count) * scale
+    cuts = np.unique(np.concatenate([ends, places, [min(count * scale, length)]]))
+    cuts = cuts[cuts <= min(count * scale, length)]
+    middle, lengths = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts)  # (pieces,)
+    cell, pixel = np.searchsorted(ends, middle) - 1, np.searchsorted(places, middle) - 1
+    return csr_array((lengths, (cell, pixel)), shape=(len(ends) - 1, count))
+
 
 def find_tissue(slide: Slide, mpp: float = 8.0) -> TissueMask:
-    """Tissue of the whole slide at about `mpp` µm/px.
+    """Tissue of the whole slide at about `mpp` µm/px; a large slide's is coarser (`MOST_PX`).
 
     It is found once for each open slide. Raises `NoTissue` where there is none and nothing is unknown,
     `SlideError` where nothing decodes.
@@ -191,64 +219,47 @@ def find_tissue(slide: Slide, mpp: float = 8.0) -> TissueMask:
 
 
 def _find(slide: Slide, mpp: float) -> TissueMask:
-    survey = slide.survey(mpp=mpp)
+    survey, colours = _coloured(slide, mpp, MOST_PX)
+    if survey.mpp > 1.5 * max(mpp, slide.mpp) and may_be_rare(colours):
+        survey, colours = _coloured(slide, mpp, MOST_RARE_PX)
+    mask = _tissue(colours, survey.mpp) & ~survey.unknown
+    if not mask.any() and not survey.unknown.any():
+        raise NoTissue(
+            "no tissue found on the slide", where=slide.name, fix="Look at its overview; it may be blank"
+        )
+    extent = (mask.shape[1] * survey.mpp / slide.mpp, mask.shape[0] * survey.mpp / slide.mpp)
+    return TissueMask(mask, survey.unknown, survey.mpp, slide.box, slide.mpp, extent)
+
+
+def _coloured(slide: Slide, mpp: float, most: int) -> tuple[Survey, Colours]:
+    """The slide on at most `most` pixels, and what their colours say. Raises `SlideError`."""
+    survey = slide.blocks(mpp, most)
     rgb = np.array(survey.image)
-    if is_dark(rgb[~survey.unknown][None]):
+    if is_dark(sample(rgb)[~sample(survey.unknown)]):
         raise SlideError(
             "its ground is dark, as in fluorescence: it is no bright-field scan",
             where=slide.name,
             fix="Give a scan of a stained section, such as H&E",
         )
-    rgb[survey.unknown] = 255  # colourless, so that it cannot sway the glass colour or spill over its edge
-    mask = tissue_mask(rgb) & ~survey.unknown
-    if not mask.any() and not survey.unknown.any():
-        raise NoTissue(
-            "no tissue found on the slide", where=slide.name, fix="Look at its overview; it may be blank"
-        )
-    return TissueMask(mask, survey.unknown, survey.mpp, slide.box, slide.mpp)
+    if survey.unknown.any():  # made colourless, so that it cannot sway the glass or spill over its edge
+        rgb[survey.unknown] = 255
+    return survey, classify(rgb, glass_colour(rgb))
 
 
-def _classify(rgb: np.ndarray, glass: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Bool masks (H, W) of a strip: stained; perhaps, certainly ink; perhaps another stain; rough; dense."""
-    smooth = density(ndimage.gaussian_filter(rgb.astype(np.float32), sigma=(0.7, 0.7, 0)), glass)
-    raw = density(rgb, glass)
-    red, green, blue = smooth[..., 0], smooth[..., 1], smooth[..., 2]
-    chroma, mean = np.ptp(smooth, axis=2), smooth.mean(axis=2)  # (H, W), (H, W)
-    stain = (chroma > MIN_CHROMA) & (chroma > MIN_RELATIVE_CHROMA * mean)
-    stain &= np.ptp(raw, axis=2) > MIN_CHROMA / 2  # smoothing spreads dark edges
-    stain &= red - green < 0.03 + 0.2 * green  # what absorbs red above green is no stain of tissue
-    sure = red - green > 0.05 + 0.2 * green
-    sure |= (blue > 0.85 * green) & (red < 0.3 * green) & (green > 0.8)
-    sure |= (mean > NEARLY_BLACK) & (chroma < MIN_RELATIVE_CHROMA * mean)
-    faint = red - green > 0.02 + 0.1 * green
-    faint |= (blue > 0.75 * green) & (red < 0.35 * green) & (green > 0.05)
-    faint |= (mean > 0.12) & ~stain
-    perhaps = (mean > LEAST_DENSITY) & ~stain & (red > 0.5 * green)  # not red ink
-    return stain, faint, sure, perhaps, roughness(raw.mean(axis=2)) > ROUGH, mean > NEARLY_BLACK
-
-
-def _grow(seed: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """`seed`, followed through `limit` for a short way, and one pixel more for blurred edges."""
-    if not seed.any():
+def _followed(seed: np.ndarray, faint: np.ndarray, mpp: float) -> np.ndarray:
+    """Ink: `seed`, followed through `faint` for a short way, and one pixel more for blurred edges."""
+    rows, columns = np.flatnonzero(seed.any(axis=1)), np.flatnonzero(seed.any(axis=0))
+    if not len(rows):
         return seed
-    region = ndimage.binary_dilation(seed, iterations=INK_REACH, mask=limit | seed)
-    smooth = ndimage.binary_closing(np.pad(region, 3), iterations=3)[3:-3, 3:-3]
-    return ndimage.binary_dilation(smooth, iterations=1)
-
-
-def _fill_small_holes(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(~mask)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    small = sizes <= HOLE_PX
-    small[0] = False
-    return mask | small[labels]
-
-
-def _without_specks(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    large = np.bincount(labels.ravel(), minlength=count + 1) >= SPECK_PX
-    large[0] = False
-    return large[labels]
+    reach, gap = max(2, round(INK_REACH_UM / mpp)), max(1, round(INK_GAP_UM / mpp))
+    margin = reach + gap + 1
+    near = tuple(slice(max(0, line[0] - margin), line[-1] + margin + 1) for line in (rows, columns))
+    ink, limit = seed.copy(), (faint | seed)[near]
+    part = seed[near]
+    for _ in range(reach):
+        part = dilated(part) & limit
+    ink[near] = dilated(closed(part, gap))
+    return ink
 
 
 def _integral(mask: np.ndarray) -> np.ndarray:
@@ -265,83 +276,3 @@ def _at(sums: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     upper = sums[row, column] * (1 - dx) + sums[row, column + 1] * dx
     lower = sums[row + 1, column] * (1 - dx) + sums[row + 1, column + 1] * dx
     return upper * (1 - dy) + lower * dy
-
-
-def density(rgb: np.ndarray, glass: np.ndarray) -> np.ndarray:
-    """Optical density (H, W, 3) float32 against the glass (3,); brighter than glass is zero."""
-    return np.maximum(np.log10(glass / np.maximum(rgb, np.float32(1))), 0.0).astype(np.float32)
-
-
-def is_dark(rgb: np.ndarray) -> bool:
-    """Whether an overview (H, W, 3) has a dark ground and hardly anything bright, as fluorescence has."""
-    bright, dark = (rgb.min(axis=2) >= BRIGHT).mean(), (rgb.max(axis=2) < DARK).mean()
-    return bool(dark >= 0.4 and bright < 0.01)
-
-
-def glass_colour(rgb: np.ndarray) -> np.ndarray:
-    """Colour (3,) of the glass: the brightest colourless pixels, else an even tint, else near white."""
-    step = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 250_000)))
-    pixels = rgb[::step, ::step].reshape(-1, 3).astype(np.int16)  # (pixels, 3)
-    low, high = pixels.min(axis=1), pixels.max(axis=1)
-    bright = pixels[(low > 200) & (high - low < 30)]
-    scanned = bright[(bright < 255).any(axis=1)]  # pure white may be what was never scanned
-    least = 0.002 * len(pixels)
-    if len(scanned) < least or len(scanned) == 0:
-        tinted = _even_tint(rgb)
-        if tinted is not None:
-            return tinted
-    if len(bright) < least or len(bright) == 0:
-        return np.full(3, 245.0, dtype=np.float32)
-    level = bright.sum(axis=1)  # (bright pixels,)
-    return np.median(bright[level >= np.quantile(level, 0.7)], axis=0).astype(np.float32)
-
-
-def _even_tint(rgb: np.ndarray) -> np.ndarray | None:
-    """Colour (3,) of the brightest even part that is faintly tinted; None where there is hardly any."""
-    whole = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / 4_000_000)))  # neighbours stay neighbours
-    side = [int(length / whole) for length in rgb.shape[:2]]
-    part = rgb[: side[0], : side[1]] if whole == 1 else _windows(rgb, whole)
-    values = part.astype(np.float32)
-    spread = values - ndimage.gaussian_filter(values, (2, 2, 0))
-    uneven = np.sqrt(ndimage.uniform_filter((spread**2).mean(axis=2), 5))  # (h, w)
-    high, low = values.max(axis=2), values.min(axis=2)
-    tint = np.log10(high / np.maximum(low, 1))
-    even = (uneven < EVEN) & (high >= 150) & (high < 255) & (tint < TINTED_GLASS)
-    if even.mean() < 0.02:
-        return None
-    chosen = values[even]  # (even pixels, 3)
-    level = chosen.sum(axis=1)
-    return np.median(chosen[level >= np.quantile(level, 0.7)], axis=0).astype(np.float32)
-
-
-def _windows(rgb: np.ndarray, share: int) -> np.ndarray:
-    """Strips of rows of a large overview: every `share`-th of them, each 64 rows high."""
-    starts = range(0, rgb.shape[0], 64 * share)
-    return np.concatenate([rgb[start : start + 64] for start in starts])
-
-
-def roughness(mean: np.ndarray) -> np.ndarray:
-    """(H, W) how uneven a mean density (H, W) is around each pixel, as a share of it."""
-    fine = mean - ndimage.gaussian_filter(mean, 2.0)
-    spread = np.sqrt(np.maximum(ndimage.uniform_filter(fine**2, 7), 0.0))
-    return spread / (ndimage.uniform_filter(mean, 7) + 0.01)
-
-
-def other_stain(perhaps: np.ndarray, rough: np.ndarray, dense: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """Bool (H, W): tissue of an unusual stain among the pixels that are `perhaps` such.
-
-    `rough` and `dense` (nearly black) describe them; `usual` is what was found of usual stains.
-    """
-    region = ndimage.binary_closing(np.pad(perhaps, 2), ndimage.generate_binary_structure(2, 1))[2:-2, 2:-2]
-    labels, count = ndimage.label(region)
-    inner = ndimage.binary_erosion(region, iterations=3, border_value=1)
-
-    def counted(mask: np.ndarray) -> np.ndarray:
-        return np.bincount(labels[mask], minlength=count + 1)  # (pieces + 1,)
-
-    area, inner_area = counted(region), counted(inner)
-    good = (inner_area >= LEAST_INNER_PX) & (inner_area >= LEAST_INNER * area)
-    good &= (counted(inner & rough) >= LEAST_ROUGH * inner_area) & (counted(dense) <= MOST_DENSE * area)
-    good[0] = False
-    found = good[labels] & perhaps
-    return found if found.sum() >= LEAST_SHARE * usual.sum() else np.zeros_like(perhaps)

@@ -21,13 +21,17 @@ from tools.records import Observation
 def test_a_mask_comes_back_bit_for_bit(height: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     tissue, unknown = rng.random((2, height, width)) < 0.4
-    before = TissueMask(tissue, unknown, 8.0 + rng.random(), Box(0, 0, width * 16, height * 16), 0.5)
+    extent = None if seed % 2 else (width * 16.0, height * 16.0)
+    box = Box(0, 0, width * 16 - seed % 3, height * 16 - seed % 5)
+    before = TissueMask(tissue, unknown, 8.0 + rng.random(), box, 0.5, extent)
     after = unpacked(json.loads(json.dumps(packed(before))))
     assert np.array_equal(after.mask, tissue)
     assert np.array_equal(after.unknown, unknown)
     assert (after.mpp, after.slide_box, after.slide_mpp) == (before.mpp, before.slide_box, before.slide_mpp)
+    assert after.extent == before.extent
     boxes = [Box(0, 0, width * 8, height * 8)]
     assert after.covered(boxes) == before.covered(boxes)
+    assert after.area_mm2 == before.area_mm2
 
 
 def test_the_mask_of_a_large_slide_stays_small(tmp_path: Path) -> None:

@@ -98,13 +98,13 @@ def test_tissue_is_found_once_for_an_open_slide(
 ) -> None:
     from core_model.slides import tissue
 
-    calls, find = [], tissue.tissue_mask
+    calls, classify = [], tissue.classify
 
-    def counted(rgb: np.ndarray, mpp: float) -> np.ndarray:
+    def counted(rgb: np.ndarray, glass: np.ndarray) -> tissue.Colours:
         calls.append(rgb.shape)
-        return find(rgb, mpp)
+        return classify(rgb, glass)
 
-    monkeypatch.setattr(tissue, "tissue_mask", counted)
+    monkeypatch.setattr(tissue, "classify", counted)
     with open_slide(write_slide(he_image(500, 600, (0, 0, 400, 400)), levels=2)) as slide:
         masks = [find_tissue(slide) for _ in range(8)]
         assert all(mask is masks[0] for mask in masks)

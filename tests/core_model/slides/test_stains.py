@@ -110,3 +110,29 @@ def test_a_black_border_does_not_make_a_slide_dark(
     rgb[:500, :500] = he_image(500, 500, (50, 50, 300, 300))
     with open_slide(write_slide(rgb)) as slide:
         assert 0.05 < find_tissue(slide).mask.mean() < 0.2
+
+
+@pytest.mark.parametrize("stain", STAINS)
+def test_a_large_slide_is_looked_at_closely_where_its_stain_may_be_rare(
+    stain: str, write_slide: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core_model.slides.tissue.MOST_PX", 200 * 200)
+    with open_slide(write_slide(section(stain), mpp=8.0)) as slide:
+        tissue = find_tissue(slide)
+    assert tissue.mpp == (16.0 if stain == "H&E" else 8.0)
+    assert tissue.grid_shares(1)[AREA].mean() > 0.9
+    assert tissue.area_mm2 < 1.05 * 140 * 160 * 0.008**2
+
+
+@pytest.mark.parametrize("ink", INKS)
+def test_ink_on_the_coarser_raster_of_a_large_slide_is_no_tissue(
+    ink: str, write_slide: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core_model.slides.tissue.MOST_PX", 200 * 200)
+    rgb = section("H&E")
+    rgb[4:24, 20:100] = INKS[ink]
+    with open_slide(write_slide(rgb, mpp=8.0)) as slide:
+        tissue = find_tissue(slide)
+    assert tissue.mpp == 16.0
+    assert not tissue.mask[:13].any()
+    assert tissue.mask[22:88, 28:102].mean() > 0.9

@@ -89,7 +89,8 @@ def test_a_view_full_of_tissue_is_tissue() -> None:
 def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     rgb = np.random.default_rng(0).integers(120, 250, (300, 120, 3), dtype=np.uint8)
     at_once = tissue_mask(rgb)
-    monkeypatch.setattr("core_model.slides.tissue.STRIP", 37)
+    monkeypatch.setattr("core_model.slides.stains.STRIP_PX", 37 * 120)
+    monkeypatch.setattr("core_model.slides.stains.ROUGH_STRIP_PX", 37 * 120)
     assert np.array_equal(tissue_mask(rgb), at_once)
 
 
@@ -332,3 +333,62 @@ def test_a_look_smaller_than_the_raster_covers_a_pixel_of_it() -> None:
     assert tissue.covered([Box(17, 17, 2, 2)]) == 0.5
     assert tissue.covered([Box(17, 17, 2, 2), Box(40, 20, 1, 1)]) == 1.0
     assert tissue.covered([Box(1, 1, 2, 2)]) == 0.0
+
+
+# ---- fat, sections and folds ----
+
+
+def fat(side: int, cell: int = 9, wall: int = 1) -> np.ndarray:
+    """A field of fat cells, (side, side, 3): empty, between walls that are torn here and there."""
+    rows, columns = np.indices((side, side))
+    is_wall = (rows % cell < wall) | (columns % cell < wall)
+    is_wall &= ~((rows % cell == 4) | (columns % cell == 4)) | ((rows + columns) % 2 == 0)
+    rgb = np.full((side, side, 3), 243, dtype=np.uint8)
+    rgb[is_wall] = (225, 160, 195)
+    return rgb
+
+
+def test_fat_between_torn_walls_is_tissue() -> None:
+    """Its cells are connected with each other and with the glass outside: it is no hole."""
+    rgb = np.full((200, 260, 3), 243, dtype=np.uint8)
+    rgb[40:160, 40:130] = (215, 120, 170)
+    rgb[60:140, 130:210] = fat(80)
+    mask = tissue_mask(rgb)
+    assert mask[64:136, 134:200].mean() > 0.9
+    mask[38:162, 38:214] = False
+    assert not mask.any()
+
+
+def test_sections_that_lie_close_stay_apart() -> None:
+    rgb = np.full((200, 200, 3), 243, dtype=np.uint8)
+    rgb[20:95, 40:160] = (215, 120, 170)
+    rgb[99:180, 40:160] = (215, 120, 170)  # 32 µm away
+    mask = tissue_mask(rgb)
+    assert not mask[96:98, 30:170].any()
+    assert mask[25:90, 45:155].all()
+
+
+def test_a_gap_beside_ink_is_not_tissue() -> None:
+    rgb = np.full((200, 200, 3), 243, dtype=np.uint8)
+    rgb[20:180, 40:97] = rgb[20:180, 103:160] = rgb[20:60, 97:103] = (215, 120, 170)
+    assert tissue_mask(rgb)[65:170, 98:102].all()
+    rgb[140:180, 98:102] = INKS["green"]
+    assert not tissue_mask(rgb)[70:130, 98:102].any()
+
+
+def test_folds_and_dense_tissue_stay_tissue() -> None:
+    rgb = painted((215, 120, 170))
+    rgb[50:150, 90:100] = (120, 40, 95)  # twice the stain
+    rgb[50:150, 94:97] = (62, 14, 52)  # four times
+    assert tissue_mask(rgb)[52:148, 62:138].mean() > 0.98
+
+
+def test_the_edge_of_an_air_bubble_is_not_tissue() -> None:
+    """A grey ring, dark within a pixel or two, beside tissue and over glass."""
+    rgb = painted((215, 120, 170), noise=2).astype(float)
+    rows, columns = np.indices((200, 200))
+    away = np.abs(np.hypot(rows - 100, columns - 170) - 25)
+    rgb *= (1 - 0.55 * np.exp(-((away / 1.5) ** 2)))[..., None]
+    mask = tissue_mask(rgb.clip(0, 255).astype(np.uint8))
+    assert mask[55:145, 65:135].mean() > 0.98
+    assert not mask[:, 142:].any()
