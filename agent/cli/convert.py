@@ -1,4 +1,4 @@
-"""`giant import` and `giant export`: WSI-LLaVA's released format becomes a giant checkpoint, and back."""
+"""`giant import` and `giant export`: models and features of other tools come in and go out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import opt
+from agent.cli.options import MppOpt, opt
 from core_model.models.importing import add_encoders, card, read_released
 
 
 def import_model(
-    llava: Annotated[Path, opt("DIR", "Released checkpoint: merged, LoRA or projector.")],
-    out: Annotated[Path, opt("DIR", "The checkpoint folder to write.")],
+    out: Annotated[Path, opt("DIR", "The checkpoint folder to write, or the feature store.")],
+    llava: Annotated[
+        Path | None, opt("DIR", "Released WSI-LLaVA: merged, LoRA or projector; becomes a checkpoint.")
+    ] = None,
+    features: Annotated[
+        Path | None, opt("JOB", "Tile features of TRIDENT, CLAM or AtlasPatch: a folder; becomes an index.")
+    ] = None,
+    slides: Annotated[
+        list[str] | None, opt("SLIDE|DIR", "With --features: the slides they are of; repeat it.")
+    ] = None,
+    encoder: Annotated[
+        str | None, opt("NAME", "With --features: which encoder's, or what CLAM's was called.")
+    ] = None,
+    mpp: MppOpt = None,
     base: Annotated[Path | None, opt("DIR", "The model that an adapter or a projector belongs to.")] = None,
     tile_encoder: Annotated[
         str | None,
@@ -23,11 +35,17 @@ def import_model(
     tokenizer: Annotated[Path | None, opt("DIR", "Where the released folder has no tokenizer.json.")] = None,
     name: Annotated[str | None, opt("NAME", "Default: the folder's.")] = None,
 ) -> None:
-    """Make a checkpoint that `ask --mode slide` uses out of a released WSI-LLaVA."""
+    """Make a checkpoint of a released WSI-LLaVA, or an index of another tool's features, without encoding."""
+    from agent.cli.exchange import import_tiles, one_of
     from agent.session.models import quieten_libraries
     from core_model.checkpoints.folder import check_place, save_checkpoint
 
     quieten_libraries(quiet=False)
+    one_of(llava=llava, features=features)
+    if features is not None:
+        import_tiles(features, out, slides, encoder, mpp)
+        return
+    assert llava is not None
     check_place(out)
     parts, config = read_released(llava, base, tokenizer)
     config = add_encoders(parts, config, tile_encoder, slide_encoder)
@@ -38,10 +56,29 @@ def import_model(
 
 
 def export_model(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="mini, or a checkpoint folder.")],
-    out: Annotated[Path, opt("DIR", "The folder to write; it must be new or empty.")],
+    out: Annotated[Path, opt("DIR", "The folder to write; for a model it must be new or empty.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="mini, or a checkpoint folder.")
+    ] = None,
+    features: Annotated[
+        Path | None, opt("STORE", "In its place: the features in a folder of indexes.")
+    ] = None,
+    layout: Annotated[str, opt("trident|clam", "With --features: whose tools are to read them.")] = "trident",
+    encoder: Annotated[str | None, opt("NAME", "With --features: whose, where there are several.")] = None,
+    pt: Annotated[bool, typer.Option("--pt", help="With --layout clam: its bare tensors too.")] = False,
 ) -> None:
-    """Write a model's language model and projector in LLaVA's format."""
+    """Write a model in LLaVA's format, or tile features as TRIDENT or CLAM lay them out."""
+    from agent.cli.exchange import export_tiles, one_of
+
+    one_of(model=model, features=features)
+    if features is not None:
+        export_tiles(features, out, layout, encoder, pt)
+    elif model is not None:
+        _export_checkpoint(model, out)
+
+
+def _export_checkpoint(model: str, out: Path) -> None:
+    """The language model and projector in LLaVA's format."""
     import torch
 
     from agent.session.models import quieten_libraries

@@ -60,8 +60,8 @@ class SlideIdentity(Protocol):
         """The file's stem."""
 
     @property
-    def alias(self) -> str | None:
-        """The name in place of the file's own, where that must not be told."""
+    def alias(self) -> object | None:
+        """Not None where the name stands in place of the file's own, which must not be told."""
 
     @property
     def mpp(self) -> float:
