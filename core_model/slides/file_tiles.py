@@ -35,6 +35,11 @@ FACTORS = (2, 4, 8)
 GREY, RGB, YCBCR = 1, 2, 6
 """Photometric interpretations."""
 
+
+class TileMissing(DecodeError):
+    """A tile that the file does not hold."""
+
+
 Decoder = Callable[[bytes, int, int, int], np.ndarray]
 """(bytes of a tile, h, w, factor) → uint8 (ceil(h / factor), ceil(w / factor), 3)."""
 
@@ -82,7 +87,7 @@ class FileTiles:
     def _plane(self, file: PlacedFile, number: int, place: int, factor: int) -> np.ndarray:
         offset, count = int(self.offsets[place]), int(self.counts[place])
         if offset == 0 or count == 0:
-            raise DecodeError("a tile of it is missing in the file")
+            raise TileMissing("a tile of it is missing in the file")
         h, w = self.shape(number)
         pixels = self.decode(file.read(offset, count), h, w, factor)
         expected = (-(-h // factor), -(-w // factor), 3)
@@ -159,7 +164,7 @@ def _decoder(page: Any, planes: int) -> tuple[Decoder, str, bool] | None:
         import simplejpeg
 
         codec = f"libjpeg-turbo by simplejpeg {simplejpeg.__version__}"
-        return _jpeg(page.jpegtables, as_stored=photometric == RGB), codec, True
+        return jpeg_decoder(page.jpegtables, as_stored=photometric == RGB), codec, True
     if (samples, photometric) not in ((3, RGB), (1, GREY)):
         return None
     if compression == JPEG2000 and planes == 1:
@@ -167,7 +172,7 @@ def _decoder(page: Any, planes: int) -> tuple[Decoder, str, bool] | None:
     return _packed(compression, int(page.predictor), samples // planes)
 
 
-def _jpeg(tables: bytes | None, as_stored: bool) -> Decoder:
+def jpeg_decoder(tables: bytes | None, as_stored: bool) -> Decoder:
     """A decoder of JPEG tiles that share `tables`. `as_stored`: their three components are R, G and B."""
     import simplejpeg
 

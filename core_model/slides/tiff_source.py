@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from core_model.errors import SlideError
-from core_model.slides.file_tiles import FileTiles, PlacedFile, file_tiles
+from core_model.slides.file_tiles import FileTiles, PlacedFile, TileMissing, file_tiles
 from core_model.slides.sources import DecodeError, PixelSource
 from core_model.slides.tiff import CONVERT, MOST_PAGES, Page, ome_mpp, resolution
 
@@ -160,7 +160,29 @@ class TiffSource:
         return canvas
 
     def _tile(self, level: int, factor: int, tiles: FileTiles, number: int) -> np.ndarray:
-        return self._cache.get((level, factor, number), lambda: tiles.read(self._file, number, factor))
+        def decode() -> np.ndarray:
+            try:
+                return tiles.read(self._file, number, factor)
+            except TileMissing:
+                if level == 0 or factor != 1:
+                    raise
+                return self._from_finer(level, tiles, number)
+
+        return self._cache.get((level, factor, number), decode)
+
+    def _from_finer(self, level: int, tiles: FileTiles, number: int) -> np.ndarray:
+        """A tile that the file lacks, averaged from the level before: Aperio files can have such gaps."""
+        finer, (h, w) = self._levels[level - 1], tiles.shape(number)
+        (width, height), (fine_w, fine_h) = tiles.size, self.level_dimensions[level - 1]
+        k = round(fine_w / width)
+        if finer is None or abs(fine_w / k - width) >= 1 or abs(fine_h / k - height) >= 1:
+            raise TileMissing("a tile of it is missing in the file")
+        x, y = number % tiles.across * tiles.tile[0] * k, number // tiles.across * tiles.tile[1] * k
+        box = (x, y, min(w * k, fine_w - x), min(h * k, fine_h - y))
+        part = self._assembled(level - 1, 1, finer, box)
+        lacks = (h * k - part.shape[0], w * k - part.shape[1])
+        part = np.pad(part, ((0, lacks[0]), (0, lacks[1]), (0, 0)), mode="edge")
+        return np.asarray(Image.fromarray(part).reduce(k))
 
     def _stored(self, level: int) -> tuple[int, int]:
         """The level of the file, and the factor at which it is decoded, of a level that may be made."""

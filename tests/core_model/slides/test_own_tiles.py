@@ -383,3 +383,23 @@ def test_damage_is_told_by_survey_at_a_made_level(tmp_path: Path) -> None:
     path = damage(write_svs(tmp_path / "a.svs", stained(960, 960), mpp=0.5, levels=1), [(1, 1)])
     with open_slide(path) as slide:
         assert slide.survey(mpp=1.0).unreadable == (Box(240, 240, 240, 240),)
+
+
+def test_a_tile_that_a_coarser_level_lacks_is_averaged_from_the_finer_one(tmp_path: Path) -> None:
+    rgb = stained(1500, 2100)
+    path = write_svs(tmp_path / "a.svs", rgb, mpp=0.5, levels=2)
+    with open_slide(path) as slide:
+        whole = np.asarray(slide.read(slide.box, 2.0)).astype(int)
+    with tifffile.TiffFile(path) as tiff:
+        pages = [page for page in tiff.pages if page.is_tiled]
+        places = [page.tags[325].valueoffset for page in pages]
+    with path.open("r+b") as file:
+        file.seek(places[1] + 4 * 2)  # the last tile of the first row, which reaches beyond the slide
+        file.write(bytes(4))
+    with open_slide(path) as slide:
+        assert np.abs(np.asarray(slide.read(slide.box, 2.0)) - whole).mean() < 2
+    with path.open("r+b") as file:
+        file.seek(places[0] + 4 * 8)  # and the last of level 0, which it would be made from
+        file.write(bytes(4))
+    with open_slide(path) as slide, pytest.raises(RegionUnreadable, match="missing"):
+        slide.read(Box(1980, 0, 120, 120), 2.0)
