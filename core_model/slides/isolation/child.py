@@ -48,7 +48,7 @@ class Server:
         from core_model.slides.sources import DecodeError
 
         doing: dict[str, Callable[..., dict[str, Any]]]
-        doing = {"open": self._open, "read": self._read, "usage": self._usage}
+        doing = {"open": self._open, "read": self._read}
         try:
             return doing[request.pop("do")](memory=memory, **request)
         except DecodeError as error:
@@ -94,12 +94,6 @@ class Server:
         pixels = image.tobytes()  # RGB, row by row
         memory[: len(pixels)] = pixels
         return {"size": list(image.size), "offset": list(offset)}
-
-    def _usage(self, memory: mmap.mmap) -> dict[str, Any]:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):  # the system's own maximum counts what our parent was
-                return {"peak": int(line.split()[1]) * 1024}
-        raise SlideError("this system does not say how much memory was used")
 
     def _limit_cpu(self) -> None:
         """Let the system end this process where it computes for longer than its requests may take.

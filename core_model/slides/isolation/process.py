@@ -145,6 +145,14 @@ class Child:
         except BrokenWire as error:
             raise ChildDied(self.stop(is_late=isinstance(error, Late)), state.alone) from error
 
+    def peak(self) -> int:
+        """Most bytes of memory that it had at once; 0 where the system does not say."""
+        try:
+            lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        except OSError:
+            return 0
+        return max((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), default=0)
+
     def stop(self, is_late: bool = False) -> str:
         """End the process, if it has not ended; returns why it did."""
         with self._lock:

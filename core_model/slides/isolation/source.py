@@ -62,20 +62,16 @@ class Read(BaseModel):
     offset: tuple[Offset, Offset]
 
 
-class Usage(BaseModel):
-    """What a child has used."""
-
-    peak: NonNegativeInt
-
-
 M = TypeVar("M", bound=BaseModel)
 
 
 class IsolatedSource:
     """A slide that a child reads. Where the child dies another goes on, and what killed it did not decode."""
 
-    def __init__(self, path: Path, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+    def __init__(self, path: Path, limits: Limits | None = None, child: Child | None = None) -> None:
+        """Open `path` in a child of its own, or in `child`, which is not ended with it."""
+        self._limits = limits or (child.limits if child is not None else Limits())
+        self._lent = child
         self._lock, self._alone = threading.RLock(), threading.Lock()
         self._deaths, self._given_up, self._closed = 0, "", False
         self._child: Child | None = None
@@ -124,32 +120,30 @@ class IsolatedSource:
             except ChildDied as died:
                 raise self._blamed(died) from died
 
-    def peak(self) -> int:
-        """Most bytes of memory that the present child had at once."""
-        with self._running().ask(do="usage") as (body, _):
-            return _parsed(Usage, body).peak
-
     def close(self) -> None:
         """End the children; reading afterwards raises `SlideError`."""
         with self._lock:
             self._closed = True
             for child in (self._child, self._suspect):
-                if child is not None:
-                    child.close()
+                self._end(child)
+
+    def _end(self, child: Child | None) -> None:
+        if child is not None and child is not self._lent:
+            child.close()
 
     def _first(self, path: Path) -> Facts:
-        self._child = Child(self._limits)
+        self._child = self._lent or Child(self._limits)
         try:
             return _open(self._child, path, identify=True)
         except ChildDied as died:
-            self._child.close()
+            self._end(self._child)
             raise SlideError(
                 f"the process that reads it {died} and was stopped",
                 where=path,
                 fix="It may be damaged, or made to do harm",
             ) from died
         except BaseException:
-            self._child.close()
+            self._end(self._child)
             raise
 
     def _running(self) -> Child:
@@ -166,8 +160,7 @@ class IsolatedSource:
             return self._child
 
     def _another(self, before: Child | None) -> Child:
-        if before is not None:
-            before.close()
+        self._end(before)
         child = Child(self._limits)
         try:
             levels = tuple(_open(child, self._path, identify=False).levels)
