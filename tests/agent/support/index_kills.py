@@ -93,7 +93,7 @@ def index(slides: list[str], store: Path, tell: Callable[[str], None] | None) ->
 
 
 def child_of(
-    slides: list[str], store: Path, dies_at: int | None, killed_at: int | None
+    slides: list[str], store: Path, dies_at: int | None = None, killed_at: int | None = None
 ) -> tuple[int, int, str]:
     """A forked child that indexes: the signal that ended it, the events it told, and the last of them.
 
