@@ -21,8 +21,8 @@ from core_model.slides.box import Box
 from tools.indexing import SUFFIX, identity_of, store_at
 
 if TYPE_CHECKING:
-    from core_model.encoders.vit import TileEncoder
-    from core_model.features.extract import Progress
+    from core_model.features.extract import Encoder, Progress
+    from core_model.features.store import FeatureStore
     from core_model.features.tiles import TileFeatures
     from core_model.slides.slide import Slide
     from tools.index import Hit, TileIndex
@@ -86,8 +86,6 @@ def find_similar(
     None of them touches the box asked for. Raises `UsageError` where the encoder knows no words, `BoxError`
     for a box off the slide or off its tissue, `FeatureStoreError` where `among` holds no usable index.
     """
-    from core_model.features.extract import extract
-    from core_model.models.tile_encoders import load_tile_encoder
     from core_model.slides.slide import open_slide
     from tools.index import TileIndex
 
@@ -96,12 +94,12 @@ def find_similar(
             slide.check(Box(*query.box))
         if among is not None:
             _index_files(among, "features_*")  # said before a large encoder is loaded
-        encoder, store = load_tile_encoder(encoder_name, mpp=encoder_mpp), store_at(among, kept=False)
+        encoder, store = _encoder(encoder_name, encoder_mpp, among), store_at(among, kept=False)
         other_files = (
             _index_files(among, store.path(slide, encoder.name).parent.name) if among is not None else []
         )
         words = _words(query.text, encoder) if query.text is not None else None  # before tiles are encoded
-        tiles = extract(slide, encoder, store, progress)
+        tiles = _tiles(slide, encoder, store, progress)
         vector, own_tiles = _sought(query, words, slide, tiles)
         own_index = TileIndex.build(tiles.features, tiles)
         hits = [_hit(slide.name, hit) for hit in own_index.search(vector, query.k, exclude=own_tiles)]
@@ -112,7 +110,31 @@ def find_similar(
     return Found(slide=slide.name, box=place, text=query.text, encoder=encoder.name, hits=best)
 
 
-def _words(text: str, encoder: TileEncoder) -> np.ndarray:
+def _encoder(name: str, mpp: float | None, among: Path | None) -> Encoder:
+    """The encoder of that name, or the one of another tool whose features were imported into `among`."""
+    from core_model.features.imported import NAME, find_imported
+    from core_model.models.tile_encoders import load_tile_encoder
+
+    if not NAME.fullmatch(name):
+        return load_tile_encoder(name, mpp=mpp)
+    if among is None:
+        raise UsageError(
+            f"features of '{name}' are only where they were imported", fix="Give that folder with --in"
+        )
+    return find_imported(among, name)
+
+
+def _tiles(slide: Slide, encoder: Encoder, store: FeatureStore, progress: Progress | None) -> TileFeatures:
+    """The slide's features, computed where they are not in the store and the encoder runs here."""
+    from core_model.features.extract import extract
+    from core_model.features.imported import ImportedEncoder
+
+    if isinstance(encoder, ImportedEncoder) and store.load(slide, encoder) is None:
+        raise encoder.not_imported
+    return extract(slide, encoder, store, progress)
+
+
+def _words(text: str, encoder: Encoder) -> np.ndarray:
     """The vector (E,) of a phrase among the encoder's tiles."""
     embed = getattr(encoder, "embed_text", None)
     if embed is None:
@@ -147,7 +169,7 @@ def _like(slide: Slide, tiles: TileFeatures, box: Box) -> tuple[np.ndarray, np.n
     return tiles.features[inside].mean(axis=0), touching  # (D,), (N,)
 
 
-def _others(files: Sequence[Path], slide: Slide, encoder: TileEncoder) -> Iterator[tuple[str, TileIndex]]:
+def _others(files: Sequence[Path], slide: Slide, encoder: Encoder) -> Iterator[tuple[str, TileIndex]]:
     """Indexes of other slides, each with the slide's name. Raises where one is of other weights."""
     from tools.index import TileIndex
 

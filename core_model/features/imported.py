@@ -55,7 +55,12 @@ class ImportedEncoder:
 
     def encode(self, images: list[Image.Image]) -> np.ndarray:
         """Raises `UsageError`: only what was imported is there."""
-        raise UsageError(
+        raise self.not_imported
+
+    @property
+    def not_imported(self) -> UsageError:
+        """What is to be said of a slide whose features are not there."""
+        return UsageError(
             f"'{self.name}' is no encoder that runs here, and features of this slide were not imported",
             fix="Import them, or give another --encoder",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ SIDE, WIDTH, HEIGHT = 128, 512, 384
 def slide(folder: Path, name: str, mpp: float = 0.5) -> Path:
     """A small slide, its pixels unlike those of any other."""
     folder.mkdir(parents=True, exist_ok=True)
-    rgb = np.random.default_rng(len(name)).integers(90, 200, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    rgb = np.random.default_rng(ord(name)).integers(90, 200, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     scale = (1e4 / mpp, 1e4 / mpp)
     path = folder / f"{name}.tiff"
     tifffile.imwrite(path, rgb, tile=(64, 64), resolution=scale, resolutionunit="CENTIMETER")
@@ -219,3 +221,34 @@ def test_calls_that_mean_nothing(args: tuple[str, ...], told: str) -> None:
     result = giant(*args)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert told in result.stderr
+
+
+def test_imported_features_are_searched_without_their_encoder(tmp_path: Path) -> None:
+    """The tile asked for is known by what was imported of it; its double on the other slide is found."""
+    job, slides = trident(tmp_path / "job", "a"), [slide(tmp_path / "slides", name) for name in "ab"]
+    write_trident(job, "b", replace(tiles(1), features=tiles(0).features[::-1].copy()), SIDE)
+    made(import_features(job, tmp_path / "store", slides))
+    search = (
+        "similar",
+        slides[0],
+        "--box",
+        0,
+        0,
+        SIDE,
+        SIDE,
+        "-k",
+        1,
+        "--encoder",
+        "trident:uni_v1",
+        "--json",
+    )
+    result = giant(*search, "--in", tmp_path / "store")
+    assert result.exit_code == 0, result.stderr
+    (hit,) = json.loads(result.stdout)["hits"]
+    assert (hit["slide"], hit["box"]) == ("b", [3 * SIDE, 2 * SIDE, SIDE, SIDE])
+    assert hit["score"] == pytest.approx(1)
+    alone = giant(*search)
+    assert (alone.exit_code, "Give that folder with --in" in alone.stderr) == (2, True)
+    elsewhere = giant("similar", slide(tmp_path, "c"), *search[2:], "--in", tmp_path / "store")
+    assert elsewhere.exit_code == 2
+    assert "features of this slide were not imported" in elsewhere.stderr
