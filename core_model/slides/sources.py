@@ -20,7 +20,8 @@ from PIL import Image, UnidentifiedImageError
 
 from core_model.errors import SlideError
 from core_model.slides.parts import parts_of
-from core_model.slides.tiff import check_tiled, is_tiff, ome_mpp, scan_page
+from core_model.slides.scale import DENSITY_X, DENSITY_Y
+from core_model.slides.tiff import check_tiled, is_tiff, ome_mpp, read_pages, scale_properties, scan_page
 
 PLAIN_FORMATS = ("TIFF", "PNG", "JPEG")
 """Pillow is kept to these: its other readers are not worth their risk here."""
@@ -46,8 +47,10 @@ class PlainSource:
     def __init__(self, path: Path) -> None:
         self.properties: Mapping[str, str]
         self.reader = f"Pillow {PIL.__version__}"
-        page = scan_page(path) if is_tiff(path) else None
-        self.properties, image = _load_plain(path, page.number if page is not None else 0)
+        pages = read_pages(path) if is_tiff(path) else []
+        page = scan_page(path, pages) if is_tiff(path) else None
+        image = _load_plain(path, page.number if page is not None else 0)
+        self.properties = _density(image) if page is None else scale_properties(pages, page)
         self.vendor = f"plain-{(image.format or 'image').lower()}"
         rgb = _to_rgb(image, path)
         if page is not None and page.orientation in TURN_BACK:
@@ -90,6 +93,10 @@ class DecodeError(Exception):
     """A rectangle that did not decode; `Slide` turns it into `RegionUnreadable` with the box."""
 
 
+class NeedsChild(SlideError):
+    """A slide whose reader may hang or show damage, and so runs in a child process alone."""
+
+
 class PixelSource(Protocol):
     """An open image pyramid."""
 
@@ -119,6 +126,10 @@ class PixelSource(Protocol):
 
     def close(self) -> None:
         """Free the file."""
+
+
+SCANNED_WHOLE = ("aperio", "generic-tiff")
+"""Vendors whose levels have tiles everywhere: where OpenSlide gives nothing, a tile is missing."""
 
 
 class OpenSlideSource:
@@ -212,6 +223,8 @@ class OpenSlideSource:
             handle.close()
             raise DecodeError(self._told(error)) from error
         self._idle.put(handle)
+        if self.vendor in SCANNED_WHOLE and rgba.getchannel("A").getextrema()[0] == 0:
+            raise DecodeError("a tile of it is missing in the file")
         return on_background(rgba, self._background), (x0 / factor - x, y0 / factor - y)
 
     def close(self) -> None:
@@ -234,8 +247,8 @@ def on_background(rgba: Image.Image, colour: str) -> Image.Image:
     return ground
 
 
-def _load_plain(path: Path, page: int) -> tuple[dict[str, str], Image.Image]:
-    """Decode a page of a plain file, with its TIFF resolution under OpenSlide's property names."""
+def _load_plain(path: Path, page: int) -> Image.Image:
+    """Decode a page of a plain file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged EXIF and the like: the pixels decide
@@ -256,15 +269,18 @@ def _load_plain(path: Path, page: int) -> tuple[dict[str, str], Image.Image]:
         ) from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise SlideError(f"the image does not decode ({error})", where=path) from error
-    return _tiff_resolution(image), image
+    return image
 
 
-def _tiff_resolution(image: Image.Image) -> dict[str, str]:
-    tags = getattr(image, "tag_v2", {})
-    names = {282: "tiff.XResolution", 283: "tiff.YResolution"}
-    resolution = {name: str(float(tags[tag])) for tag, name in names.items() if tags.get(tag)}
-    unit = {2: "inch", 3: "centimeter"}.get(tags.get(296, 2 if resolution else 1), "none")
-    return {**resolution, "tiff.ResolutionUnit": unit}
+def _density(image: Image.Image) -> dict[str, str]:
+    """Pixels per metre by PNG's pHYs or JPEG's JFIF, where they are of a length and no mere ratio."""
+    info = image.info
+    if image.format == "JPEG":
+        unit = {1: 1 / 0.0254, 2: 100.0}.get(info.get("jfif_unit", 0))
+        per_metre = [side * unit for side in info.get("jfif_density", ())] if unit else []
+    else:
+        per_metre = [side / 0.0254 for side in info.get("dpi", ())]
+    return {name: str(float(value)) for name, value in zip((DENSITY_X, DENSITY_Y), per_metre, strict=False)}
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:

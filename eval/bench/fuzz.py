@@ -15,98 +15,24 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core_model.errors import GiantError, MppError, SlideError, UsageError
-from eval.bench.mutations import Anatomy, Mutant, Tile, anatomy_of, mutant
+from core_model.errors import MppError, SlideError, UsageError
+from eval.bench.damaged import MPP, Original, Verdict, look, overview
+from eval.bench.mutations import Mutant, anatomy_of, mutant
 from eval.tables import figures_table
 
 if TYPE_CHECKING:
-    from core_model.slides.box import Box
     from core_model.slides.isolation.process import Child
-    from core_model.slides.slide import Slide
-
-MPP = 0.5
-"""µm/px that every slide is taken to have: the scale is no part of this."""
-OVERVIEW, PIECE = 1024, 64
-"""Long side of the overview, and side of its pieces that may be blank, px."""
-TILES, BOXES = 6, 3
-"""Most damaged tiles that are read of a mutant, and other places."""
-FLAT, LIVELY = 2, 24
-"""Largest range of values of a channel in a flat tile, and the least in one that shows something."""
-MOST_MEMORY = 3 << 30
-SECONDS = 30.0
-"""For one request of a child."""
 
 HARM = ("SILENT BLANKS", "CRASHES of the parent", "OVER 3 GB", "UNCLEAR errors", "HANGS", "died")
 """Mutants of which this is said are kept."""
-
-
-@dataclass
-class Place:
-    """A rectangle of level-0 pixels at a resolution, and what the slide shows there."""
-
-    box: Box
-    mpp: float
-    pixels: np.ndarray
-
-
-@dataclass
-class Original:
-    """A slide as it was, open, and a copy of its files to be damaged."""
-
-    path: Path
-    copy: Path
-    data: bytes
-    anatomy: Anatomy
-    slide: Slide | None
-    """None where it cannot be opened as it is: its mutants are read all the same."""
-    places: list[Place] = field(default_factory=list)
-    overview: np.ndarray | None = None
-
-
-@dataclass
-class Verdict:
-    """What became of one mutant."""
-
-    number: int
-    slide: str
-    kind: str
-    refused: str | None = None
-    """Why it was not opened."""
-    errors: list[str] = field(default_factory=list)
-    """What was said of places that could not be read."""
-    read: int = 0
-    """Places that were read."""
-    differing: int = 0
-    blanks: int = 0
-    partly: int = 0
-    """Places of which at least a quarter came back flat that was not, without an error."""
-    crash: str | None = None
-    """An exception in the parent that is none of ours."""
-    peak: int = 0
-    seconds: float = 0.0
-
-    @property
-    def signs(self) -> list[str]:
-        """What is counted of it."""
-        said = [self.refused or "", *self.errors]
-        signs = ["refused"] if self.refused else []
-        signs += ["places with a clear error"] if self.errors else []
-        signs += ["all as it was"] if not (self.refused or self.errors or self.differing) else []
-        signs += ["differing pixels"] if self.differing else []
-        signs += ["SILENT BLANKS"] if self.blanks else []
-        signs += ["partly flat"] if self.partly else []
-        signs += ["CRASHES of the parent"] if self.crash else []
-        signs += ["OVER 3 GB"] if self.peak > MOST_MEMORY else []
-        signs += ["UNCLEAR errors"] if any("its reader failed" in text for text in said) else []
-        for word, sign in (("HANGS", " s and was"), ("stopped for memory", " of memory"), ("died", "signal")):
-            signs += [word] if any(sign in text for text in said) else []
-        return signs
+SECONDS = 30.0
+"""For one request of a child."""
 
 
 def main(data: Path, count: int, seed: int, keep: Path | None, as_json: bool) -> None:
@@ -170,15 +96,9 @@ def _original(path: Path, folder: Path) -> Original:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(part, target)
     found = Original(path, folder / path.name, path.read_bytes(), anatomy_of(path), None)
-    try:
-        found.slide = open_slide(found.copy, mpp_override=MPP)
-    except SlideError:
-        return found
-    # The copy is damaged while the original is open: what is compared with is read from where it lies.
-    found.slide.close()
-    found.slide = open_slide(path, mpp_override=MPP)
-    with suppress(SlideError):
-        found.overview = _overview(found.slide)[0]
+    with suppress(SlideError):  # of those that are damaged as they are
+        found.slide = open_slide(path, mpp_override=MPP)
+        found.overview = overview(found.slide)[0]
     return found
 
 
@@ -217,6 +137,7 @@ class _Bench:
         except Exception as error:  # what must not be: it is counted
             verdict.crash = f"{type(error).__name__}: {error}"
         verdict.seconds = time.perf_counter() - start
+        verdict.peak = self._child.peak() if self._child is not None else 0
         self._keep(verdict, damaged)
         return verdict
 
@@ -235,111 +156,6 @@ class _Bench:
             with suppress(MppError):
                 find_scale(source.properties, None, None, source.path)
             with Slide(source.path, source, source.identity, MPP, "user", source.name) as slide:
-                if original.slide is not None:
-                    _compare_overview(original, slide, verdict)
-                for box, mpp in _chosen(original, slide, damaged, rng):
-                    _compare(original, slide, box, mpp, verdict)
-            verdict.peak = self.child().peak()
+                look(original, slide, source, damaged, rng, verdict)
         finally:
             source.close()
-
-
-def _overview(slide: Slide) -> tuple[np.ndarray, np.ndarray]:
-    """The whole slide small, (h, w, 3), and what of it is unknown, (h, w)."""
-    survey = slide.survey(
-        slide.box, slide.effective_mpp(slide.mpp * max(slide.width, slide.height) / OVERVIEW)
-    )
-    return np.asarray(survey.image), survey.unknown
-
-
-def _compare_overview(original: Original, slide: Slide, verdict: Verdict) -> None:
-    try:
-        image, unknown = _overview(slide)
-    except SlideError as error:
-        verdict.errors.append(error.what)
-        return
-    verdict.read += 1
-    verdict.errors += ["parts of the overview are unknown"] if unknown.any() else []
-    before = original.overview
-    if before is None or before.shape != image.shape:
-        return
-    verdict.differing += not np.array_equal(before[~unknown], image[~unknown])
-    for y in range(0, image.shape[0], PIECE):
-        for x in range(0, image.shape[1], PIECE):
-            piece = np.s_[y : y + PIECE, x : x + PIECE]
-            if not unknown[piece].any():
-                verdict.blanks += _is_blank(before[piece], image[piece])
-
-
-def _chosen(
-    original: Original, slide: Slide, damaged: Mutant, rng: np.random.Generator
-) -> Iterator[tuple[Box, float]]:
-    """Boxes to read: of tiles that were damaged, and of places anywhere, at several resolutions."""
-    from core_model.slides.box import Box
-
-    some = [damaged.touched[int(i)] for i in rng.permutation(len(damaged.touched))[:TILES]]
-    for tile in some:
-        found = _at_level(slide, tile)
-        if found is not None:
-            yield found
-    for mpp in (MPP, 1.3, 4.0)[:BOXES]:
-        side = min(int(256 * mpp / MPP), slide.width, slide.height)
-        x = int(rng.integers(slide.width - side + 1))
-        y = int(rng.integers(slide.height - side + 1))
-        yield Box(x, y, side, side), mpp
-
-
-def _at_level(slide: Slide, tile: Tile) -> tuple[Box, float] | None:
-    """The box and resolution that read a tile of a level alone; None where the slide has no such level."""
-    if tile.size not in slide.level_dimensions:
-        return None
-    factor = slide.level_downsamples[slide.level_dimensions.index(tile.size)]
-    x, y, w, h = tile.box
-    box = _box(int(x * factor), int(y * factor), int(w * factor), int(h * factor), slide)
-    return box and (box, MPP * factor)
-
-
-def _box(x: int, y: int, w: int, h: int, slide: Slide) -> Box | None:
-    from core_model.slides.box import Box
-
-    return Box(x, y, min(w, 2048), min(h, 2048)).intersect(slide.box)
-
-
-def _compare(original: Original, slide: Slide, box: Box, mpp: float, verdict: Verdict) -> None:
-    try:
-        after = np.asarray(slide.read(box, mpp))
-    except GiantError as error:
-        verdict.errors.append(error.what)
-        return
-    verdict.read += 1
-    if original.slide is None or original.slide.level_dimensions[0] != slide.level_dimensions[0]:
-        return
-    try:
-        before = np.asarray(original.slide.read(box, mpp))
-    except SlideError:
-        return
-    if before.shape != after.shape:
-        return
-    verdict.differing += not np.array_equal(before, after)
-    verdict.blanks += _is_blank(before, after)
-    verdict.partly += _is_partly_blank(before, after)
-
-
-def _spread(pixels: np.ndarray) -> int:
-    """Largest range of a channel, over (h, w, 3)."""
-    return int(np.ptp(pixels.reshape(-1, 3), axis=0).max())
-
-
-def _is_blank(before: np.ndarray, after: np.ndarray) -> bool:
-    return _spread(after) <= FLAT and _spread(before) >= LIVELY
-
-
-def _is_partly_blank(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a quarter of the blocks of 16 px that showed something are flat now."""
-    pairs = [
-        (before[y : y + 16, x : x + 16], after[y : y + 16, x : x + 16])
-        for y in range(0, after.shape[0] - 15, 16)
-        for x in range(0, after.shape[1] - 15, 16)
-    ]
-    flat = sum(_spread(b) >= LIVELY and _spread(a) == 0 for b, a in pairs)
-    return flat * 4 >= max(1, len(pairs))

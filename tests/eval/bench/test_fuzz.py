@@ -75,7 +75,7 @@ def test_a_reader_that_hides_damage_is_found_out(slides: Path, monkeypatch: pyte
 
 
 def test_an_exception_in_the_parent_is_a_crash(slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_compare_overview", lambda *_: 1 / 0)
+    monkeypatch.setattr(bench, "look", lambda *_: 1 / 0)
     verdicts = list(bench.fuzz(slides, 6, seed=1))
     assert any("CRASHES of the parent" in verdict.signs for verdict in verdicts)
     assert "CRASHES of the parent" in {column.header for column in bench.summary_table(verdicts).columns}
