@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from core_model.errors import SlideError
@@ -52,15 +52,23 @@ def check_links(main: Path) -> None:
 
     The main file itself may be a link: the user named it. Raises `OSError`.
     """
-    home = main.parent.resolve(strict=True)
-    parts = parts_of(main)[1:] if main.is_file() else []
-    if all(part.resolve(strict=True).is_relative_to(home) for part in parts):
+    home = (main if main.is_dir() else main.parent).resolve(strict=True)
+    links = _links_below(main) if main.is_dir() else parts_of(main)[1:]
+    if all(link.resolve(strict=True).is_relative_to(home) for link in links):
         return
     raise SlideError(
         "a file of it is a link that leads out of its folder",
         where=main,
         fix="Copy the files themselves, or give --no-isolate if you trust the slide",
     )
+
+
+def _links_below(folder: Path) -> Iterator[Path]:
+    """Links to files and folders in a folder and below, without going through any."""
+    for home, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            if (path := Path(home, name)).is_symlink():
+                yield path
 
 
 def check_size(main: Path, levels: Iterable[tuple[int, int]]) -> None:
@@ -72,7 +80,7 @@ def check_size(main: Path, levels: Iterable[tuple[int, int]]) -> None:
     area = width * height
     if area > MOST_AREA:
         raise SlideError(f"it claims to be {width:,} x {height:,} px, which no slide is", where=main)
-    if area <= SMALL or main.is_dir():
+    if area <= SMALL:
         return
     size = sum(part.stat().st_size for part in parts_of(main))
     if area > size * MOST_PER_BYTE:

@@ -5,19 +5,20 @@ copied. It covers every file of the slide (`parts_of`) by size and content, the 
 id that the format gives itself. A slide of up to 64 MiB counts whole. Of a larger one 512 places of 64 KiB
 are read, evenly spaced, 32 MiB; of a TIFF also 16 places of each page, so that no small level, label or macro
 lies between them. So a slide costs at most 64 MiB of reading (more only with hundreds of files), and damage
-to a large slide that is shorter than a 512th of it may go unseen.
+to a large slide that is shorter than a 512th of it may go unseen. Of a store with a file for each tile
+(OME-Zarr) the names and sizes of all files count, and the content of 128 of them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_model.errors import SlideError
 from core_model.slides.claims import check_links, check_names, check_size
-from core_model.slides.parts import is_zarr, main_file, parts_of, slide_name
+from core_model.slides.parts import is_store_table, is_zarr, main_file, parts_of, slide_name
 from core_model.slides.tiff import is_tiff, read_pages
 
 if TYPE_CHECKING:
@@ -81,10 +82,26 @@ def slide_id(path: Path, source: PixelSource) -> str:
     """Hex digest of the slide that `path` opens. Raises `OSError` where a file of it cannot be read."""
     parts = parts_of(path)
     total = sum(part.stat().st_size for part in parts)
-    shares = [_part_digest(part, total) for part in parts]
+    if path.is_dir():
+        shares = [_store_digest(path, parts, total)]
+    else:
+        shares = [_part_digest(part, total) for part in parts]
     facts = (SCHEME, source.properties.get("openslide.quickhash-1", ""), repr(source.level_dimensions))
     # Sorted: names of files, and so their order, are no part of what a slide is.
     return hashlib.sha256("\n".join([*facts, *sorted(shares)]).encode()).hexdigest()
+
+
+def _store_digest(store: Path, parts: Sequence[Path], total: int) -> str:
+    """Digest of a folder with a file for each tile: names and sizes of all, content of evenly spaced ones."""
+    step = 1 if total <= WHOLE else -(-len(parts) * LEAST // CHUNKS)
+    digest = hashlib.sha256()
+    for number, part in enumerate(parts):
+        # Here names count: by its name a tile has its place.
+        known = [part.relative_to(store).as_posix(), str(part.stat().st_size)]
+        if number % step == 0 or is_store_table(part):
+            known.append(_part_digest(part, total))
+        digest.update(("\0".join(known) + "\n").encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _part_digest(path: Path, total: int) -> str:

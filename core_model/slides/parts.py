@@ -3,6 +3,7 @@
 x.vms, x.vmu      Hamamatsu: an index that names JPEG parts, a map, an optimisation file, a macro image
 x.mrxs, x/        MIRAX: the folder beside it holds the data
 x.vsi, _x_/       Olympus: likewise
+x.zarr/           OME-Zarr: a folder with a file for each tile
 *.dcm             DICOM: the instances of a series in one folder
 """
 
@@ -62,11 +63,13 @@ SUFFIXES = (
 PICTURES, TIFFS = (".png", ".jpg", ".jpeg"), (".tif", ".tiff")
 
 HAMAMATSU, MIRAX, OLYMPUS, DICOM, ZARR = (".vms", ".vmu"), ".mrxs", ".vsi", ".dcm", ".zarr"
+CZI, ISYNTAX = ".czi", ".isyntax"
 
 _PREAMBLE = 128
 """Bytes before the mark of a DICOM file."""
 
 _ZARR_FILES = (".zattrs", ".zgroup", "zarr.json")
+_ZARR_TABLES = (*_ZARR_FILES, ".zarray", ".zmetadata")
 
 _WORDS = "label|macro|overview|thumbnail|thumb|barcode"
 
@@ -96,16 +99,48 @@ _MOST_INDEX = 1 << 20
 """Bytes of a Hamamatsu index that are read; real ones have a few thousand."""
 
 
+DEEPEST = 10
+"""Folders of a store in which a tile may lie, one in the other: a series, a level, and five axes."""
+
+MOST_FILES = 1_000_000
+"""Files of one slide; with tiles of 512 px and a file for each colour a large one has 200,000."""
+
+
 def parts_of(path: Path) -> list[Path]:
-    """Every file of the slide that is opened by `path`, itself first. Raises `OSError`."""
+    """Every file of the slide that is opened by `path`, itself first; of a store all that lie in it.
+
+    Raises `OSError`, and `SlideError` where there are more than `MOST_FILES`.
+    """
+    if is_url(path):
+        return []
+    if path.is_dir():
+        return files_below(path)
     suffix = path.suffix.lower()
     if suffix in HAMAMATSU:
         return [path, *(path.with_name(name) for name in index_names(path) if name != path.name)]
     if suffix == MIRAX and path.with_suffix("").is_dir():
         return [path, *sorted(p for p in path.with_suffix("").iterdir() if p.is_file())]
+    if suffix == OLYMPUS and (data := path.with_name(f"_{path.stem}_")).is_dir():
+        return [path, *files_below(data)]
     if is_dicom(path):
         return [path, *(item.path for item in series_of(path) if item.path != path)]
     return [path]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file in a folder and below, sorted; links are followed. Raises `OSError`, `SlideError`."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    files: list[Path] = []
+    for number, (home, _, names) in enumerate(os.walk(folder, onerror=fail, followlinks=True)):
+        files += [Path(home, name) for name in names]
+        if len(files) + number > MOST_FILES:
+            raise SlideError(
+                f"it has more than {MOST_FILES:,} files", where=folder, fix="Write it with larger tiles"
+            )
+    return sorted(files)
 
 
 def index_names(path: Path) -> list[str]:
@@ -118,14 +153,17 @@ def index_names(path: Path) -> list[str]:
 
 def owner_of(path: Path) -> Path | None:
     """The main file of the slide that `path` is a mere part of; None where it is none. Raises `OSError`."""
+    store = next(
+        (folder for folder in path.absolute().parents[:DEEPEST] if folder.suffix.lower() == ZARR), None
+    )
+    if store is not None:
+        return store
     for folder in path.absolute().parents[:3]:
         name, beside = folder.name, folder.parent
         if (folder / MIRAX_INDEX).is_file() and (beside / (name + MIRAX)).is_file():
             return beside / (name + MIRAX)
         if name.startswith("_") and name.endswith("_") and (beside / (name[1:-1] + OLYMPUS)).is_file():
             return beside / (name[1:-1] + OLYMPUS)
-        if folder.suffix.lower() == ZARR:
-            return folder
     suffix = path.suffix.lower()
     if suffix in SUFFIXES and suffix not in PICTURES:
         return None
@@ -211,11 +249,21 @@ def is_dicom(path: Path) -> bool:
         return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
 
 
+def is_url(path: Path) -> bool:
+    """Whether a path stands for the address of a slide on a server; of its two slashes a path keeps one."""
+    return path.parts[:1] in (("https:",), ("http:",))
+
+
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr store."""
     return path.is_dir() and (
         path.suffix.lower() == ZARR or any((path / name).is_file() for name in _ZARR_FILES)
     )
+
+
+def is_store_table(path: Path) -> bool:
+    """Whether a file of a Zarr store says what the others are."""
+    return path.name in _ZARR_TABLES
 
 
 def associated_kind(path: Path) -> str | None:

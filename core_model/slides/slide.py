@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from core_model.slides.coarse import CoarseSource
+    from core_model.slides.identity import Opened
     from core_model.slides.renamed import Alias
     from core_model.slides.resample import Window
     from core_model.slides.scale import MppSource
@@ -108,14 +109,7 @@ def _opened(
     from core_model.slides.scale import find_scale
     from core_model.slides.sources import WARNING
 
-    if isolate:
-        from core_model.slides.isolation.source import open_isolated
-
-        path, name, source, identity = open_isolated(path)
-    else:
-        from core_model.slides.identity import opened
-
-        path, name, source, identity = opened(path)
+    path, name, source, identity = _pixels(path, isolate)
     try:
         scale = find_scale(source.properties, mpp, mpp_override, path)
         if alias is not None:
@@ -130,6 +124,27 @@ def _opened(
     for warning in slide.warnings:
         log.warning("%s: %s", slide.name, warning)
     return slide
+
+
+def _pixels(path: Path, isolate: bool) -> Opened:
+    """Where the pixels of a slide come from: this process, a child of it, or a server."""
+    from core_model.slides.parts import is_url
+    from core_model.slides.sources import NeedsChild
+
+    if is_url(path):
+        from core_model.slides.formats.dicomweb import opened_on_server
+
+        return opened_on_server(path)
+    if not isolate:
+        from core_model.slides.identity import opened
+
+        try:
+            return opened(path)
+        except NeedsChild:
+            pass
+    from core_model.slides.isolation.source import open_isolated
+
+    return open_isolated(path)
 
 
 class Slide:

@@ -93,6 +93,10 @@ class DecodeError(Exception):
     """A rectangle that did not decode; `Slide` turns it into `RegionUnreadable` with the box."""
 
 
+class ExtraMissing(SlideError):
+    """The library that reads a format is an extra, and not installed."""
+
+
 class NeedsChild(SlideError):
     """A slide whose reader may hang or show damage, and so runs in a child process alone."""
 

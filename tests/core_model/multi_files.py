@@ -169,6 +169,12 @@ def _instance(rgb: np.ndarray, kind: str, mpp: float, series: int, number: int) 
     data.BitsAllocated = data.BitsStored = 8
     data.HighBit, data.PixelRepresentation = 7, 0
     data.DimensionOrganizationType = "TILED_FULL"
+    data.ImagedVolumeWidth, data.ImagedVolumeHeight, data.ImagedVolumeDepth = (
+        *(side * mpp / 1000 for side in (width, height)), 0.001,
+    )  # fmt: skip
+    light = Dataset()
+    light.OpticalPathIdentifier = "1"
+    data.OpticalPathSequence = [light]
     measures, shared = Dataset(), Dataset()
     measures.PixelSpacing, measures.SliceThickness = [mpp / 1000, mpp / 1000], 0.001
     shared.PixelMeasuresSequence = [measures]

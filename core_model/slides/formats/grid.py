@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from core_model.errors import SlideError
-from core_model.slides.sources import DecodeError
+from core_model.slides.sources import DecodeError, ExtraMissing
 from core_model.slides.tiff_source import TileCache
 
 Fetch = Callable[[int, int, int], np.ndarray]
@@ -62,6 +62,7 @@ class GridSource:
         self._where, self._grids, self._fetch, self._free = where, tuple(grids), fetch, free
         self.vendor, self.reader, self.properties = vendor, reader, properties
         self.level_dimensions: tuple[tuple[int, int], ...] = tuple(grid.size for grid in grids)
+        self.made_levels: tuple[tuple[int, int], ...] = ()
         self._cache = TileCache()
         self._closed = False
 
@@ -129,11 +130,11 @@ def check_levels(sizes: Sequence[tuple[int, int]], where: Path) -> None:
 
 
 def extra(module: str, name: str, kind: str, where: object) -> ModuleType:
-    """A library that an extra of the package brings. Raises `SlideError` where it is not installed."""
+    """A library that an extra of the package brings. Raises `ExtraMissing`."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise SlideError(
+        raise ExtraMissing(
             f"{kind} needs the extra {name!r}, which is not installed here ({error})",
             where=where,
             fix=f"pip install 'giant-pathology[{name}]'",

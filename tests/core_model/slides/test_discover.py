@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import format_files as formats
 import multi_files as many
 import pytest
 from PIL import Image
@@ -49,9 +50,7 @@ def olympus(folder: Path) -> None:
 
 
 def zarr(folder: Path) -> None:
-    (folder / "scan.ome.zarr" / "0").mkdir(parents=True)
-    (folder / "scan.ome.zarr" / ".zattrs").write_text("{}")
-    many.label().save(folder / "scan.ome.zarr" / "thumbnail.png")
+    many.label().save(formats.write_zarr(folder, RGB, version=2) / "thumbnail.png")
 
 
 LAYOUTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
@@ -70,6 +69,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "GDC": (gdc, ["1f2e-uuid/TCGA-02.svs"]),
     "VSI": (olympus, ["scan.vsi"]),
     "Zarr": (zarr, ["scan.ome.zarr"]),
+    "CZI": (lambda folder: formats.write_czi(folder / "scan.czi", RGB), ["scan.czi"]),
 }
 
 
@@ -84,7 +84,7 @@ def test_a_slide_of_many_files_is_one_slide(layout: str, tmp_path: Path) -> None
     assert others <= {"TCGA-02.svs.parcel", "annotations.txt"}, "named one by one, as a shell does with *"
 
 
-@pytest.mark.parametrize("layout", ["VMS", "MIRAX", "DICOM", "GDC"])
+@pytest.mark.parametrize("layout", ["VMS", "MIRAX", "DICOM", "GDC", "Zarr", "CZI"])
 def test_the_folder_of_one_slide_opens_it(layout: str, tmp_path: Path) -> None:
     LAYOUTS[layout][0](tmp_path)
     with open_slide(tmp_path) as slide:
@@ -100,11 +100,10 @@ def test_every_file_of_a_series_opens_the_slide(tmp_path: Path) -> None:
     assert {(slide.name, slide.width, slide.height) for slide in opened} == {("case", 512, 512)}
 
 
-@pytest.mark.parametrize("layout", ["VSI", "Zarr"])
-def test_a_format_without_a_reader_is_told_and_its_label_is_not_read(layout: str, tmp_path: Path) -> None:
-    LAYOUTS[layout][0](tmp_path)
+def test_the_label_of_an_olympus_slide_is_not_read_for_the_scan(tmp_path: Path) -> None:
+    LAYOUTS["VSI"][0](tmp_path)
     (path,) = slides_under([tmp_path]).paths
-    with pytest.raises(SlideError, match=r"cannot be read.*Convert"):
+    with pytest.raises(SlideError, match=r"fastslide cannot open it.*Convert"):
         open_slide(path, mpp=1)
 
 
