@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NAME = "NAME"
 """Name of the hidden command that evaluates: on the command line the benchmark's name stands in its place."""
-BENCHES = ("agent", "ask", "fuzz", "gigapath", "read", "reading", "slide-encoder", "startup")
+BENCHES = ("agent", "ask", "fuzz", "gigapath", "index", "read", "reading", "slide-encoder", "startup")
 
 
 class Evaluation(TyperGroup):
@@ -193,11 +193,11 @@ def compare(
 
 def bench(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(BENCHES)}.")],
-    slide: Annotated[Path | None, opt("SLIDE", "ask: the slide to repeat into a large one.")] = None,
-    side: Annotated[int, opt("PX", "ask: side of the large slide.")] = 40960,
+    slide: Annotated[Path | None, opt("SLIDE", "ask, index: the slide to repeat into a large one.")] = None,
+    side: Annotated[int, opt("PX", "ask, index: side of the large slide.")] = 40960,
     model: ModelOpt = "mini",
     work: Annotated[
-        Path, opt("DIR", "ask: where the large slide is kept; fuzz: where files that did harm are.")
+        Path, opt("DIR", "ask, index: where large slides are kept; fuzz: where files that did harm are.")
     ] = Path("giant-bench"),
     data: Annotated[Path | None, opt("DIR", "fuzz: the slides to damage.")] = None,
     count: Annotated[int, opt("N", "fuzz: damaged files.")] = 5000,
@@ -205,13 +205,17 @@ def bench(
     small: Annotated[bool, typer.Option("--small", help="An encoder at a small size, to try it.")] = False,
     use_compile: Annotated[bool, typer.Option("--compile", help="gigapath: through torch.compile.")] = False,
     batch: Annotated[list[int] | None, opt("N", "gigapath: tiles at once; repeat it.")] = None,
-    tiles: Annotated[str | None, opt("N,N", "slide-encoder: tiles per slide, with commas.")] = None,
-    rounds: Annotated[int, opt("N", "read: each way is timed so often, in turns.")] = 3,
+    tiles: Annotated[
+        str | None, opt("N,N", "slide-encoder: tiles per slide, with commas; index, read: tiles.")
+    ] = None,
+    rounds: Annotated[int, opt("N", "index, read: each way is timed so often, in turns.")] = 3,
     bf16: Annotated[bool, typer.Option("--bf16", help="slide-encoder: in mixed precision.")] = False,
     device: Annotated[str | None, opt("NAME", "slide-encoder: cpu or cuda.")] = None,
     replies: Annotated[Path | None, opt("FILE", "reading: recorded replies, JSON lines.")] = None,
     before: Annotated[Path | None, opt("FILE", "reading: what another reader read in them.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="agent, fuzz, read, slide-encoder: print JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="agent, fuzz, index, read, slide-encoder: print JSON.")
+    ] = False,
 ) -> None:
     """Measure time and memory on this machine."""
     from core_model.errors import UsageError
@@ -245,6 +249,12 @@ def bench(
         from eval.bench.read import main as run_read
 
         run_read(slide, int(tiles or 1500), rounds, as_json)
+    elif name == "index":
+        if slide is None:
+            raise UsageError("this bench needs a slide to make large ones from", fix="Add --slide SLIDE")
+        from eval.bench.embed import main as run_index
+
+        run_index(slide, side, work, int(tiles or 1000), rounds, model, as_json)
     elif name == "fuzz":
         if data is None:
             raise UsageError("this bench needs slides to damage", fix="Add --data DIR")

@@ -48,8 +48,12 @@ class TileGrid:
 
     def whole(self) -> TileGrid:
         """Without the tiles that reach beyond the slide."""
-        keep = (self.coords + self.size <= self.extent).all(axis=1)  # (N,)
-        return replace(self, coords=self.coords[keep], unsure=self.unsure[keep])
+        inside = self.coords + self.size <= self.extent  # (N, 2)
+        return self.only(np.all(inside, axis=1))
+
+    def only(self, rows: np.ndarray) -> TileGrid:
+        """These tiles: their rows, or (N,) bool."""
+        return replace(self, coords=self.coords[rows], unsure=self.unsure[rows])
 
     def box(self, i: int) -> Box:
         """Box of tile `i`: its part on the slide."""
