@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core_model.errors import RegionUnreadable
 from core_model.slides.box import Box, magnification
@@ -48,16 +48,19 @@ def show_region(bench: Workbench, tool: str, box: Box, wish: float) -> Observati
     except RegionUnreadable as error:
         text = f"Unreadable: {error.what}. Nothing of it is shown; choose another or a smaller one."
         return Observation(tool=tool, ok=False, text=text, box=box)
-    share = bench.tissue.share(box)
-    um = slide.mpp
+    share, place = bench.tissue.share(box), bench.place_data(box)
+    part = f" in {place['part']}," if "part" in place else ""
+    blurred = f" {place['out_of_focus']:.0%} of that is out of focus." if "out_of_focus" in place else ""
+    width_um, height_um = slide.um(box)
+    why = _why_not(wish, mpp, slide.effective_mpp(0.0), bench.frame.max_px)
     text = (
-        f"Box {tuple(box)} in level-0 px, {box.w * um:.4g} x {box.h * um:.4g} µm"
-        f" from ({box.x * um:.0f}, {box.y * um:.0f}) µm,"
+        f"Box {tuple(box)} in level-0 px,{part} {width_um:.4g} x {height_um:.4g} µm"
+        f" from ({box.x * slide.mpp_x:.0f}, {box.y * slide.mpp_y:.0f}) µm,"
         f" shown at {mpp:.3g} µm/px ({magnification(mpp):.3g}x) as {image.width} x {image.height} px."
-        f" {_why_not(wish, mpp, um, bench.frame.max_px)}Tissue covers {share:.0%} of it."
+        f" {why}Tissue covers {share:.0%} of it.{blurred}"
     )
     bench.last_shown = (box, wish)
-    return bench.shown(tool, text, image, box, mpp, {"tissue_share": round(share, 4)})
+    return bench.shown(tool, text, image, box, mpp, {"tissue_share": round(share, 4), **place})
 
 
 def _why_not(wish: float, actual: float, finest: float, max_px: int) -> str:
@@ -76,7 +79,7 @@ def overview(bench: Workbench, args: OverviewArgs) -> Observation:
     survey = slide.survey(shown, slide.overview_mpp(bench.frame.max_px))
     part, what = ("", "the slide") if shown == slide.box else (f"scanned is {tuple(shown)}, ", "that")
     pieces, unreadable = tissue.boxes(), survey.unreadable
-    width_mm, height_mm = slide.width * slide.mpp / 1000, slide.height * slide.mpp / 1000
+    width_mm, height_mm = (um / 1000 for um in slide.um(slide.box))
     listing = "; ".join(str(tuple(box)) for box in pieces[:MAX_PIECES])
     rest = f"; and {len(pieces) - MAX_PIECES} smaller" if len(pieces) > MAX_PIECES else ""
     text = (
@@ -91,11 +94,27 @@ def overview(bench: Workbench, args: OverviewArgs) -> Observation:
             f" {survey.unknown.mean():.1%} of {what} cannot be read and is hatched in grey:"
             f" {'; '.join(str(tuple(box)) for box in unreadable[:MAX_PIECES])}."
         )
+    text += "".join(f" {sentence}" for sentence in _parts_and_focus(bench))
     bench.last_shown = (shown, survey.mpp)
-    data = {
+    data: dict[str, Any] = {
         "tissue_share": round(float(tissue.mask.mean()), 4),
         "tissue_mm2": round(tissue.area_mm2, 4),
         "pieces": [list(box) for box in pieces],
         "unreadable": [list(box) for box in unreadable],
     }
+    if bench.layout.parts:
+        kind = bench.layout.kind
+        data["parts"] = [{kind: part.name, "box": list(part.box)} for part in bench.layout.parts]
+    if bench.quality.blurred_share:
+        data["out_of_focus"] = [list(box) for box in bench.quality.blurred.boxes()]
     return bench.shown("overview", text, survey.shown(), shown, survey.mpp, data)
+
+
+def _parts_and_focus(bench: Workbench) -> list[str]:
+    """The slide's sections or cores and what is out of focus, a sentence each where there is any."""
+    sentences = [bench.layout.described(MAX_PIECES)]
+    blurred = bench.quality.blurred
+    if share := bench.quality.blurred_share:
+        listing = "; ".join(str(tuple(box)) for box in blurred.boxes()[:MAX_PIECES])
+        sentences.append(f"{share:.0%} of the tissue is out of focus: {listing}.")
+    return [sentence for sentence in sentences if sentence]

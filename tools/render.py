@@ -53,7 +53,7 @@ def shown_mpp(slide: Slide, box: Box, mpp: float, max_px: int = MAX_PX) -> float
 
     Never finer than the slide's own, and coarse enough that the long side is at most `max_px`.
     """
-    return max(slide.effective_mpp(mpp), slide.mpp * max(box.w, box.h) / max_px)
+    return max(slide.effective_mpp(mpp), max(slide.um(box)) / max_px)
 
 
 def scale_bar_um(width_um: float) -> float:
@@ -62,17 +62,18 @@ def scale_bar_um(width_um: float) -> float:
     return max(step * unit for step in (1, 2, 5) if step * unit <= width_um / 4 * (1 + 1e-9))
 
 
-def captioned(image: Image.Image, box: Box, slide_mpp: float, mpp: float) -> Image.Image:
+def captioned(image: Image.Image, box: Box, mpp_x: float, mpp: float) -> Image.Image:
     """The region with a strip beneath: scale bar, its mpp, magnification, box in level-0 px.
 
-    The bar is measured on the image itself, whose whole pixels differ from `mpp` by a fraction.
+    `mpp_x` are the µm of a level-0 px along x, as the bar lies. The bar is measured on the image itself,
+    whose whole pixels differ from `mpp` by a fraction.
     """
     # Pillow's built-in font has no µ; "um" is the usual way out.
     canvas = Image.new("RGB", (max(image.width, MIN_WIDTH), image.height + STRIP_PX), PAPER)
     canvas.paste(image, (0, 0))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
-    length_um = scale_bar_um(box.w * slide_mpp)
-    bar, top = length_um * image.width / (box.w * slide_mpp), image.height + 6
+    length_um = scale_bar_um(box.w * mpp_x)
+    bar, top = length_um * image.width / (box.w * mpp_x), image.height + 6
     draw.rectangle((6, top, 6 + round(bar) - 1, top + 3), fill=INK)
     length = f"{length_um:g} um" if length_um < 1000 else f"{length_um / 1000:g} mm"
     draw.text((6, top + 7), length, fill=INK, font=font)
@@ -83,9 +84,9 @@ def captioned(image: Image.Image, box: Box, slide_mpp: float, mpp: float) -> Ima
     return canvas
 
 
-def framed(image: Image.Image, box: Box, slide_mpp: float, mpp: float, frame: Frame) -> Image.Image:
+def framed(image: Image.Image, box: Box, mpp_x: float, mpp: float, frame: Frame) -> Image.Image:
     """A region as it is kept and sent: guides on it, caption below, padded. Tissue starts at its top left."""
-    sheet = captioned(image, box, slide_mpp, mpp)
+    sheet = captioned(image, box, mpp_x, mpp)
     size = (_up(sheet.width, frame.multiple), _up(sheet.height, frame.multiple))
     if frame.guides is not None:
         from tools.guides import with_guides

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from core_model.features.store import FeatureStore
     from core_model.features.tiles import TileFeatures
     from core_model.slides.tissue import TissueMask
+    from core_model.specimen.quality import Quality
+    from core_model.specimen.sections import Layout
     from tools.index import TileIndex
 
 log = logging.getLogger(__name__)
@@ -76,6 +79,37 @@ class Workbench:
 
         return find_tissue(self.slide)
 
+    @cached_property
+    def layout(self) -> Layout:
+        """The sections or cores that the tissue forms."""
+        from core_model.specimen.sections import find_layout
+
+        return find_layout(self.tissue)
+
+    @cached_property
+    def quality(self) -> Quality:
+        """Which tissue is out of focus."""
+        from core_model.specimen.quality import find_quality
+
+        return find_quality(self.slide, self.tissue)
+
+    def tiles_in(self, box: Box) -> TileFeatures:
+        """The tiles that the model is asked about for a box: those in it that are not out of focus."""
+        return self._sharp if box == self.slide.box else self._sharp.inside(box)
+
+    @cached_property
+    def _sharp(self) -> TileFeatures:
+        tiles = self.features
+        blurred = self.quality.are_blurred(tiles.coords, tiles.size, tiles.size)
+        if not blurred.any():
+            return tiles
+        return replace(tiles, features=tiles.features[~blurred], coords=tiles.coords[~blurred])
+
+    def place_data(self, box: Box) -> dict[str, Any]:
+        """What is to be told of a place: its section or core, and how much of its tissue is out of focus."""
+        part, blurred = self.layout.words(box), round(self.quality.blurred_in(box), 4)
+        return ({"part": part} if part else {}) | ({"out_of_focus": blurred} if blurred else {})
+
     def index(self, space: Space) -> TileIndex:
         """Index of the slide's tiles in the tile encoder's space ("tile") or the text tower's ("text")."""
         if space not in self._indexes:
@@ -90,7 +124,7 @@ class Workbench:
         if self.folder is not None:
             name = f"regions/{tool}-{box.x}-{box.y}-{box.w}-{box.h}-{mpp:.4g}um.jpg"
             path = self.folder / name
-            save_jpeg(framed(image, box, self.slide.mpp, mpp, self.frame), path)
+            save_jpeg(framed(image, box, self.slide.mpp_x, mpp, self.frame), path)
             image_sha = hashlib.sha256(path.read_bytes()).hexdigest()
             pixels = pixels_sha256(image)
         return Observation(

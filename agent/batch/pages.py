@@ -105,14 +105,14 @@ class SlidePage:
     @cached_property
     def map(self) -> Drawn | None:
         """The part of the overview's image that is the slide, with its scale bar."""
-        overview, mpp = self.made.overview, self.made.specimen.mpp
+        overview, sides = self.made.overview, self.made.specimen.sides
         if overview is None:
             return None
         return drawn_part(
             (overview.width_px, overview.height_px),
             overview.box,
-            overview.box.w * mpp / overview.width_px,
-            mpp,
+            overview.box.w * sides[0] / overview.width_px,
+            sides,
         )
 
     @cached_property
@@ -121,15 +121,15 @@ class SlidePage:
         if self.map is None:
             return []
         scanned, marks = self.scanned, dict[Box, PlaceMark]()
-        scale = self.map.width / scanned.w
+        sx, sy = self.map.width / scanned.w, self.map.height / scanned.h
         for section in self.made.sections:
             for sentence in section.sentences:
                 for evidence in self.places(sentence.evidence):
                     box = (evidence.box or scanned).intersect(scanned)
                     if box is None:
                         continue
-                    x, y = (round(v * scale, 1) for v in (box.x - scanned.x, box.y - scanned.y))
-                    w, h = (round(v * scale, 1) for v in (box.w, box.h))
+                    x, w = (round(v * sx, 1) for v in (box.x - scanned.x, box.w))
+                    y, h = (round(v * sy, 1) for v in (box.y - scanned.y, box.h))
                     marks.setdefault(box, PlaceMark(evidence, section.name, sentence.text, (x, y, w, h)))
         return sorted(marks.values(), key=lambda mark: -mark.at[2] * mark.at[3])  # small ones on top
 
@@ -152,7 +152,7 @@ class SlidePage:
         assert evidence.mpp is not None
         path = self.folder / evidence.image
         with Image.open(path) as image:
-            figure = drawn_part(image.size, evidence.box, evidence.mpp, self.made.specimen.mpp)
+            figure = drawn_part(image.size, evidence.box, evidence.mpp, self.made.specimen.sides)
         return _uri(_small(path, (figure.width, figure.height), SHOT_PX))
 
 

@@ -85,6 +85,9 @@ class Specimen(Record):
     height: int
     mpp: float
     mpp_source: str
+    mpp_x: float | None = None
+    mpp_y: float | None = None
+    """µm per level-0 px along x and y where pixels are not square; else None, and `mpp` is both."""
     tissue_mm2: float
     pieces: int
     """Connected pieces of tissue."""
@@ -92,6 +95,11 @@ class Specimen(Record):
     """Share of the slide that does not decode."""
     warnings: list[str] = Field(default_factory=list)
     """What contradicts in what the file states, a sentence each."""
+
+    @property
+    def sides(self) -> tuple[float, float]:
+        """µm per level-0 px along x and y."""
+        return self.mpp_x or self.mpp, self.mpp_y or self.mpp
 
 
 class Overview(Record):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from agent.batch.questions import ASKED_OF_MODELS, REPORT, SECTIONS, ReportQuestion, SectionName, section_of
 from agent.batch.records import Cited, Finding, Overview, Section, Sentence, Specimen
-from agent.evidence.check import claims_absence
+from agent.evidence.check import claims_absence, placed
 from agent.evidence.claims import unchecked
-from agent.evidence.coverage import coverage_in_words
+from agent.evidence.coverage import blurred_in_words, coverage_in_words
 from agent.evidence.familiarity import unreadable
 from agent.run.folder import read_answer, read_run, read_trace
 from agent.run.records import Answer, Claim, RunRecord, Step
@@ -65,7 +65,7 @@ def citation(run: str, step: Step, finding: str | None = None) -> Cited:
         box=observation.box,
         mpp=observation.mpp,
         image=f"{run}/{observation.image}" if observation.image else None,
-        finding=finding or step.finding,
+        finding=placed(finding or step.finding, step),
     )
 
 
@@ -194,12 +194,22 @@ def _nothing_said(runs: Sequence[QuestionRun]) -> Sentence:
 
 def _reason(run: QuestionRun) -> str:
     """Why a question was not answered, or what limits its answer, but for what the slide's tiles limit."""
-    return _without_tiles(run) or "No reason was recorded."
+    return _own_reason(run) or "No reason was recorded."
 
 
-def _without_tiles(run: QuestionRun) -> str:
-    reason, tiles = run.answer.reason or "", _tiles(run)
-    return reason.removesuffix(tiles).strip() if tiles else reason
+def _own_reason(run: QuestionRun) -> str:
+    """The reason without what every run on this slide says: its tiles, its focus."""
+    reason = run.answer.reason or ""
+    for common in filter(None, (_focus(run), _tiles(run))):
+        before, found, after = reason.partition(common)
+        reason = f"{before.rstrip()} {after.lstrip()}".strip() if found else reason
+    return reason
+
+
+def _focus(run: QuestionRun) -> str | None:
+    """The sentence on tissue that is out of focus."""
+    local = run.record.settings.navigator != "chat"
+    return blurred_in_words(run.record.out_of_focus, asked=local)
 
 
 def _tiles(run: QuestionRun) -> str | None:
@@ -214,7 +224,8 @@ def _subject(question: ReportQuestion) -> str:
 
 
 def _specimen(specimen: Specimen, runs: Sequence[QuestionRun]) -> list[Sentence]:
-    size = " × ".join(human_length(px * specimen.mpp) for px in (specimen.width, specimen.height))
+    pixels = (specimen.width, specimen.height)
+    size = " × ".join(human_length(px * um) for px, um in zip(pixels, specimen.sides, strict=True))
     overview, pieces = overview_of(runs), specimen.pieces
     evidence = [overview[1]] if overview else []
     sentences = [
@@ -241,10 +252,12 @@ def _limits(runs: Sequence[QuestionRun], coverage: Mapping[str, float]) -> list[
         total = bad + (worst.record.tiles or 0)
         text = f"{bad} of {total} tiles could not be read and were left out; run.json lists them."
         sentences.append(Sentence(text=text, run=worst.question.name))
+    blurred = [words for words in map(_focus, runs) if words]
+    sentences += [Sentence(text=words) for words in blurred[:1]]
     for abstains in (False, True):
         reasons: dict[str, list[str]] = {}
         for run in runs:
-            if run.answer.abstained is abstains and (_without_tiles(run) or abstains):
+            if run.answer.abstained is abstains and (_own_reason(run) or abstains):
                 reasons.setdefault(_reason(run), []).append(_subject(run.question))
         for reason, names in reasons.items():
             if abstains:

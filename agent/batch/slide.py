@@ -158,6 +158,8 @@ def _report_of(name: str, slide: Slide, tissue: TissueMask, runs: Sequence[Quest
         height=slide.height,
         mpp=slide.mpp,
         mpp_source=slide.mpp_source,
+        mpp_x=None if slide.square else slide.mpp_x,
+        mpp_y=None if slide.square else slide.mpp_y,
         tissue_mm2=round(tissue.area_mm2, 4),
         pieces=len(tissue.boxes()),
         unreadable=round(float(tissue.unknown.mean()), 4),

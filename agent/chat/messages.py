@@ -95,8 +95,8 @@ class Conversation:
             height=slide.height,
             mpp=slide.mpp,
             magnification=magnification(slide.mpp),
-            width_um=slide.width * slide.mpp,
-            height_um=slide.height * slide.mpp,
+            width_um=slide.width * slide.mpp_x,
+            height_um=slide.height * slide.mpp_y,
             tissue=pieces,
             looks=self.state["max_steps"] - (not self.survey),
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph.types import interrupt
 
 from agent.evidence import check as evidence
-from agent.evidence.coverage import coverage
+from agent.evidence.coverage import blurred_in_words, coverage
 from agent.evidence.familiarity import LEAST_TILES, FamiliarityRecord, unread_language
 from agent.graph import control as people
 from agent.graph.state import AgentContext, AgentState, Decided, Stop, Weighed, pending_of, steps_of
@@ -176,7 +176,7 @@ def answer(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
         options=state.get("options"),
         confidence=draft.confidence,
         abstained=draft.abstained,
-        reason=draft.reason,
+        reason=_with_focus(draft.reason, steps, context),
         evidence=draft.evidence,
         claims=list(draft.claims),
         coverage=coverage(context.tissue, steps),
@@ -187,6 +187,13 @@ def answer(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
         run_dir=context.shown_folder,
     )
     return {**draft.updates, "answer": full_answer.model_dump(mode="json"), "spent": context.meter.lap()}
+
+
+def _with_focus(reason: str | None, steps: list[Step], context: AgentContext) -> str | None:
+    """What limits an answer, with how much of the tissue is out of focus, where anything was looked at."""
+    quality = context.quality if steps else None
+    words = blurred_in_words(quality.blurred_share, asked=context.chat is None) if quality else None
+    return " ".join(filter(None, (reason, words))) or None
 
 
 def check(state: AgentState, runtime: Runtime[AgentContext]) -> Updates:
@@ -243,6 +250,7 @@ def slide_facts(context: AgentContext) -> SlideFacts:
         width=slide.width,
         height=slide.height,
         mpp=slide.mpp,
+        mpp_source=slide.mpp_source,
         warnings=list(slide.warnings),
     )
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 SENTENCES = frozenset(
-    {"finding", "reason", "unsupported", "unchecked", "seen", "limited", "sealed", "server_notices"}
-)
-"""Fields that hold nothing but sentences of ours, or hashes of them."""
+    {"finding", "reason", "unsupported", "unchecked", "seen", "limited", "sealed", "server_notices",
+     "mpp_source"}
+)  # fmt: skip
+"""Fields that hold nothing but sentences of ours, or hashes of them, or say where the µm/px come from."""
 
 
 def facts_of(path: Path) -> list[Any]:
@@ -34,4 +35,5 @@ def _facts(value: Any) -> Any:
         sentences.add("answer")
     if "tool" in value:  # an observation: the text of a claim is a model's own
         sentences.add("text")
-    return {key: _facts(item) for key, item in value.items() if key not in sentences}
+    # A field that an older version did not know is None.
+    return {key: _facts(item) for key, item in value.items() if key not in sentences and item is not None}

@@ -21,14 +21,18 @@ class RecordedSlide(Slide):
     """A slide of which only the record is there: sizes and bounds, no pixels."""
 
     def __init__(self, record: SlideRecord) -> None:
-        super().__init__(Path(record.name), _NoPixels(record), record.id, record.mpp, "property", record.name)
+        sides = (record.mpp_x, record.mpp_y) if record.mpp_x and record.mpp_y else None
+        source = _NoPixels(record)
+        super().__init__(Path(record.name), source, record.id, record.mpp, "property", record.name, sides)
+        self.mpp_source = record.mpp_source  # type: ignore[assignment]  # of another version, perhaps
         self.warnings = tuple(record.warnings)
 
 
 class _NoPixels:
     """A pixel source that knows its size."""
 
-    vendor = "record"
+    vendor, reader = "record", "nothing"
+    made_levels: tuple[tuple[int, int], ...] = ()
 
     def __init__(self, record: SlideRecord) -> None:
         names = ("x", "y", "width", "height")

@@ -19,7 +19,12 @@ from agent.run.records import Answer, RunRecord, SlideRecord, Step
 from core_model.slides.box import Box
 from tools.render import scale_bar_um
 
-COLORS = {"evidence": [190, 60, 120], "looked at": [110, 110, 130], "unreadable": [200, 120, 0]}
+COLORS = {
+    "evidence": [190, 60, 120],
+    "looked at": [110, 110, 130],
+    "unreadable": [200, 120, 0],
+    "out of focus": [60, 110, 200],
+}
 
 
 TAG = 1 / 38
@@ -59,12 +64,15 @@ class Drawn:
     """That length as a share of the width."""
 
 
-def drawn_part(size: tuple[int, int], box: Box, mpp: float, slide_mpp: float) -> Drawn:
-    """How much of an image of `size` px is `box` at `mpp`; the rest is caption and margin."""
-    width = max(1, min(size[0], round(box.w * slide_mpp / mpp)))
-    height = max(1, min(size[1], round(box.h * slide_mpp / mpp)))
-    um = scale_bar_um(box.w * slide_mpp)
-    return Drawn(size, width, height, um, round(um / (box.w * slide_mpp), 4))
+def drawn_part(size: tuple[int, int], box: Box, mpp: float, sides: tuple[float, float]) -> Drawn:
+    """How much of an image of `size` px is `box` at `mpp`; the rest is caption and margin.
+
+    `sides` are those of a level-0 px, µm.
+    """
+    width = max(1, min(size[0], round(box.w * sides[0] / mpp)))
+    height = max(1, min(size[1], round(box.h * sides[1] / mpp)))
+    um = scale_bar_um(box.w * sides[0])
+    return Drawn(size, width, height, um, round(um / (box.w * sides[0]), 4))
 
 
 @dataclass(frozen=True)
@@ -82,25 +90,25 @@ class OverviewMap:
         steps: Sequence[Step],
         overview: Step,
         size: tuple[int, int],
-        slide_mpp: float,
+        sides: tuple[float, float],
         cited_steps: frozenset[int],
     ) -> OverviewMap:
         """Place every box that was looked at on the image of the step `overview`, which is `size` px."""
         whole, mpp, image = overview.observation.box, overview.observation.mpp, overview.observation.image
         if whole is None or mpp is None or image is None:
             raise ValueError(f"step {overview.index} shows nothing to place boxes on")
-        part, scale = drawn_part(size, whole, mpp, slide_mpp), slide_mpp / mpp
+        part, (sx, sy) = drawn_part(size, whole, mpp, sides), (sides[0] / mpp, sides[1] / mpp)
         tag_h = max(12.0, max(part.width, part.height) * TAG)
         boxes: list[MapBox] = []
         for box, steps_here in _looked_at(steps, whole).items():
             numbers = ", ".join(str(step.index) for step in steps_here)
             seen = box.intersect(whole) or box
-            on_map = ((seen.x - whole.x) * scale, (seen.y - whole.y) * scale, seen.w * scale, seen.h * scale)
+            on_map = ((seen.x - whole.x) * sx, (seen.y - whole.y) * sy, seen.w * sx, seen.h * sy)
             tag = (tag_h * (0.5 + 0.55 * len(numbers)), tag_h)
             corner = _free_corner(on_map, tag, (part.width, part.height), boxes)
             x, y, w, h, tag_x, tag_y, tag_w = (round(v, 1) for v in (*on_map, *corner, tag[0]))
             is_cited = any(step.index in cited_steps for step in steps_here)
-            field = (box.w * slide_mpp, box.h * slide_mpp)
+            field = (box.w * sides[0], box.h * sides[1])
             finding = steps_here[-1].finding
             boxes.append(MapBox(numbers, x, y, w, h, tag_x, tag_y, tag_w, is_cited, finding, field))
         return OverviewMap(image, tuple(boxes), part, round(tag_h, 1))
@@ -120,26 +128,33 @@ class Figure:
     """The most probable hypothesis after this step."""
 
     @property
+    def part(self) -> str | None:
+        """The section or core that the step was about, where the slide has several."""
+        part = self.step.observation.data.get("part")
+        return part if isinstance(part, str) else None
+
+    @property
     def alt(self) -> str:
         """What the image shows, for those who cannot see it."""
         box, mpp = self.step.observation.box, self.step.observation.mpp
         where = f", box x {box.x}, y {box.y}, {box.w} by {box.h} px" if box else ""
+        where += f" in {self.part}" if self.part else ""
         scale = f" at {mpp:.3g} µm per pixel" if mpp else ""
         return f"Step {self.step.index}, {self.step.action.tool}{where}{scale}. {self.step.finding}"
 
 
 def step_figure(
-    step: Step, is_cited: bool, slide_mpp: float, image_size: Callable[[str], tuple[int, int]]
+    step: Step, is_cited: bool, sides: tuple[float, float], image_size: Callable[[str], tuple[int, int]]
 ) -> Figure:
     """The figure of one step; `image_size` gives (width, height) of an image of the run."""
     observation, part = step.observation, None
     if observation.image and observation.box and observation.mpp:
-        part = drawn_part(image_size(observation.image), observation.box, observation.mpp, slide_mpp)
+        part = drawn_part(image_size(observation.image), observation.box, observation.mpp, sides)
     return Figure(
         step=step,
         cited=is_cited,
         drawn=part,
-        field=(observation.box.w * slide_mpp, observation.box.h * slide_mpp) if observation.box else None,
+        field=(observation.box.w * sides[0], observation.box.h * sides[1]) if observation.box else None,
         leading=max(step.posterior.items(), key=lambda item: item[1]) if step.posterior else None,
     )
 
@@ -183,7 +198,7 @@ def _looked_at(steps: Sequence[Step], whole: Box) -> dict[Box, list[Step]]:
 
 
 def evidence_geojson(run: RunRecord, answer: Answer, steps: Sequence[Step]) -> dict[str, Any]:
-    """A FeatureCollection: boxes that the answer cites, others that were looked at, unreadable tiles.
+    """A FeatureCollection: boxes that the answer cites, others looked at, what is unreadable or blurred.
 
     Of stored slide tokens there is none: they have no places.
     """
@@ -208,11 +223,13 @@ def evidence_geojson(run: RunRecord, answer: Answer, steps: Sequence[Step]) -> d
             "finding": findings.get(step.index, step.finding),
             "model": answer.model,
             "chosen by": step.action.by,
+            **({"part": str(step.observation.data["part"])} if "part" in step.observation.data else {}),
             **claims.get(step.index, {}),
         }
         features.append(_feature(f"step {step.index}", kind, box, origin, numbers, texts))
     for bad in run.unreadable:
         features.append(_feature("unreadable tile", "unreadable", bad.box, origin, {}, {"why": bad.why}))
+    features += [_feature("out of focus", "out of focus", box, origin, {}, {}) for box in run.blurred]
     return {"type": "FeatureCollection", "features": features}
 
 

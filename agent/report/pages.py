@@ -30,6 +30,15 @@ from core_model.slides.box import magnification
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+MPP_SOURCES = {
+    "property": "the file",
+    "description": "the description in the file",
+    "tiff-resolution": "the TIFF resolution",
+    "image-density": "the density in the image",
+    "user": "the user",
+}
+"""Where the µm per pixel come from, in words."""
+
 
 @dataclass(frozen=True)
 class RunView:
@@ -60,8 +69,7 @@ class RunView:
     @property
     def mpp_source(self) -> str:
         """Where the µm per pixel come from, in words."""
-        sources = {"property": "the file", "tiff-resolution": "the TIFF resolution", "user": "the user"}
-        return sources.get(self.slide.mpp_source, self.slide.mpp_source)
+        return MPP_SOURCES.get(self.slide.mpp_source, self.slide.mpp_source)
 
     @cached_property
     def cited(self) -> frozenset[int]:
@@ -104,14 +112,14 @@ class RunView:
             observation = step.observation
             if step.action.tool == "overview" and observation.image and observation.box and observation.mpp:
                 size = self.image_size(observation.image)
-                return OverviewMap.of(self.steps, step, size, self.slide.mpp, self.cited)
+                return OverviewMap.of(self.steps, step, size, self.slide.sides, self.cited)
         return None
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
         """One figure for each step, in order."""
         return tuple(
-            step_figure(step, step.index in self.cited, self.slide.mpp, self.image_size)
+            step_figure(step, step.index in self.cited, self.slide.sides, self.image_size)
             for step in self.steps
         )
 

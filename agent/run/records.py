@@ -101,6 +101,8 @@ class SlideFacts(Record):
     width: int | None = None
     height: int | None = None
     mpp: float | None = None
+    mpp_source: str | None = None
+    """Where it comes from, as `core_model.slides.scale.MppSource` says."""
     warnings: list[str] = Field(default_factory=list)
     """What contradicts in what the slide's file states, a sentence each."""
 
@@ -183,11 +185,21 @@ class SlideRecord(Record):
     mpp: float
     name: str
     mpp_source: str = "property"
+    mpp_x: float | None = None
+    mpp_y: float | None = None
+    """µm per level-0 px along x and y where pixels are not square; else None, and `mpp` is both."""
+    reader: str | None = None
+    """Which library read it, with its version; None of runs that were made before it was kept."""
     bounds: Box
     """Box of the scanned area (whole slide where the scanner gives none); QuPath crops to it."""
     tissue_mm2: float | None = None
     warnings: list[str] = Field(default_factory=list)
     """What contradicts in what the file states, a sentence each."""
+
+    @property
+    def sides(self) -> tuple[float, float]:
+        """µm per level-0 px along x and y."""
+        return self.mpp_x or self.mpp, self.mpp_y or self.mpp
 
 
 class TokensRecord(Record):
@@ -249,6 +261,10 @@ class Unreadable(Record):
     why: str
 
 
+SPARE = ("server_notices", "out_of_focus", "blurred")
+"""Fields of a run's record that are left out where there is nothing to say."""
+
+
 class RunRecord(Record):
     """`run.json`: what a run was asked, of which slide and model, and how it stands."""
 
@@ -272,6 +288,10 @@ class RunRecord(Record):
     tiles: int | None = None
     """Tiles with features; None until they are computed."""
     unreadable: list[Unreadable] = Field(default_factory=list)
+    out_of_focus: float | None = None
+    """Share of the tissue that is out of focus; left out where it was not measured."""
+    blurred: list[Box] = Field(default_factory=list)
+    """Bounding boxes of that tissue, largest first; left out where there is none."""
     unsupported: list[str] = Field(default_factory=list)
     """Claims of the answer that the evidence check could not support, one sentence each."""
     unchecked: list[str] = Field(default_factory=list)
@@ -283,9 +303,9 @@ class RunRecord(Record):
     """SHA-256 of answer, trace lines and journal files, by name; written when the run is finished."""
 
     @model_serializer(mode="wrap")
-    def _without_no_notices(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_not(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = fields_of(self)
-        return {name: value for name, value in fields.items() if value or name != "server_notices"}
+        return {name: value for name, value in fields.items() if value not in (None, []) or name not in SPARE}
 
     @property
     def first_steps(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core_model.errors import NoTissue
+from core_model.errors import MppError, NoTissue
 from core_model.slides.box import Box, tile_box
 from core_model.slides.slide import Slide
 from core_model.slides.tissue import TissueMask
@@ -67,6 +67,12 @@ def tile_grid(slide: Slide, tissue: TissueMask, tile_um: float, min_tissue: floa
     tile that would reach the share if its unknown part were tissue is kept as `unsure`. Raises `NoTissue`
     where no tile is left.
     """
+    if not slide.square:
+        raise MppError(
+            f"its pixels are {slide.mpp_x:.4g} x {slide.mpp_y:.4g} µm, and only square ones can be embedded",
+            where=slide.name,
+            fix="Ask a chat model, which needs no embedding, or resample the slide to square pixels",
+        )
     size = max(1, round(tile_um / slide.mpp))
     y, x = np.mgrid[0 : -(-slide.height // size), 0 : -(-slide.width // size)]
     coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64) * size  # (N, 2)

@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from core_model.errors import BoxError, RegionUnreadable, SlideError
 from core_model.slides.box import Box
+from core_model.slides.scale import objective
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -114,7 +115,7 @@ def _opened(
         scale = find_scale(source.properties, mpp, mpp_override, path)
         if alias is not None:
             name, source = alias.name, alias.source(source)
-        slide = Slide(path, source, identity, scale.mpp, scale.source, name)
+        slide = Slide(path, source, identity, scale.mpp, scale.source, name, (scale.mpp_x, scale.mpp_y))
     except BaseException:
         source.close()
         raise
@@ -158,16 +159,21 @@ class Slide:
         mpp: float,
         origin: MppSource,
         name: str | None = None,
+        sides: tuple[float, float] | None = None,
     ) -> None:
         self.path, self.id, self.name = path, identity, path.stem if name is None else name
         """Identity is taken from the content, never from the path. The name can be printed anywhere."""
         self.alias: str | None = None
         """The name in place of the file's own, where that must not be told."""
         self.mpp, self.mpp_source = mpp, origin
+        self.mpp_x, self.mpp_y = sides or (mpp, mpp)
+        """µm per level-0 px along x and y; `mpp` is the side of a square of the same area."""
         self.warnings: tuple[str, ...] = ()
         """What contradicts in what the file states: a sentence each."""
         self.vendor, self.reader = source.vendor, source.reader
         """The scanner's format, and the library that reads it."""
+        self.objective = objective(source.properties)
+        """Magnification that the file states, where it does."""
         self.quickhash = source.properties.get("openslide.quickhash-1")
         """OpenSlide's own id, by which version 0.2.0 and earlier knew a slide; None of plain images."""
         self.level_dimensions = source.level_dimensions
@@ -231,8 +237,20 @@ class Slide:
             return found
 
     def effective_mpp(self, mpp: float) -> float:
-        """The resolution that `read` gives when asked for `mpp`: never finer than the slide's own."""
-        return max(mpp, self.mpp)
+        """The resolution that `read` gives when asked for `mpp`: never finer than the slide's own.
+
+        Pixels of the images are square; where those of the slide are not, their longer side is the finest.
+        """
+        return max(mpp, self.mpp_x, self.mpp_y)
+
+    @property
+    def square(self) -> bool:
+        """Whether its pixels are square."""
+        return self.mpp_x == self.mpp_y
+
+    def um(self, box: Box) -> tuple[float, float]:
+        """Width and height of a box, µm."""
+        return box.w * self.mpp_x, box.h * self.mpp_y
 
     def check(self, box: Box) -> None:
         """Raise `BoxError` with the valid range where `box` leaves the slide or has no area."""
@@ -250,7 +268,7 @@ class Slide:
     def read(self, box: Box, mpp: float) -> Image.Image:
         """RGB image of `box` at `effective_mpp(mpp)`, each pixel the average over its area.
 
-        Its size is round(box.w · self.mpp / m) by round(box.h · self.mpp / m), at least 1 px. Raises
+        Its size is round(box.w · mpp_x / m) by round(box.h · mpp_y / m), at least 1 px. Raises
         `BoxError` for a box off the slide and `RegionUnreadable` where any part does not decode.
         """
         from core_model.slides.resample import read_window
@@ -281,7 +299,7 @@ class Slide:
         from core_model.slides.resample import block_window
 
         size = (self.width, self.height)
-        window, span = block_window(self._downsamples, size, self._factor(mpp), most)
+        window, span = block_window(self._downsamples, size, self._resolution(mpp) / self.mpp, most)
         return self._surveyed(window, self.box, self.mpp * span)
 
     def _surveyed(self, window: Window, box: Box, mpp: float) -> Survey:
@@ -301,27 +319,28 @@ class Slide:
 
     def overview_mpp(self, max_px: int) -> float:
         """The finest resolution at which the scanned part's long side is at most `max_px`."""
-        return self.effective_mpp(self.mpp * max(self.bounds.w, self.bounds.h) / max_px)
+        return self.effective_mpp(max(self.um(self.bounds)) / max_px)
 
-    def _factor(self, mpp: float) -> float:
-        """How many level-0 px a pixel at `mpp` spans, at least 1. Raises `BoxError` where there is none."""
+    def _resolution(self, mpp: float) -> float:
+        """What `read` gives when asked for `mpp`. Raises `BoxError` where that is no resolution."""
         if not (math.isfinite(mpp) and mpp > 0):
             raise BoxError(f"{mpp} µm/px is no resolution", where=self.name)
-        return self.effective_mpp(mpp) / self.mpp
+        return self.effective_mpp(mpp)
 
     def _window(self, box: Box, mpp: float) -> Window:
         from core_model.slides.resample import Window
 
         self.check(box)
-        factor = self._factor(mpp)
-        out_w, out_h = max(1, round(box.w / factor)), max(1, round(box.h / factor))
+        shown = self._resolution(mpp)
+        fx, fy = shown / self.mpp_x, shown / self.mpp_y
+        out_w, out_h = max(1, round(box.w / fx)), max(1, round(box.h / fy))
         if out_w * out_h > MAX_PIXELS:
             raise BoxError(
-                f"box {tuple(box)} would be {out_w} x {out_h} px at {self.effective_mpp(mpp):.4g} µm/px",
+                f"box {tuple(box)} would be {out_w} x {out_h} px at {shown:.4g} µm/px",
                 where=self.name,
                 fix="Ask for a smaller box or a coarser mpp",
             )
-        step = min(box.w / out_w, box.h / out_h)  # below `factor` where the box is smaller than a pixel
+        step = min(box.w / out_w, box.h / out_h)  # below `fx` or `fy` where the box is smaller than a pixel
         near = [i for i, d in enumerate(self._downsamples) if i == 0 or d <= step * 1.005]
         level = max(near, key=self._downsamples.__getitem__)
         d = self._downsamples[level]

@@ -16,6 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from core_model.errors import SlideError
+from core_model.slides.scale import UNIT_UM
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -44,8 +45,6 @@ _ASSOCIATED = re.compile(
 """First words of a page's description, or what QPTIFF calls it."""
 _REDUCED = "<ImageType>ReducedResolution</ImageType>"
 _IMAGEJ = re.compile(r"^images=(\d+)", re.MULTILINE)
-
-UNIT_UM = {"µm": 1.0, "um": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
 @dataclass(frozen=True)
@@ -151,6 +150,13 @@ def resolution(page: Page) -> dict[str, str]:
     return {**stated, "tiff.ResolutionUnit": page.unit if stated else "none"}
 
 
+def scale_properties(pages: Sequence[Page], page: Page) -> dict[str, str]:
+    """Everything that a TIFF says of the scale of one of its pages, under OpenSlide's names of properties."""
+    stated = ome_mpp(pages, page) or ()
+    sides = {f"openslide.mpp-{axis}": str(value) for axis, value in zip("xy", stated, strict=False)}
+    return resolution(page) | {"tiff.ImageDescription": page.description} | sides
+
+
 def ome_mpp(pages: Sequence[Page], page: Page | None = None) -> tuple[float, float] | None:
     """µm/px in x and y that an OME-TIFF states of a page, or of its first image; None where it does not."""
     pixels = _ome_pixels(pages, page)
@@ -158,7 +164,7 @@ def ome_mpp(pages: Sequence[Page], page: Page | None = None) -> tuple[float, flo
         return None
     sizes = []
     for axis in "XY":
-        unit = UNIT_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        unit = UNIT_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
         try:
             size = float(pixels.get(f"PhysicalSize{axis}", ""))
         except ValueError:

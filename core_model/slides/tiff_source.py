@@ -20,7 +20,7 @@ from PIL import Image
 from core_model.errors import SlideError
 from core_model.slides.file_tiles import FileTiles, PlacedFile, TileMissing, file_tiles
 from core_model.slides.sources import DecodeError, PixelSource
-from core_model.slides.tiff import CONVERT, MOST_PAGES, Page, ome_mpp, resolution
+from core_model.slides.tiff import CONVERT, MOST_PAGES, Page, scale_properties
 
 CACHE_BYTES = 96 << 20
 """Decoded tiles kept: two rows of tiles of 512 px, 32,768 px wide."""
@@ -227,10 +227,7 @@ def open_tiff(path: Path, page: Page, pages: Sequence[Page]) -> TiffSource:
             where=path,
             fix=CONVERT,
         )
-    properties = resolution(page) | {"tiff.ImageDescription": page.description}
-    stated = ome_mpp(pages, page)
-    if stated is not None:
-        properties |= {f"openslide.mpp-{axis}": str(value) for axis, value in zip("xy", stated, strict=True)}
+    properties = scale_properties(pages, page)
     return TiffSource(path, [level for level in levels if level], properties, _kind(pages))
 
 

@@ -22,6 +22,7 @@ from agent.run.records import ModelRecord, RunRecord, Settings, SlideRecord
 from core_model.features.tiles import TileFeatures
 from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
+from core_model.specimen.quality import Quality, nothing_of
 from tools.records import Observation
 
 WIDTH, HEIGHT, MPP, TILE = 4000, 3000, 1.0, 112
@@ -39,6 +40,10 @@ def fake_slide(name: str = "demo", ident: str = "slide-1") -> Any:
         height=HEIGHT,
         mpp=MPP,
         mpp_source="user",
+        mpp_x=MPP,
+        mpp_y=MPP,
+        square=True,
+        reader="none",
         box=box,
         bounds=box,
         warnings=(),
@@ -130,8 +135,12 @@ class FakeToolbox:
         self.features = features if features is not None else all_features()
         mask = np.ones((HEIGHT // 8, WIDTH // 8), dtype=bool)
         self.tissue = TissueMask(mask, np.zeros_like(mask), 8.0, slide.box, MPP)
+        self.quality = Quality(self.tissue, nothing_of(self.tissue))
         self.broken, self.hook, self.calls = broken, hook, 0
         self.last_shown: Any = None
+
+    def tiles_in(self, box: Box) -> TileFeatures:
+        return self.features if box == self.slide.box else self.features.inside(box)
 
     def call(self, name: str, args: dict[str, Any]) -> Observation:
         self.calls += 1

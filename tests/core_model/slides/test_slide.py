@@ -211,12 +211,6 @@ def test_an_absurd_scale_from_the_user_is_refused(write_slide: WriteSlide, mpp: 
         open_slide(write_slide(noise(64, 64)), mpp=mpp)
 
 
-def test_oblong_pixels_are_refused(write_slide: WriteSlide) -> None:
-    with pytest.raises(MppError, match="not square"):
-        open_slide(write_slide(noise(64, 64), mpp=(0.5, 0.6)))
-    assert open_slide(write_slide(noise(64, 64), mpp=(0.5, 0.51))).mpp == pytest.approx(0.505)
-
-
 # --- plain images --------------------------------------------------------------------------------------
 
 
