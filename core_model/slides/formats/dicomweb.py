@@ -110,13 +110,13 @@ def _client(address: Address, path: Path) -> Any:
             return data
 
         def get_frames(self, *args: Any, **named: Any) -> Iterator[bytes]:
-            frames: Iterable[bytes] = super().get_frames(*args, **named)
-            if self.opening:
-                return iter(frames)
             try:
-                return iter(list(frames))
+                frames: list[bytes] = list(super().get_frames(*args, **named))
             except RequestException as error:
+                if self.opening:
+                    raise  # it may be a way to ask that the server does not know
                 raise DecodeError(said(error)) from error
+            return iter(frames)
 
     token = os.environ.get(TOKEN)
     headers = {"Authorization": f"Bearer {token}"} if token else None
