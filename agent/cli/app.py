@@ -23,6 +23,7 @@ from agent.cli.replay import replay
 from agent.cli.report import report
 from agent.cli.similar import similar
 from agent.cli.streams import ascii_json, open_streams, unprinted
+from agent.cli.tissue import tissue
 from agent.session.options import AskOptions
 from core_model.errors import GiantError
 
@@ -120,7 +121,7 @@ def build_app() -> typer.Typer:
         no_args_is_help=True,
     )
     app.callback()(_root)
-    for command in (ask, replay, report, index, similar, doctor, verify):
+    for command in (ask, replay, report, index, similar, tissue, doctor, verify):
         app.command()(command)
     app.command("import")(convert.import_model)
     app.command("export")(convert.export_model)

@@ -107,7 +107,7 @@ class TissueMask:
     @property
     def area_mm2(self) -> float:
         """Area of the tissue."""
-        sx, sy = self._scale
+        sx, sy = self.scale
         lacks_x, lacks_y = (
             self.mask.shape[1] - self.slide_box.w / sx,
             self.mask.shape[0] - self.slide_box.h / sy,
@@ -142,7 +142,7 @@ class TissueMask:
     def covered(self, boxes: Iterable[Box]) -> float:
         """Share of the tissue's area that lies under any of `boxes`, in [0, 1], to the raster's pixel."""
         covered_mask = np.zeros_like(self.mask)
-        sx, sy = self._scale
+        sx, sy = self.scale
         for box in boxes:
             column, row = round(box.x / sx), round(box.y / sy)
             rows = slice(row, max(row + 1, round(box.bottom / sy)))
@@ -158,13 +158,13 @@ class TissueMask:
 
     def box_of(self, rows: slice, columns: slice) -> Box:
         """The part of the slide under some rows and columns of the mask, in level-0 px."""
-        sx, sy = self._scale
+        sx, sy = self.scale
         x, y = int(columns.start * sx), int(rows.start * sy)
         right = min(math.ceil(columns.stop * sx), self.slide_box.w)
         return Box(x, y, right - x, min(math.ceil(rows.stop * sy), self.slide_box.h) - y)
 
     @property
-    def _scale(self) -> tuple[float, float]:
+    def scale(self) -> tuple[float, float]:
         """Level-0 px that a pixel of the mask is wide and high."""
         height, width = self.mask.shape
         spanned_w, spanned_h = self.extent or (self.slide_box.w, self.slide_box.h)
@@ -180,7 +180,7 @@ class TissueMask:
 
     def _area(self, sums: np.ndarray, coords: np.ndarray, w: int, h: int) -> np.ndarray:
         """Share of boxes under a mask: its integral is bilinear between pixel corners, so this is exact."""
-        sx, sy = self._scale
+        sx, sy = self.scale
         x0, y0 = coords[:, 0], coords[:, 1]
         xs = [np.minimum(x, self.slide_box.w) / sx for x in (x0, x0 + w)]
         ys = [np.minimum(y, self.slide_box.h) / sy for y in (y0, y0 + h)]
@@ -189,7 +189,7 @@ class TissueMask:
         return np.clip(area * sx * sy / (w * h), 0.0, 1.0)
 
     def _cells(self, mask: np.ndarray, size: int) -> np.ndarray:
-        sx, sy = self._scale
+        sx, sy = self.scale
         rows = _overlaps(self.slide_box.h, size, sy, mask.shape[0])  # (rows, H)
         columns = _overlaps(self.slide_box.w, size, sx, mask.shape[1])  # (columns, W)
         if not mask.any():

@@ -138,7 +138,7 @@ def test_cells_of_a_grid_have_the_shares_of_their_boxes(
 ) -> None:
     mask = data.draw(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
     h, w = mask.shape
-    box = Box(0, 0, max(1, round((w - overhang) * scale)), max(1, round((h - overhang) * scale)))
+    box = Box(0, 0, math.ceil((w - overhang) * scale), math.ceil((h - overhang) * scale))
     extent = data.draw(st.sampled_from([None, (max(w * scale, box.w), max(h * scale, box.h))]))
     tissue = TissueMask(mask, ~mask, 8.0, box, 8.0 / scale, extent)
     shares, unknown = tissue.grid_shares(size), tissue.unknown_grid_shares(size)
