@@ -1,0 +1,92 @@
+"""`giant tissue`: how much tissue slides hold, and where, as polygons and masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli.options import IsolateOpt, JsonOpt, MppOpt, OverrideOpt, SlidesArg, opt
+from core_model.errors import GiantError
+
+if TYPE_CHECKING:
+    from core_model.slides.slide import Slide
+
+OutOpt = Annotated[
+    Path | None, opt("DIR", "Write NAME.geojson (polygons) and NAME.png (the mask) of each slide.")
+]
+FinenessOpt = Annotated[float, opt("UM", "µm per px of the mask, about; a large slide's is coarser.")]
+
+
+def tissue(
+    slides: SlidesArg,
+    out: OutOpt = None,
+    mpp: MppOpt = None,
+    mpp_override: OverrideOpt = None,
+    mask_mpp: FinenessOpt = 8.0,
+    isolate: IsolateOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Say how much tissue is on slides, and write where it is, for QuPath and others."""
+    from agent.batch.batch import find_slides, folder_names
+    from agent.cli.streams import ascii_json
+    from agent.session.models import quieten_libraries
+    from core_model.slides.slide import open_slide
+
+    quieten_libraries(quiet=True)
+    found = find_slides(slides)
+    for line in found.summary():
+        typer.echo(line, err=True)
+    rows: list[dict[str, Any]] = []
+    failures = 0
+    for path, name in folder_names(found.paths).items():
+        try:
+            with open_slide(path, mpp, mpp_override, isolate=bool(isolate)) as slide:
+                rows.append(_measure(slide, name, mask_mpp, out))
+        except GiantError as error:
+            failures += 1
+            rows.append({"slide": name, "error": str(error)})
+            typer.echo(f"giant: {error}", err=True)
+        else:
+            if not as_json:
+                typer.echo(_words(rows[-1]))
+    if as_json:
+        typer.echo(ascii_json(json.dumps({"version": 1, "slides": rows})))
+    if failures:
+        raise GiantError(f"{failures} of {len(rows)} slides failed", fix="Each is named above")
+
+
+def _measure(slide: Slide, name: str, mask_mpp: float, out: Path | None) -> dict[str, Any]:
+    """What is printed of a slide; its files are written to `out`, where that is given."""
+    from core_model.slides.tissue import METHOD, find_tissue
+    from core_model.specimen.export import write_geojson, write_png
+
+    tissue = find_tissue(slide, mask_mpp)
+    files = [] if out is None else [out / f"{name}.geojson", out / f"{name}.png"]
+    if files:
+        write_geojson(files[0], tissue, slide.bounds)
+        write_png(files[1], tissue)
+    return {
+        "slide": name,
+        "id": slide.id,
+        "area_mm2": round(tissue.area_mm2, 6),
+        "share": round(tissue.share(slide.box), 6),
+        "pieces": len(tissue.boxes()),
+        "unknown_share": round(float(tissue.unknown.mean()), 6),
+        "mask_mpp": tissue.mpp,
+        "method": METHOD,
+        "files": [str(file) for file in files],
+    }
+
+
+def _words(row: dict[str, Any]) -> str:
+    pieces = f"{row['pieces']} piece{'' if row['pieces'] == 1 else 's'}"
+    line = (
+        f"{row['slide']}: {row['area_mm2']:.2f} mm² of tissue in {pieces}, {row['share']:.1%} of the slide,"
+        f" on a mask of {row['mask_mpp']:.3g} µm/px"
+    )
+    if row["unknown_share"]:
+        line += f"; {row['unknown_share']:.1%} cannot be read"
+    return "\n  ".join([line, *row["files"]])
