@@ -34,7 +34,7 @@ class Best:
         self.rows = np.empty(0, dtype=np.int64)
         self.scores = np.empty(0, dtype=np.float64)
         self.floor = -np.inf
-        """Score of the k-th best row; a row that scores less need not be looked at."""
+        """At most the score of the k-th best row: one that scores less need not be looked at."""
         self._lock = Lock()
 
     def add(self, rows: np.ndarray, scores: np.ndarray) -> None:
@@ -44,7 +44,13 @@ class Best:
             order = np.lexsort((rows, -scores))[: self.k]
             self.rows, self.scores = rows[order], scores[order]
             if len(order) == self.k:
-                self.floor = float(self.scores[-1])
+                self.floor = max(self.floor, float(self.scores[-1]))
+
+    def lift(self, scores: np.ndarray) -> None:
+        """Raise the floor by the scores (n,) of some rows that are among those still to come."""
+        if len(scores) >= self.k:
+            with self._lock:
+                self.floor = max(self.floor, float(np.partition(scores, -self.k)[-self.k]))
 
 
 def offer(rows: np.ndarray, upper: np.ndarray, best: Best, score: Scorer) -> None:

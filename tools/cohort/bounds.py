@@ -20,15 +20,17 @@ Letters: N rows, D channels, m channels of the head, B blocks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from core_model.errors import FeatureStoreError
-from tools.cohort.best import Best, Scorer, offer
+from tools.cohort.best import FIRST, Best, Scorer, offer
 
 BLOCK = 1 << 15
 """Rows of a block."""
@@ -38,10 +40,12 @@ HEADS = (32, 64, 128, 256)
 """Lengths of heads that are tried, beside all channels."""
 TRIED = 12
 """Rows of the sample that stand for queries."""
-GATHER = 4
-"""How much dearer a byte is that is read out of order."""
-SLACK = 1e-9
-"""More than float64 errs in any of these sums of numbers up to 1."""
+LOOKS = 16
+"""Blocks that are looked into first."""
+ROW, BYTE = 1200, 3
+"""How dear a tail and each of its bytes are that are read out of order, relative to a byte in order."""
+SLACK = 2e-6
+"""More than float32 errs in a few sums and products of numbers up to about 1."""
 
 Fetch = Callable[[int, int], np.ndarray]
 """Vectors of the rows from a first to before a last one."""
@@ -49,10 +53,10 @@ Fetch = Callable[[int, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Rotated:
-    """A query along the axes of some bounds, its head and tail in bytes."""
+    """A query along the axes of some bounds: what is known of its head, and of its tail."""
 
-    codes: tuple[np.ndarray, np.ndarray]
-    """(1, m) and (1, D − m) int8."""
+    packed: tuple[Any, Any]
+    """Their bytes, as the library takes them."""
     steps: tuple[float, float]
     lengths: tuple[float, float]
     errors: tuple[float, float]
@@ -85,49 +89,76 @@ class Bounds:
     ) -> None:
         """Let `best` have the rows nearest to `query` (D,); `alive` (N,) bool leaves the others out."""
         rotated = self._rotated(query)
+        self._lift(rotated, best, score, alive)
 
         def one(block: int) -> None:
             rows, upper = self._candidates(block, rotated, best, alive)
-            offer(rows, upper, best, score)
+            if len(rows):
+                offer(rows, upper, best, score)
 
         for _ in pool.map(one, range(len(self.steps))):
             pass
 
     def _rotated(self, query: np.ndarray) -> Rotated:
+        import numkong
+
         parts = np.split(query.astype(np.float64) @ self.rotation, [self.head.shape[1]])
         rounded = [in_bytes(part[None]) for part in parts]
+        packed = [numkong.dots_pack(codes) if codes.size else None for codes, _, _ in rounded]
+        lengths, errors = [float(np.linalg.norm(part)) for part in parts], [float(r[2][0]) for r in rounded]
         return Rotated(
-            codes=(rounded[0][0], rounded[1][0]),
-            steps=(rounded[0][1], rounded[1][1]),
-            lengths=(float(np.linalg.norm(parts[0])), float(np.linalg.norm(parts[1]))),
-            errors=(float(rounded[0][2].max(initial=0)), float(rounded[1][2].max(initial=0))),
+            (packed[0], packed[1]),
+            (rounded[0][1], rounded[1][1]),
+            (lengths[0], lengths[1]),
+            (errors[0], errors[1]),
         )
+
+    def _lift(self, query: Rotated, best: Best, score: Scorer, alive: np.ndarray | None) -> None:
+        """Score the most promising of some rows from all over, so that few are looked at from the start."""
+        rows, upper = [], []
+        for block in range(0, len(self.steps), max(1, len(self.steps) // LOOKS)):
+            start = block * BLOCK
+            stop = min(start + BLOCK // LOOKS, len(self))
+            upper.append(self._upper(block, query, start, stop))
+            rows.append(np.arange(start, stop))
+        seeds, uppers = np.concatenate(rows), np.concatenate(upper)
+        if alive is not None:
+            seeds, uppers = seeds[alive[seeds]], uppers[alive[seeds]]
+        few = max(FIRST, best.k)
+        if len(seeds) > few:
+            best.lift(score(seeds[np.argpartition(uppers, -few)[-few:]])[1])
+
+    def _upper(self, block: int, query: Rotated, start: int, stop: int) -> np.ndarray:
+        """(n,) float32: the most that rows of a block can score by their heads, but for `_most_wrong`."""
+        upper = self._sums(block, query, 0, self.head[start:stop])
+        if self.tail.shape[1]:
+            upper += self.rest[start:stop] * np.float32(query.lengths[1])
+        return upper
 
     def _candidates(
         self, block: int, query: Rotated, best: Best, alive: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows of a block that may be among the best, and the most that each can score."""
         start, stop = block * BLOCK, min((block + 1) * BLOCK, len(self))
-        sums = self._sums(block, query, 0, self.head[start:stop])  # (n,)
-        upper = self.rest[start:stop] * (query.lengths[1] + SLACK)
-        upper = upper + (sums + self._most_wrong(block, query, 0))
+        wrong = self._most_wrong(block, query, 0)
+        upper = self._upper(block, query, start, stop)
+        may = upper >= np.float32(best.floor - wrong)
         if alive is not None:
-            upper[~alive[start:stop]] = -np.inf
-        rows = np.flatnonzero((upper >= best.floor) & (upper > -np.inf))
-        if not self.tail.shape[1] or len(rows) <= best.k:
-            return rows + start, upper[rows]
-        whole = len(rows) * GATHER > stop - start
-        tail = self.tail[start:stop] if whole else self.tail[start + rows]
-        more = self._sums(block, query, 1, tail)
-        wrong = self._most_wrong(block, query, 0) + self._most_wrong(block, query, 1)
-        return rows + start, np.minimum(upper[rows], sums[rows] + (more[rows] if whole else more) + wrong)
+            may &= alive[start:stop]
+        rows = np.flatnonzero(may)
+        upper = upper[rows]
+        if self.tail.shape[1] and len(rows) > best.k:
+            upper -= self.rest[start + rows] * np.float32(query.lengths[1])
+            upper += self._sums(block, query, 1, self.tail[start + rows])
+            wrong += self._most_wrong(block, query, 1)
+        return rows + start, upper + wrong
 
     def _sums(self, block: int, query: Rotated, part: int, codes: np.ndarray) -> np.ndarray:
-        """(n,) float64: what the bytes of head (0) or tail (1) give."""
+        """(n,) float32: what the bytes of heads (0) or tails (1) give."""
         import numkong
 
-        dots = np.asarray(numkong.cdist(query.codes[part], codes, "dot"))[0]  # exact: sums of integers
-        return dots * (self.steps[block, part] * query.steps[part])
+        dots = np.asarray(numkong.dots_packed(codes, query.packed[part])).reshape(-1)  # int32, exact
+        return np.multiply(dots, self.steps[block, part] * query.steps[part], dtype=np.float32)
 
     def _most_wrong(self, block: int, query: Rotated, part: int) -> float:
         error = float(self.errors[block, part])
@@ -139,7 +170,13 @@ def in_bytes(values: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     """Values (n, d) as int8 codes of one step, the step, and the error |y − s c| of each row (n,)."""
     step = float(np.abs(values).max(initial=0)) / 127 or 1.0
     codes = np.rint(values / step).astype(np.int8)
-    return codes, step, np.linalg.norm(values - codes * step, axis=1)
+    return codes, step, _lengths(codes * np.float64(step) - values)
+
+
+def most_rounded(channels: int) -> float:
+    """The most that a float32 product of unit vectors errs, however it is summed (Higham, 2002, 3.1)."""
+    rounding = (channels + 2) * 2.0**-24
+    return 1.01 * rounding / (1 - rounding)
 
 
 def make_bounds(fetch: Fetch, count: int, seed: int = 0) -> Bounds:
@@ -157,15 +194,18 @@ def make_bounds(fetch: Fetch, count: int, seed: int = 0) -> Bounds:
         "rest": np.empty(count, np.float32),
     }
     facts: dict[str, list[tuple[float, float]]] = {"steps": [], "errors": [], "longest": []}
+    narrow = rotation.astype(np.float32)
     for start, stop in blocks(count):
-        values = fetch(start, stop).astype(np.float64) @ rotation
+        vectors = fetch(start, stop)
+        values = vectors @ narrow  # (n, D), in error by at most `off`
+        off = _most_off(vectors)
         parts = values[:, :head], values[:, head:]
-        lengths = [np.linalg.norm(part, axis=1) for part in parts]
+        lengths = [_lengths(part) + off for part in parts]
         rounded = [in_bytes(part) for part in parts]
         arrays["head"][start:stop], arrays["tail"][start:stop] = rounded[0][0], rounded[1][0]
         arrays["rest"][start:stop] = np.nextafter(lengths[1].astype(np.float32), np.float32(np.inf))
         facts["steps"].append((rounded[0][1], rounded[1][1]))
-        facts["errors"].append(_largest(rounded[0][2], rounded[1][2]))
+        facts["errors"].append(_largest(rounded[0][2] + off, rounded[1][2] + off))
         facts["longest"].append(_largest(*lengths))
     return Bounds(rotation, **arrays, **{name: np.array(rows).reshape(-1, 2) for name, rows in facts.items()})
 
@@ -173,6 +213,17 @@ def make_bounds(fetch: Fetch, count: int, seed: int = 0) -> Bounds:
 def blocks(count: int, size: int = BLOCK) -> Iterator[tuple[int, int]]:
     """First row of each block, and the row after its last."""
     return ((start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """(n, d) → (n,) float64."""
+    return np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+
+
+def _most_off(vectors: np.ndarray) -> float:
+    """How far vectors (n, D) that were rotated in float32 may be from where they belong."""
+    channels = vectors.shape[1]
+    return float(_lengths(vectors).max(initial=0)) * math.sqrt(channels) * most_rounded(channels)
 
 
 def _largest(*parts: np.ndarray) -> tuple[float, float]:
@@ -198,7 +249,7 @@ def _axes(sample: np.ndarray) -> np.ndarray:
     values = sample.astype(np.float64)
     _, axes = np.linalg.eigh(values.T @ values)
     rotation = np.ascontiguousarray(axes[:, ::-1])
-    if not np.abs(rotation.T @ rotation - np.eye(len(rotation))).max() < SLACK / len(rotation):
+    if not np.abs(rotation.T @ rotation - np.eye(len(rotation))).max() < 1e-9 / len(rotation):
         raise FeatureStoreError(
             "the axes of the vectors cannot be computed", fix="Look for values that are no numbers"
         )
@@ -211,12 +262,12 @@ def _best_head(values: np.ndarray, count: int) -> int:
     tried = values[:: max(1, len(values) // TRIED)][:TRIED]
     rank = min(len(values), max(2, round(10 * len(values) / count) + 1))  # the query is its own best
     costs = {channels: float(channels)}
-    lengths = np.linalg.norm
+    floor = np.partition(tried @ values.T, -rank, axis=1)[:, -rank:][:, :1]
     for head in HEADS:
         if head < channels:
             upper = tried[:, :head] @ values[:, :head].T
-            upper += np.outer(lengths(tried[:, head:], axis=1), lengths(values[:, head:], axis=1))
-            floor = np.partition(tried @ values.T, -rank, axis=1)[:, -rank]
-            share = float((upper >= floor[:, None]).mean())
-            costs[head] = head + min(1.0, GATHER * share) * (channels - head)
+            upper += np.outer(_lengths(tried[:, head:]), _lengths(values[:, head:]))
+            wrong = sum(float(in_bytes(rows[:, :head])[2].max()) for rows in (tried, values))
+            share = float((upper + wrong >= floor).mean())
+            costs[head] = head + share * (ROW + BYTE * (channels - head))
     return min(costs, key=lambda head: (costs[head], head))

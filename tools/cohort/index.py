@@ -19,7 +19,7 @@ import numpy as np
 from core_model.machine import usable_cores
 from core_model.slides.box import Box
 from tools.cohort.best import Best, exact_scores, offer
-from tools.cohort.bounds import Bounds
+from tools.cohort.bounds import Bounds, most_rounded
 from tools.cohort.ivf import Inverted
 from tools.cohort.manifest import Segment, SlideEntry, read_manifest
 from tools.cohort.segments import load_segment
@@ -126,7 +126,7 @@ class CohortIndex:
         vectors, start = self.files.slide(number).vectors, int(self.files.starts[number])
         if vectors.shape[1] != len(query):
             raise ValueError(f"a query of {len(query)} numbers in a space of {vectors.shape[1]}")
-        upper = (vectors @ query).astype(np.float64) + _most_rounded(len(query))
+        upper = (vectors @ query).astype(np.float64) + most_rounded(len(query))
 
         def score(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return rows + start, exact_scores(vectors[rows], query)
@@ -137,12 +137,6 @@ class CohortIndex:
         number = int(self.files.place(np.array([row]))[0])
         box = self.files.slide(number).box(row - int(self.files.starts[number]))
         return CohortHit(self.files.entries[number], box, score)
-
-
-def _most_rounded(channels: int) -> float:
-    """The most that a float32 product of unit vectors errs, however it is summed (Higham, 2002, 3.1)."""
-    rounding = (channels + 2) * 2.0**-24
-    return 1.01 * rounding / (1 - rounding)
 
 
 def _place(segment: Segment, entries: Sequence[SlideEntry]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class Inverted:
         import faiss
 
         packed = None if alive is None else np.packbits(alive, bitorder="little")
-        only = None if packed is None else faiss.IDSelectorBitmap(packed)
+        only: Any = None if packed is None else faiss.IDSelectorBitmap(packed)  # type: ignore[call-arg, arg-type]
         parameters = faiss.SearchParametersIVF(nprobe=probes, sel=only)  # type: ignore[call-arg]
         return np.asarray(self._index.search(queries, depth, params=parameters)[1])
 
@@ -85,10 +85,10 @@ class Inverted:
         coarse.add(self.centroids)
         index = faiss.IndexIVFPQ(coarse, channels, lists, parts, 8, faiss.METRIC_INNER_PRODUCT)
         faiss.copy_array_to_vector(self.codebooks.ravel(), index.pq.centroids)
-        ends = np.cumsum(self.sizes)
+        ends, lists_of = np.cumsum(self.sizes), cast(Any, index.invlists)
         for number, (start, stop) in enumerate(zip(ends - self.sizes, ends, strict=True)):
             rows, codes = (np.ascontiguousarray(array[start:stop]) for array in (self.rows, self.codes))
-            index.invlists.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
+            lists_of.add_entries(number, len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(codes))
         index.is_trained, index.ntotal = True, len(self.rows)
         return index
 
@@ -182,7 +182,7 @@ def _nearest(fetch: Fetch, count: int, queries: np.ndarray, own: np.ndarray) -> 
         fresh[mine, own[mine] - start] = -np.inf
         scores = np.concatenate([scores, fresh], axis=1)
         rows = np.concatenate([rows, np.tile(np.arange(start, stop), (len(queries), 1))], axis=1)
-        keep = np.argsort(-scores, axis=1, kind="stable")[:, :NEIGHBOURS]
+        keep = np.argpartition(-scores, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
         scores, rows = np.take_along_axis(scores, keep, 1), np.take_along_axis(rows, keep, 1)
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,8 +51,9 @@ def load_segment(folder: Path, segment: Segment) -> Bounds | Inverted:
     kind: type[Bounds | Inverted] = Bounds if segment.kind == "bounds" else Inverted
     wanted = [field.name for field in fields(kind)]
     try:
-        numbers = {name: int(metadata[name]) for name in wanted if name not in TYPES}
-        content = kind(**{name: arrays[name] for name in wanted if name in TYPES}, **numbers)
+        numbers: dict[str, Any] = {name: int(metadata[name]) for name in wanted if name not in TYPES}
+        values: dict[str, Any] = {name: arrays[name] for name in wanted if name in TYPES}
+        content = kind(**values, **numbers)
     except (KeyError, ValueError) as error:
         raise FeatureStoreError(f"it is no such segment ({error})", where=path, fix=ADVICE) from error
     typed = all(arrays[name].dtype == TYPES[name] for name in wanted if name in TYPES)
