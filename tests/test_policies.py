@@ -38,7 +38,7 @@ ROOMS: dict[str, imports.Layers] = {
         ("",),
         ("toolbox", "similar", "exchange"),
         ("ask_region", "indexing", "looks", "retrieve", "staging"),
-        ("workbench",),
+        ("workbench", "chosen"),
         ("cohort",),
         ("index", "render"),
         ("guides", "records"),

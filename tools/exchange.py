@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_model.errors import FeatureStoreError, GiantError, UsageError, printable
-from tools.index import SUFFIX
-from tools.indexing import SlideFailed, identity_of
+from tools.indexing import SlideFailed, save_index
 
 if TYPE_CHECKING:
     from core_model.features.imported import Imported, ImportedEncoder
@@ -119,13 +118,10 @@ def _found(
 
 def _kept(found: Imported, encoder: ImportedEncoder, store: FeatureStore) -> Path:
     from core_model.features.imported import keep
-    from tools.index import TileIndex
 
     tiles = keep(found, encoder, store)
-    path = store.path(found.slide, encoder.name).with_suffix(SUFFIX)
-    facts = {"slide": found.slide.id, "encoder": encoder.name, "mpp": repr(float(found.slide.mpp))}
-    TileIndex.build(tiles.features, tiles).save(path, facts | identity_of(encoder))
-    return path
+    with store.lock(found.slide, encoder.name):
+        return save_index(found.slide, tiles, encoder, store)
 
 
 def _files_of(source: Path, encoder: str | None) -> list[Path]:

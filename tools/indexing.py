@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from core_model.errors import FeatureStoreError, GiantError, UsageError
 from core_model.files import disk_trouble
+from tools.chosen import Chosen, chosen_features
 
 if TYPE_CHECKING:
     from core_model.encoders.vit import TileEncoder
     from core_model.features.extract import Progress
     from core_model.features.store import FeatureStore
-    from core_model.features.tiles import EncoderIdentity, TileFeatures
+    from core_model.features.tiles import EncoderIdentity, SlideIdentity, TileFeatures
     from core_model.slides.slide import Slide
 
 SUFFIX = ".tile.safetensors"
@@ -44,11 +45,18 @@ class IndexPlan:
     """Whether torch compiles the encoder's network."""
     isolate: bool = True
     """Whether a child process reads each slide, within limits of memory and time."""
+    chosen: Chosen | None = None
+    """Which tiles are indexed; None: those of all tissue."""
 
     def __post_init__(self) -> None:
         for name, number in (("batch", self.batch), ("readers", self.readers)):
             if number is not None and number < 1:
                 raise UsageError(f"{number} {name} mean nothing", fix=f"Give --{name} of at least 1")
+        if self.chosen is not None and self.out is None:
+            raise UsageError(
+                "an index of chosen tiles has a folder of its own, apart from that of all tissue",
+                fix="Give --out DIR",
+            )
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,6 @@ class Indexer:
             )
 
     def _index(self, job: SlideJob, progress: Progress | None) -> Indexed:
-        from core_model.features.extract import extract
         from core_model.slides.parts import slide_name
         from core_model.slides.slide import open_slide
 
@@ -143,10 +150,20 @@ class Indexer:
         with open_slide(job.local or job.path, mpp, override, isolate=isolate) as slide:
             if job.local is not None:
                 slide.name = slide_name(job.path)
-            tiles = extract(slide, self.encoder, self.store, tell, self.pace)
+            tiles = self._tiles(slide, slide_name(job.path), tell)
             with self.store.lock(slide, self.encoder.name):
-                path = _save_index(slide, tiles, self.encoder, self.store)
+                path = save_index(slide, tiles, self.encoder, self.store)
+            self.store.tidy(slide, self.encoder.name)
         return Indexed(path, len(tiles), len(tiles.failed), bool(told))
+
+    def _tiles(self, slide: Slide, name: str, progress: Progress) -> TileFeatures:
+        """Features of all tissue, or of the tiles that were chosen of the slide known as `name`."""
+        from core_model.features.extract import extract
+
+        if self.plan.chosen is None:
+            return extract(slide, self.encoder, self.store, progress, self.pace)
+        grid = self.plan.chosen.grid(slide, name, self.encoder.tile_um)
+        return chosen_features(slide, self.encoder, grid, self.store, progress, self.pace)
 
 
 def index_slide(plan: IndexPlan, job: SlideJob) -> Indexed | SlideFailed:
@@ -171,13 +188,16 @@ def _named(line: str, job: SlideJob) -> str:
     return line if job.local is None else line.replace(str(job.local), str(job.path))
 
 
-def _save_index(slide: Slide, tiles: TileFeatures, encoder: TileEncoder, store: FeatureStore) -> Path:
+def save_index(
+    slide: SlideIdentity, tiles: TileFeatures, encoder: EncoderIdentity, store: FeatureStore
+) -> Path:
+    """Keep the vectors of a slide beside its features; call under the store's lock. Returns their file."""
     from core_model.files import leftovers
     from tools.index import TileIndex
 
     path = store.path(slide, encoder.name).with_suffix(SUFFIX)
-    identity = {"slide": slide.id, "encoder": encoder.name} | identity_of(encoder)
-    TileIndex.build(tiles.features, tiles).save(path, identity)
+    facts = {"slide": slide.id, "encoder": encoder.name, "mpp": repr(float(slide.mpp))}
+    TileIndex.build(tiles.features, tiles).save(path, facts | identity_of(encoder))
     for left in leftovers(path):  # of killed processes: nobody else writes here now
         left.unlink(missing_ok=True)
     return path

@@ -17,7 +17,7 @@ from agent.cli.options import (
     SlidesArg,
     opt,
 )
-from core_model.errors import GiantError
+from core_model.errors import GiantError, UsageError
 
 WorkersOpt = Annotated[
     int | None, opt("N", "Slides at once, each in a process; with several GPUs each has its own.")
@@ -27,6 +27,13 @@ StageOpt = Annotated[
 ]
 BatchOpt = Annotated[int | None, opt("N", "Tiles encoded at once; default: what memory and cores allow.")]
 ReadersOpt = Annotated[int | None, opt("N", "Threads that read tiles; default: by the cores.")]
+RegionsOpt = Annotated[
+    Path | None,
+    opt("FILE|DIR", "Only tissue in these QuPath annotations: a GeoJSON, or SLIDE.geojson in DIR."),
+]
+CoordsOpt = Annotated[
+    Path | None, opt("FILE|DIR", "Tiles that TRIDENT, CLAM or AtlasPatch chose: an H5, or those of DIR.")
+]
 
 
 def index(
@@ -37,6 +44,8 @@ def index(
     mpp: MppOpt = None,
     mpp_override: OverrideOpt = None,
     isolate: IsolateOpt = None,
+    regions: RegionsOpt = None,
+    coords: CoordsOpt = None,
     workers: WorkersOpt = None,
     ray: Annotated[str | None, opt("ADDRESS", "Work on this Ray cluster: HOST:PORT, or auto.")] = None,
     stage: StageOpt = None,
@@ -53,14 +62,20 @@ def index(
     from agent.cli import terminal
     from agent.cli.progress import Lines, watching
     from agent.session.models import quieten_libraries
+    from tools.chosen import Chosen
     from tools.indexing import IndexPlan, SlideFailed
 
     quieten_libraries(quiet)
+    chosen = Chosen(regions, coords) if regions is not None or coords is not None else None
     plan = IndexPlan(
-        encoder, encoder_mpp, out, mpp, mpp_override, batch, readers, compiled, isolate is not False
+        encoder, encoder_mpp, out, mpp, mpp_override, batch, readers, compiled, isolate is not False, chosen
     )
     work = IndexBatch(plan, workers, ray, stage)
     found, failures = find_slides(slides), 0
+    if chosen is not None and chosen.is_of_one and len(found.paths) > 1:
+        raise UsageError(
+            "one file chooses tiles of one slide", fix="Give a folder with a file for each slide"
+        )
     for line in found.summary():
         typer.echo(line, err=True)
     console, alone = terminal.stderr(), workers is None and ray is None

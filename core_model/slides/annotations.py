@@ -12,7 +12,6 @@ none, or a place off the slide, is one line that says where.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +27,6 @@ from core_model.slides.tissue import TissueMask
 MOST_BYTES = 64 << 20
 MOST_CORNERS = 2_000_000
 """Of all polygons of a file."""
-MOST_PX = 1 << 26
-"""Of a raster of regions."""
 BEYOND = 0.01
 """By how much of a slide's side a region may reach beyond it: drawn by hand, or by rounding."""
 LONGEST = 120
@@ -111,21 +108,6 @@ class Annotations:
                 f"no tissue lies in the {len(self.regions)} annotated regions", fix="Draw them over tissue"
             )
         return restricted
-
-    def shares(self, coords: np.ndarray, size: int, extent: tuple[int, int]) -> np.ndarray:
-        """Share of each tile at `coords` (N, 2), level-0 px, that lies in a region: (N,) float.
-
-        To an eighth of a tile's side, or what a raster of `MOST_PX` shows.
-        """
-        step = max(1.0, size / 8, math.sqrt(extent[0] * extent[1] / MOST_PX))
-        shape = math.ceil(extent[1] / step), math.ceil(extent[0] / step)
-        raster = self.raster(shape, (shape[1] * step, shape[0] * step))
-        sums = np.pad(raster.cumsum(axis=0, dtype=np.int64).cumsum(axis=1), ((1, 0), (1, 0)))
-        low = np.clip(np.round(coords / step).astype(np.int64), 0, shape[::-1])
-        high = np.clip(np.round((coords + size) / step).astype(np.int64), 0, shape[::-1])
-        (x, y), (right, bottom) = low.T, high.T
-        inside = sums[bottom, right] - sums[y, right] - sums[bottom, x] + sums[y, x]  # (N,)
-        return inside / np.maximum((right - x) * (bottom - y), 1)
 
 
 def read_annotations(path: str | Path, slide: Placed) -> Annotations:

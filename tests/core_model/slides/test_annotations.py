@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from core_model.errors import NoTissue
 from core_model.slides import annotations
@@ -167,21 +165,6 @@ def test_a_raster_is_what_the_polygons_cover(path: Path) -> None:
     expected[10:30, 10:30], expected[15:20, 15:20], expected[0:10, 60:70] = True, False, True
     assert abs(int(raster.sum()) - int(expected.sum())) <= 80, "to a pixel along the edges"
     assert raster[12, 12] and raster[5, 65] and not raster[17, 17] and not raster[50, 50]  # noqa: PT018
-
-
-@given(x=st.integers(0, 800), y=st.integers(0, 600), side=st.integers(40, 190), size=st.integers(16, 64))
-@settings(deadline=None, max_examples=30)
-def test_shares_of_tiles_are_their_part_in_the_regions(
-    tmp_path_factory: pytest.TempPathFactory, x: int, y: int, side: int, size: int
-) -> None:
-    path = write(tmp_path_factory.mktemp("a") / "a.geojson", [feature(polygon(square(x, y, side)))])
-    corners = np.array([(i * size, j * size) for j in range(800 // size) for i in range(1000 // size)])
-    found = read_annotations(path, SLIDE).shares(corners, size, (1000, 800))
-    far = np.minimum(corners + size, (x + side, y + side)) - np.maximum(corners, (x, y))
-    expected = np.maximum(far, 0).prod(axis=1) / size**2
-    assert np.abs(found - expected).max() < 0.45, "to an eighth of a tile along two edges"
-    assert np.abs(found - expected).mean() < 0.02
-    assert found[expected == 1].size == 0 or found[expected == 1].min() > 0.99
 
 
 def test_tissue_is_restricted_to_the_regions(path: Path) -> None:
