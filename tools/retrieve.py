@@ -20,7 +20,7 @@ def retrieve(bench: Workbench, args: RetrieveArgs) -> Observation:
     assert args.text is not None  # RetrieveArgs holds one of the two
     vector = bench.model.embed_text([args.text])[0]  # (E,)
     hits = bench.index("text").search(vector, args.k)
-    return _observation(f"Tiles that answer most to “{args.text}”", "text", hits, None)
+    return _observation(bench, f"Tiles that answer most to “{args.text}”", "text", hits, None)
 
 
 def _by_box(bench: Workbench, box: Box, k: int) -> Observation:
@@ -33,15 +33,23 @@ def _by_box(bench: Workbench, box: Box, k: int) -> Observation:
         return Observation(tool="retrieve", ok=False, text=text, box=box)
     vector = tiles.features[inside].mean(axis=0)  # (D,)
     hits = bench.index("tile").search(vector, k, exclude=tiles.inside_mask(box, min_overlap=0.0))
-    return _observation(f"Tiles most like box {tuple(box)}, outside it", "tile", hits, box)
+    return _observation(bench, f"Tiles most like box {tuple(box)}, outside it", "tile", hits, box)
 
 
-def _observation(title: str, space: str, hits: list[Hit], box: Box | None) -> Observation:
-    listing = "; ".join(f"{i}. {tuple(hit.box)} {hit.score:.2f}" for i, hit in enumerate(hits, 1))
+def _observation(bench: Workbench, title: str, space: str, hits: list[Hit], box: Box | None) -> Observation:
+    parts = [bench.layout.words(hit.box) for hit in hits]
+    listing = "; ".join(
+        f"{i}. {tuple(hit.box)} {hit.score:.2f}{f' in {part}' if part else ''}"
+        for i, (hit, part) in enumerate(zip(hits, parts, strict=True), 1)
+    )
+    found = [
+        {"box": list(hit.box), "score": hit.score} | ({"part": part} if part else {})
+        for hit, part in zip(hits, parts, strict=True)
+    ]
     return Observation(
         tool="retrieve",
         ok=bool(hits),
         text=f"{title}: {listing}." if hits else f"{title}: there are none.",
         box=box,
-        data={"space": space, "hits": [{"box": list(hit.box), "score": hit.score} for hit in hits]},
+        data={"space": space, "hits": found},
     )

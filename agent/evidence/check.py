@@ -167,6 +167,12 @@ def cite(step: Step, finding: str | None = None) -> Evidence:
         tool=step.action.tool,
         box=observation.box,
         mpp=observation.mpp,
-        finding=finding or step.finding,
+        finding=placed(finding or step.finding, step),
         image=observation.image,
     )
+
+
+def placed(finding: str, step: Step) -> str:
+    """A finding that says in which section or core of the slide it was made, where there are several."""
+    part = step.observation.data.get("part")
+    return f"In {part}: {finding}" if isinstance(part, str) and part not in finding else finding

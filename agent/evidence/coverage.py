@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.text import human_share, join_words
+from agent.text import first_upper, human_share, join_words
 from core_model.errors import RunError
 from core_model.slides.box import Box
 from core_model.slides.tissue import TissueMask
@@ -49,6 +49,17 @@ def coverage_in_words(shares: Mapping[str, float]) -> str:
     parts = [f"{human_share(share)} at {mpp:g} µm/px or finer" for share, mpp in mpp_by_share.items()]
     parts[0] = parts[0].replace(" at ", " was shown at ", 1)
     return f"Of the tissue, {join_words(parts)}."
+
+
+def blurred_in_words(share: float | None, asked: bool) -> str | None:
+    """How much of the tissue is out of focus, as a sentence; None where nothing is, or it was not measured.
+
+    With `asked` the answer is that of a model which was asked about the rest.
+    """
+    if not share:
+        return None
+    text = f"{human_share(share)} of the tissue is out of focus"
+    return first_upper(f"{text} and was not asked about." if asked else f"{text}.")
 
 
 def packed(mask: TissueMask) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 from agent.evidence.check import not_checked
 from agent.graph import nodes
 from agent.graph.nodes import cost
-from agent.graph.state import AgentContext, AgentState
+from agent.graph.state import QUALITY, AgentContext, AgentState
 from agent.run.folder import ANSWER, RUN, append_step, rebuild_trace
 from agent.run.journal import seal
 from agent.run.records import Action, Answer, RunRecord, Step, Unreadable
@@ -107,11 +107,21 @@ def finish(record: RunRecord, state: Any, context: AgentContext) -> Answer:
             "tiles": familiarity["tiles"],
             "unreadable": [Unreadable(box=box, why=why) for box, why in familiarity["failed"]],
             "unsupported": list(state.get("problems", [])),
+            **_focus(context),
             "server_notices": context.journal.notices(),
         }
     )
     write_finished(context.folder, record, [Step.model_validate(step) for step in state["steps"]], answer)
     return answer
+
+
+def _focus(context: AgentContext) -> dict[str, Any]:
+    """What run.json says of focus, where the run has measured it."""
+    quality = context.quality if context.journal.has(QUALITY) else None
+    if quality is None:
+        return {}
+    boxes = quality.blurred.boxes() if quality.blurred.mask.any() else []
+    return {"out_of_focus": round(quality.blurred_share, 4), "blurred": boxes}
 
 
 def write_finished(folder: Path, record: RunRecord, steps: Sequence[Step], answer: Answer) -> None:

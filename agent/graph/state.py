@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from agent.run.journal import Journal
     from core_model.slides.slide import Slide
     from core_model.slides.tissue import TissueMask
+    from core_model.specimen.quality import Quality
+
+
+QUALITY = "quality"
+"""Kind of the journal's entry on what is out of focus."""
 
 
 class Weights(NamedTuple):
@@ -107,6 +112,21 @@ class AgentContext:
         from agent.evidence.coverage import packed, unpacked
 
         return unpacked(self.journal.once("tissue", "mask", lambda: packed(self.toolbox.tissue)))
+
+    @cached_property
+    def quality(self) -> Quality | None:
+        """Which tissue is out of focus; kept in the journal likewise. None where it was not measured."""
+        from agent.evidence.coverage import packed, unpacked
+        from core_model.specimen.quality import Quality, nothing_of
+
+        def measured() -> dict[str, Any] | None:
+            blurred = self.toolbox.quality.blurred
+            return packed(blurred) if blurred.mask.any() else None
+
+        if self.journal.replaying and not self.journal.has(QUALITY):
+            return None
+        kept = self.journal.once(QUALITY, "focus", measured)
+        return Quality(self.tissue, unpacked(kept) if kept else nothing_of(self.tissue))
 
     @cached_property
     def weights(self) -> Weights:

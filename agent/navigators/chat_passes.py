@@ -130,7 +130,9 @@ class PassNavigator:
         corners = np.array(
             [(dice.randint(0, slide.width - w), dice.randint(0, slide.height - h)) for _ in range(count)]
         )  # (T, 2)
-        shares = context.tissue.shares(corners, w, h)  # (T,)
+        shares, quality = context.tissue.shares(corners, w, h), context.quality  # (T,)
+        if quality is not None:
+            shares = np.where(quality.are_blurred(corners, w, h), 0.0, shares)
         good = np.flatnonzero(shares >= LEAST_TISSUE)
         order = good if len(good) >= self.patches.number else np.argsort(-shares, kind="stable")
         room = profile_of(context).max_images - 1 if self.mode == "joint" else self.patches.number

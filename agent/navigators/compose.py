@@ -70,6 +70,7 @@ def _weighed(posterior: Posterior, looks: Looks, state: AgentState, context: Age
         answer_sentence(winner.name, sure),
         *_pooled_in_words(winner, posterior, sure, looks, state),
         *_support(winner, looks, state),
+        *_where(looks),
         *_looked_at(state, context, negative=claims_absence(winner.name)),
     ]
     familiarity = state.get("familiarity")
@@ -158,6 +159,13 @@ def _support(winner: Ranked, looks: Looks, state: AgentState) -> list[str]:
     if not opposing and len(asked) > 1:
         parts.append("no other answer came first anywhere")
     return [f"{first_upper('; '.join(parts))}."]
+
+
+def _where(looks: Looks) -> list[str]:
+    """The sections or cores of the regions asked about, where the slide has several."""
+    parts = dict.fromkeys(step.observation.data.get("part") for step in looks.regions)
+    names = [str(part) for part in parts if part]
+    return [f"The regions it was asked about lie in {join_words(names)}."] if names else []
 
 
 def _places(steps: Sequence[Step], looks: Looks) -> str:

@@ -92,7 +92,7 @@ class PatchesNavigator(SearchNavigator):
         return Draft(" ".join(sentences), winner if state.get("options") else None, share, evidence)
 
     def _plan(self, state: AgentState, context: AgentContext) -> list[list[int]]:
-        tiles = context.toolbox.features
+        tiles = context.toolbox.tiles_in(context.slide.box)
         dice = random.Random(f"{state['seed']}:patches")
         rows = dice.sample(range(len(tiles)), min(self.count, len(tiles)))
         return [list(tiles.box(row)) for row in rows]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.graph.state import AgentContext, AgentState
     from core_model.slides.slide import Slide
     from core_model.slides.tissue import TissueMask
+    from core_model.specimen.quality import Quality
     from tools.records import Observation
 
 COARSE_UM, COARSE_MPP = 900.0, 2.0
@@ -128,7 +129,7 @@ class SearchNavigator:
                 fine = scales(context.slide)[1]
                 boxes, floor = looks.tried(fine.side), min(hit["score"] for hit in hits)
                 worth = {Box(*hit["box"]): hit["score"] - floor for hit in hits}
-                choice = choose(fine.side, context.slide.box, worth, boxes, context.tissue, _rng(state))
+                choice = _chosen(fine.side, context.slide.box, worth, boxes, state, context)
                 if choice is not None and choice.retrieved:
                     return _ask(state, choice.box, f"Of the places not yet seen, the best for '{text}'.")
         return None
@@ -170,7 +171,7 @@ class SearchNavigator:
             tries.insert(0, (fine, Box(*last)))
         for scale, inside in tries:
             boxes = looks.tried(scale.side)
-            choice = choose(scale.side, inside, worth, boxes, context.tissue, _rng(state))
+            choice = _chosen(scale.side, inside, worth, boxes, state, context)
             if choice is not None and scale is coarse:
                 args = {"box": list(choice.box), "mpp": scale.mpp}
                 return Action(tool="zoom", args=args, reason=_why(choice, scale, leaders))
@@ -183,7 +184,7 @@ class SearchNavigator:
         coarse, _ = scales(context.slide)
         boxes, slide = looks.tried(coarse.side), context.slide.box
         if len(boxes) < SHOWN_IN_DOUBT and coarse.side < max(slide.w, slide.h):  # else the overview shows it
-            choice = choose(coarse.side, context.slide.box, {}, boxes, context.tissue, _rng(state))
+            choice = _chosen(coarse.side, context.slide.box, {}, boxes, state, context)
             if choice is not None:
                 why = "Show where there is most tissue; the model cannot be asked about it."
                 return Action(tool="zoom", args={"box": list(choice.box), "mpp": coarse.mpp}, reason=why)
@@ -212,6 +213,18 @@ def _why(choice: WindowChoice, scale: WindowScale, leaders: list[str]) -> str:
         return f"Of the places not yet seen, this {scale.name} window answers most to '{leaders[0]}'."
     first, second = leaders
     return f"Of the places not yet seen, this {scale.name} window best tells '{first}' from '{second}'."
+
+
+def _chosen(
+    side: int,
+    inside: Box,
+    worth: Mapping[Box, float],
+    earlier: Sequence[Box],
+    state: AgentState,
+    context: AgentContext,
+) -> WindowChoice | None:
+    """The best unseen window that is in focus."""
+    return choose(side, inside, worth, earlier, context.tissue, _rng(state), context.quality)
 
 
 def _rng(state: AgentState) -> random.Random:
@@ -282,30 +295,40 @@ def choose(
     earlier: Sequence[Box],
     tissue: TissueMask,
     rng: random.Random,
+    quality: Quality | None = None,
 ) -> WindowChoice | None:
     """The best unseen window of `side` within `inside`; None where nothing is left.
 
     Windows around the retrieved tiles come first, by the sum of their tiles' worth; where none is left, the
-    window with most tissue. Ties are broken by `rng`.
+    window with most tissue. What is out of focus is never chosen. Ties are broken by `rng`.
     """
+
+    def worthwhile(boxes: list[Box]) -> dict[Box, float]:
+        return _worthwhile(boxes, earlier, tissue, quality)
+
     centers = [(box.x + box.w / 2, box.y + box.h / 2) for box in worth]
     around = {window_around(center, side, inside) for center in centers if inside.contains(*center)}
-    values = {box: _worth_inside(box, worth) for box in _worthwhile(sorted(around), earlier, tissue)}
+    values = {box: _worth_inside(box, worth) for box in worthwhile(sorted(around))}
     is_retrieved = bool(values)
     if not is_retrieved:
-        values = _worthwhile(grid(side, inside), earlier, tissue)
+        values = worthwhile(grid(side, inside))
     if not values:
         return None
     best = max(values.values())
     return WindowChoice(rng.choice([box for box, value in values.items() if value == best]), is_retrieved)
 
 
-def _worthwhile(boxes: list[Box], earlier: Sequence[Box], tissue: TissueMask) -> dict[Box, float]:
-    """The windows (all of one size) that are unseen and hold tissue, with their share of it."""
+def _worthwhile(
+    boxes: list[Box], earlier: Sequence[Box], tissue: TissueMask, quality: Quality | None
+) -> dict[Box, float]:
+    """The windows (all of one size) that are unseen, hold tissue and are in focus, with their share of it."""
     if not boxes:
         return {}
-    shares = tissue.shares(np.array([box[:2] for box in boxes]), boxes[0].w, boxes[0].h)  # (N,)
+    corners, (w, h) = np.array([box[:2] for box in boxes]), boxes[0][2:]
+    shares = tissue.shares(corners, w, h)  # (N,)
     worthwhile = (shares >= LEAST_TISSUE) & (seen_shares(boxes, earlier) < SEEN_SHARE)
+    if quality is not None:
+        worthwhile &= ~quality.are_blurred(corners, w, h)
     return {boxes[i]: float(shares[i]) for i in np.flatnonzero(worthwhile)}
 
 

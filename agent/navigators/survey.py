@@ -44,9 +44,11 @@ def places(context: AgentContext, most: int, px: int) -> list[Box]:
         return []
     side = min(int(px * slide.effective_mpp(COARSE_MPP) / slide.mpp), max(px, -(-whole // PARTS)))
     windows = grid(side, slide.box)
-    shares = context.tissue.shares(np.array([box[:2] for box in windows]), windows[0].w, windows[0].h)  # (W,)
+    corners, (w, h) = np.array([box[:2] for box in windows]), windows[0][2:]
+    shares, quality = context.tissue.shares(corners, w, h), context.quality  # (W,)
     means, has_tiles = describe(windows, context.toolbox.features)
-    worth = np.where(has_tiles & (shares >= LEAST_TISSUE), shares, 0.0)
+    in_focus = ~quality.are_blurred(corners, w, h) if quality is not None else True
+    worth = np.where(has_tiles & (shares >= LEAST_TISSUE) & in_focus, shares, 0.0)
     return [windows[i] for i in farthest(means, worth, most)]
 
 

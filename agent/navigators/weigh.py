@@ -143,7 +143,8 @@ def _closed(state: AgentState, context: AgentContext, action: Action, observatio
     shares = {str(name): float(p) for name, p in observation.data["options"].items()}
     scores = {**state.get("scores", {}), _index(state): shares}
     updates = {"hypotheses": list(shares), "scores": scores, "posterior": _pooled(scores, state, context)}
-    finding = f"The model's probabilities for {_place(action, context)}: {probabilities_in_words(shares)}."
+    place = _place(action, context, observation)
+    finding = f"The model's probabilities for {place}: {probabilities_in_words(shares)}."
     return Weighed(finding, updates)
 
 
@@ -153,7 +154,7 @@ def _open(state: AgentState, context: AgentContext, action: Action, observation:
     name = next((hypothesis for hypothesis in hypotheses if same_words(hypothesis, text)), text)
     if name and name not in hypotheses and len(hypotheses) < MAX_HYPOTHESES:
         hypotheses.append(name)
-    place = _place(action, context)
+    place = _place(action, context, observation)
     if not hypotheses:
         return Weighed(f"The model gave no answer for {place}.", {})
     if name in hypotheses:
@@ -175,8 +176,11 @@ def _open(state: AgentState, context: AgentContext, action: Action, observation:
     return Weighed(finding, updates)
 
 
-def _place(action: Action, context: AgentContext) -> str:
-    return "the whole slide" if Box(*action.args["box"]) == context.slide.box else "this region"
+def _place(action: Action, context: AgentContext, observation: Observation) -> str:
+    if Box(*action.args["box"]) == context.slide.box:
+        return "the whole slide"
+    part = observation.data.get("part")
+    return f"this region ({part})" if part else "this region"
 
 
 def _score(
@@ -203,11 +207,7 @@ def _rows(
     context: AgentContext,
 ) -> list[list[float]]:
     """What the model gives each hypothesis at each of the `missing` places, as plain numbers."""
-    features = context.toolbox.features
-    parts = [
-        features if places[index] == context.slide.box else features.inside(places[index])
-        for index in missing
-    ]
+    parts = [context.toolbox.tiles_in(places[index]) for index in missing]
     rows = context.model.score_options_many(parts, state["question"], hypotheses)  # (missing, hypotheses)
     return [[float(p) for p in row] for row in rows]
 

@@ -97,6 +97,7 @@ def _copy(folder: Path, copy: Path, votes: Sequence[Replayed]) -> None:
 def _follow(folder: Path, copy: Path, record: RunRecord, steps: list[Step], answer: Answer) -> None:
     """Write into `again` what the run leaves behind when it is followed again."""
     unwritten: dict[str, Any] = {"tiles": None, "unreadable": [], "unsupported": [], "sealed": {}}
+    unwritten |= {"out_of_focus": None, "blurred": []}
     start = record.model_copy(update={"status": "running", **unwritten})
     write_json(copy / RUN, start)
     if isinstance(record.slide, TokensRecord):

@@ -91,7 +91,8 @@ def write_whole(record: RunRecord, folder: Path, *, run_dir: str | None = None) 
     ballots = read_ballots(folder, record.settings.votes)
     answer, leading = whole(record, run_dir or str(folder), ballots)
     leader = read_run(folder / leading.run)
-    of_leader = {name: getattr(leader, name) for name in ("tiles", "unreadable", "unsupported")}
+    names = ("tiles", "unreadable", "out_of_focus", "blurred", "unsupported")
+    of_leader = {name: getattr(leader, name) for name in names}
     notices = [notice for ballot in ballots for notice in read_run(folder / ballot.run).server_notices]
     record = record.model_copy(update={**of_leader, "server_notices": list(dict.fromkeys(notices))})
     write_finished(folder, record, steps_of_vote(folder, leading.run), answer)

@@ -87,6 +87,11 @@ class Quality:
         return self.blurred.shares(coords, w, h) > MOSTLY * self.tissue.shares(coords, w, h)
 
 
+def nothing_of(tissue: TissueMask) -> TissueMask:
+    """None of the tissue."""
+    return part_of(tissue, np.zeros_like(tissue.mask))
+
+
 def find_quality(slide: Slide, tissue: TissueMask) -> Quality:
     """Focus of a slide's tissue, found once for each open slide."""
     return slide.once(("quality", tissue.mpp), lambda: _find(slide, tissue))

@@ -31,7 +31,7 @@ def context(features: TileFeatures, tissue: Box, journal: Journal | None = None)
     slide = fakes.fake_slide()
     known = TissueMask(mask, np.zeros_like(mask), 8.0, slide.box, fakes.MPP)
     toolbox = SimpleNamespace(features=features)
-    return SimpleNamespace(slide=slide, tissue=known, toolbox=toolbox, journal=journal)
+    return SimpleNamespace(slide=slide, tissue=known, quality=None, toolbox=toolbox, journal=journal)
 
 
 def test_it_takes_what_is_rare_early_and_stays_on_tissue() -> None:
