@@ -1,15 +1,12 @@
 """Pyramids in TIFF files, read by the file's own tiles: each is decoded once while it is kept.
 
-Tiles that threads ask for at the same time are decoded by one of them. JPEG levels can also be decoded at a
+JPEG levels can also be decoded at a
 half, a quarter or an eighth of their size, which costs less than decoding them whole and averaging.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,63 +16,9 @@ from PIL import Image
 
 from core_model.errors import SlideError
 from core_model.slides.file_tiles import FileTiles, PlacedFile, TileMissing, file_tiles
-from core_model.slides.sources import DecodeError, PixelSource
+from core_model.slides.kept_tiles import TileCache, assembled
+from core_model.slides.sources import PixelSource
 from core_model.slides.tiff import CONVERT, MOST_PAGES, Page, scale_properties
-
-CACHE_BYTES = 96 << 20
-"""Decoded tiles kept: two rows of tiles of 512 px, 32,768 px wide."""
-
-Key = tuple[int, int, int]
-"""Level, factor and number of a tile."""
-
-
-class TileCache:
-    """Decoded tiles, the latest used up to `most` bytes. Two threads never decode the same tile at once."""
-
-    def __init__(self, most: int = CACHE_BYTES) -> None:
-        self._most, self._held = most, 0
-        self._tiles: OrderedDict[Key, Future[np.ndarray]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key, decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """The tile of that key, decoded now where it is not here. Raises what `decode` raises, each time."""
-        with self._lock:
-            found = self._tiles.get(key)
-            if found is not None:
-                self._tiles.move_to_end(key)
-            else:
-                mine = self._tiles[key] = Future()
-        if found is not None:
-            return found.result()
-        try:
-            pixels = decode()
-        except BaseException as error:
-            with self._lock:
-                self._tiles.pop(key, None)
-            mine.set_exception(error)
-            raise
-        with self._lock:
-            self._held += pixels.nbytes
-            mine.set_result(pixels)
-            self._evict()
-        return pixels
-
-    def clear(self) -> None:
-        """Forget all that is decoded."""
-        with self._lock:
-            self._tiles = OrderedDict((key, tile) for key, tile in self._tiles.items() if not tile.done())
-            self._held = 0
-
-    def _evict(self) -> None:
-        """Drop the tiles that were used longest ago; those being decoded are put behind the others."""
-        for _ in range(len(self._tiles)):
-            if self._held <= self._most:
-                return
-            key, tile = self._tiles.popitem(last=False)
-            if tile.done():
-                self._held -= tile.result().nbytes
-            else:
-                self._tiles[key] = tile
 
 
 class TiffSource:
@@ -125,10 +68,8 @@ class TiffSource:
         if tiles is None:
             assert self._behind is not None
             return self._behind.read_level(level, x, y, w, h)
-        width, height = tiles.size[0] // factor, tiles.size[1] // factor
-        if x < 0 or y < 0 or x + w > width or y + h > height:
-            raise DecodeError(f"the rectangle leaves its level of {width} x {height} px")
-        return Image.fromarray(self._assembled(level, factor, tiles, (x, y, w, h))), (0.0, 0.0)
+        pixels = self._assembled(level, factor, tiles, (x, y, w, h))
+        return Image.fromarray(pixels), (0.0, 0.0)
 
     def close(self) -> None:
         """Free the file and the tiles."""
@@ -141,23 +82,9 @@ class TiffSource:
         self, level: int, factor: int, tiles: FileTiles, box: tuple[int, int, int, int]
     ) -> np.ndarray:
         """Pixels (h, w, 3) of a rectangle x, y, w, h of a level at a factor."""
-        x, y, w, h = box
-        tile_w, tile_h = -(-tiles.tile[0] // factor), -(-tiles.tile[1] // factor)
-        canvas: np.ndarray | None = None
-        for row in range(y // tile_h, (y + h - 1) // tile_h + 1):
-            for column in range(x // tile_w, (x + w - 1) // tile_w + 1):
-                pixels = self._tile(level, factor, tiles, row * tiles.across + column)
-                left, top = column * tile_w, row * tile_h
-                x0, y0 = max(x, left), max(y, top)
-                x1, y1 = min(x + w, left + tile_w), min(y + h, top + tile_h)
-                part = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
-                if part.shape[:2] == (h, w):
-                    return part
-                if canvas is None:
-                    canvas = np.empty((h, w, 3), dtype=np.uint8)
-                canvas[y0 - y : y1 - y, x0 - x : x1 - x] = part
-        assert canvas is not None
-        return canvas
+        size = (tiles.size[0] // factor, tiles.size[1] // factor)
+        tile = (-(-tiles.tile[0] // factor), -(-tiles.tile[1] // factor))
+        return assembled(box, size, tile, lambda c, r: self._tile(level, factor, tiles, r * tiles.across + c))
 
     def _tile(self, level: int, factor: int, tiles: FileTiles, number: int) -> np.ndarray:
         def decode() -> np.ndarray:

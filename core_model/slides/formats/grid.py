@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from core_model.errors import SlideError
+from core_model.slides.kept_tiles import TileCache, assembled
 from core_model.slides.sources import DecodeError, ExtraMissing
-from core_model.slides.tiff_source import TileCache
 
 Fetch = Callable[[int, int, int], np.ndarray]
 """(level, column, row) → uint8 (h, w, 3) of a tile, at least as much of it as lies on the level.
@@ -77,17 +77,8 @@ class GridSource:
         if self._closed:
             raise SlideError("the slide is closed", where=self._where)
         grid = self._grids[level]
-        if x < 0 or y < 0 or x + w > grid.size[0] or y + h > grid.size[1]:
-            raise DecodeError(f"the rectangle leaves its level of {grid.size[0]} x {grid.size[1]} px")
-        canvas = np.empty((h, w, 3), dtype=np.uint8)
-        for row in range(y // grid.tile[1], (y + h - 1) // grid.tile[1] + 1):
-            for column in range(x // grid.tile[0], (x + w - 1) // grid.tile[0] + 1):
-                left, top, wide, high = grid.on_level(column, row)
-                x0, x1 = max(x, left), min(x + w, left + wide)
-                y0, y1 = max(y, top), min(y + h, top + high)
-                pixels = self._tile(level, column, row)
-                canvas[y0 - y : y1 - y, x0 - x : x1 - x] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
-        return Image.fromarray(canvas), (0.0, 0.0)
+        pixels = assembled((x, y, w, h), grid.size, grid.tile, lambda c, r: self._tile(level, c, r))
+        return Image.fromarray(pixels), (0.0, 0.0)
 
     def close(self) -> None:
         """Free the file and the tiles."""

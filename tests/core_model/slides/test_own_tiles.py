@@ -19,10 +19,11 @@ from core_model.errors import RegionUnreadable, SlideError
 from core_model.slides import readers
 from core_model.slides.box import Box
 from core_model.slides.file_tiles import FileTiles
+from core_model.slides.kept_tiles import TileCache
 from core_model.slides.readers import open_source
 from core_model.slides.slide import Slide, open_slide
 from core_model.slides.sources import DecodeError, OpenSlideSource
-from core_model.slides.tiff_source import TiffSource, TileCache
+from core_model.slides.tiff_source import TiffSource
 
 RGB = stained(300, 420)
 SCALE: dict[str, Any] = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
