@@ -16,7 +16,7 @@ from pathlib import Path
 
 from core_model.errors import GiantError, RunError, SlideError
 from core_model.files import disk_trouble, held
-from core_model.slides.parts import parts_of
+from core_model.slides.parts import is_url, parts_of
 
 PREFIX = "giant-stage-"
 SPARE = 64 << 20
@@ -88,15 +88,14 @@ def copy_slide(slide: Path, folder: Path) -> Path:
 
     Where that fails the folder is gone. Raises `SlideError`, and `NoRoom` where the disk is too small.
     """
+    if is_url(slide):
+        return slide
     try:
         parts = {part: folder / part.relative_to(slide.parent) for part in parts_of(slide)}
-        _check_room(slide, sum(_size(part) for part in parts), folder)
+        _check_room(slide, sum(part.stat().st_size for part in parts), folder)
         for part, target in parts.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            if part.is_dir():
-                shutil.copytree(part, target)
-            else:
-                shutil.copyfile(part, target)
+            shutil.copyfile(part, target)
     except (OSError, shutil.Error, ValueError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         if (trouble := disk_trouble(error)) is not None:
@@ -105,7 +104,7 @@ def copy_slide(slide: Path, folder: Path) -> Path:
             ) from error
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise SlideError(f"it cannot be copied ({reason})", where=slide, fix=FIX) from error
-    return parts[slide]
+    return folder / slide.name
 
 
 def _check_room(slide: Path, need: int, folder: Path) -> None:
@@ -116,11 +115,6 @@ def _check_room(slide: Path, need: int, folder: Path) -> None:
             where=slide,
             fix="Give a larger disk after --stage, fewer --workers, or leave --stage out",
         )
-
-
-def _size(part: Path) -> int:
-    files = part.rglob("*") if part.is_dir() else [part]
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _remove_dead(folder: Path) -> None:

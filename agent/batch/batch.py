@@ -27,7 +27,7 @@ from agent.session.options import LOCAL_MODEL
 from core_model.errors import RunError, UsageError
 from core_model.files import held
 from core_model.slides.discover import Slides, slides_under
-from core_model.slides.parts import SUFFIXES, Skipped, slide_name
+from core_model.slides.parts import SUFFIXES, Skipped, from_anywhere, slide_name
 
 SLOW_PAGES = 0.1
 """Seconds that the pages may take before they are written less often than after each slide."""
@@ -63,7 +63,7 @@ def folder_names(slides: Sequence[Path]) -> dict[Path, str]:
 
 
 def _path_digest(path: Path) -> str:
-    return hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:8]
+    return hashlib.sha256(os.fsencode(from_anywhere(path))).hexdigest()[:8]
 
 
 class Watcher(Protocol):
@@ -122,7 +122,7 @@ class Batch:
                 fix="Add --resume, or choose another --out",
             )
         hidden = self.key is not None
-        jobs = [Job(path.absolute(), name, hidden) for path, name in names.items()]
+        jobs = [Job(from_anywhere(path), name, hidden) for path, name in names.items()]
         with held(out, wait=False):
             ledger = _Ledger(out, jobs, watch or Nobody())
             try:

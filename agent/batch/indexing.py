@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from agent.batch.batch import Nobody, Watcher, folder_names
 from agent.batch.workers import Event, LazyJobs, Lost, Started, in_processes, in_this_process
 from core_model.errors import GiantError, UsageError
+from core_model.slides.parts import from_anywhere
 from tools.indexing import Indexed, Indexer, IndexPlan, SlideFailed, SlideJob, index_slide
 from tools.staging import Staging
 
@@ -96,7 +97,7 @@ class _Jobs(LazyJobs[SlideJob]):
     """The slides as jobs; with a staging each is copied when its turn comes."""
 
     def __init__(self, slides: Sequence[Path]) -> None:
-        self.slides = [path.absolute() for path in slides]
+        self.slides = [from_anywhere(path) for path in slides]
         self.staging: Staging | None = None
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from core_model.errors import RunError
 from core_model.files import write_json
 from core_model.records import Record
+from core_model.slides.parts import is_url
 
 if TYPE_CHECKING:
     from core_model.slides.slide import Slide
@@ -61,8 +62,9 @@ class Manifest(Record):
 
 
 def slide_file(slide: Slide) -> SlideFile:
-    """The identity of an open slide."""
-    return SlideFile(id=slide.id, bytes=slide.path.stat().st_size)
+    """The identity of an open slide; the size of one on a server is not known."""
+    size = 0 if is_url(slide.path) else slide.path.stat().st_size
+    return SlideFile(id=slide.id, bytes=size)
 
 
 def is_complete(folder: Path, subject: Begun) -> bool:

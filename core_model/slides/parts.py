@@ -254,6 +254,11 @@ def is_url(path: Path) -> bool:
     return path.parts[:1] in (("https:",), ("http:",))
 
 
+def from_anywhere(path: Path) -> Path:
+    """The path by which a process in another folder finds the same slide."""
+    return path if is_url(path) else path.absolute()
+
+
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr store."""
     return path.is_dir() and (
@@ -285,12 +290,14 @@ def slide_name(path: Path) -> str:
 
     Of a DICOM series that has its folder to itself it is the folder's name.
     """
+    if is_url(path):
+        return safe_name(path.name)  # an UID, whose last number is no suffix
     try:
         if path.is_file() and is_dicom(path):
             if is_alone(path) and path.absolute().parent.name:
                 return safe_name(path.absolute().parent.name)
             if path.suffix.lower() != DICOM:
-                return safe_name(path.name)  # an UID, whose last number is no suffix
+                return safe_name(path.name)  # likewise
     except OSError:
         pass  # opening it says what is wrong
     return safe_name(path.stem)
