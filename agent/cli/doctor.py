@@ -18,6 +18,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from agent.cli.slide_facts import SlideDetails, details_of, rows_of
 from agent.cli.streams import ascii_json
 from core_model.errors import GiantError, printable
 from core_model.records import Record
@@ -57,6 +58,8 @@ class Check(Record):
     status: Status
     message: str
     fix: str | None = None
+    slide: SlideDetails | None = None
+    """Everything about the slide, where one alone was looked at."""
 
 
 def examine() -> list[Check]:
@@ -75,11 +78,17 @@ def examine() -> list[Check]:
 
 
 def examine_slides(paths: Sequence[str], mpp: float | None, isolate: bool = False) -> list[Check]:
-    """A check for each slide under the paths, and one for each reason why something there is none."""
+    """A check for each slide under the paths, and one for each reason why something there is none.
+
+    Where there is one slide alone it is told in full, and not by its name.
+    """
     from core_model.slides.discover import slides_under
 
     found = slides_under(paths)
-    checks = [_check(printable(str(path)), partial(_slide, path, mpp, isolate)) for path in found.paths]
+    if len(found.paths) == 1:
+        checks = [_one_slide(found.paths[0], mpp, isolate)]
+    else:
+        checks = [_check(printable(str(path)), partial(_slide, path, mpp, isolate)) for path in found.paths]
     skipped = [Check(name="no slides", status="optional", message=line) for line in found.summary()]
     return [*checks, *skipped]
 
@@ -88,7 +97,8 @@ def show_checks(checks: list[Check], as_json: bool) -> None:
     """A table on stdout, or one JSON object."""
     if as_json:
         ok = all(check.status != "failed" for check in checks)
-        rows = TypeAdapter(list[Check]).dump_json(checks).decode()
+        absent = {number: {"slide"} for number, check in enumerate(checks) if check.slide is None}
+        rows = TypeAdapter(list[Check]).dump_json(checks, exclude=absent).decode()
         print(ascii_json(f'{{"ok":{"true" if ok else "false"},"checks":{rows}}}'))
         return
     from rich.table import Table
@@ -105,6 +115,8 @@ def show_checks(checks: list[Check], as_json: bool) -> None:
         if check.fix and check.status != "ok":
             found.append(f"\n→ {check.fix}", style="cyan")
         table.add_row(check.name, Text(check.status, style=colours[check.status]), found)
+        for name, words in rows_of(check.slide) if check.slide is not None else ():
+            table.add_row(f"  {name}", "", Text(words))
     stdout().print(table)
 
 
@@ -214,6 +226,19 @@ def _slide(path: Path, mpp: float | None, isolate: bool) -> Result:
             return status, facts, " ".join(slide.warnings) or None
     except GiantError as error:
         return "failed", error.what, error.fix
+
+
+def _one_slide(path: Path, mpp: float | None, isolate: bool) -> Check:
+    from core_model.slides.slide import open_slide
+
+    try:
+        with open_slide(path, mpp, isolate=isolate, name="slide") as slide:
+            details, warnings = details_of(slide), " ".join(slide.warnings)
+    except GiantError as error:
+        return Check(name="slide", status="failed", message=error.what, fix=error.fix)
+    message = "it can be opened; what it holds, and what giant does with it:"
+    status: Status = "warning" if warnings else "ok"
+    return Check(name="slide", status=status, message=message, fix=warnings or None, slide=details)
 
 
 def _extra(name: str, modules: tuple[str, ...]) -> Callable[[], Result]:

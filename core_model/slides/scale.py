@@ -127,7 +127,7 @@ def _alike(a: float, b: float, factor: float) -> bool:
     return max(a, b) <= factor * min(a, b)
 
 
-SOURCES: dict[MppSource, str] = {
+SOURCES: dict[str, str] = {
     "property": "slide's metadata",
     "description": "description in the file",
     "tiff-resolution": "TIFF resolution",

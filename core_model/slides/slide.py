@@ -172,6 +172,8 @@ class Slide:
         """What contradicts in what the file states: a sentence each."""
         self.vendor, self.reader = source.vendor, source.reader
         """The scanner's format, and the library that reads it."""
+        self.properties = source.properties
+        """What the file says of itself, patient data included: never to be shown or written down."""
         self.objective = objective(source.properties)
         """Magnification that the file states, where it does."""
         self.quickhash = source.properties.get("openslide.quickhash-1")
@@ -327,6 +329,23 @@ class Slide:
             raise BoxError(f"{mpp} µm/px is no resolution", where=self.name)
         return self.effective_mpp(mpp)
 
+    def level_for(self, mpp: float) -> tuple[int, float]:
+        """The level of the file that an image at `mpp` is made from, and how many level-0 px its px span.
+
+        A level that the decoder makes counts as the stored one that it is made from.
+        """
+        shown = self._resolution(mpp)
+        level, d = self._level(shown / max(self.mpp_x, self.mpp_y))
+        if level >= len(self.level_downsamples):
+            level = max(i for i, stored in enumerate(self.level_downsamples) if stored <= d)
+        return level, d
+
+    def _level(self, step: float) -> tuple[int, float]:
+        """The coarsest level whose px span no more than `step` level-0 px, and how many they span."""
+        near = [i for i, d in enumerate(self._downsamples) if i == 0 or d <= step * 1.005]
+        level = max(near, key=self._downsamples.__getitem__)
+        return level, self._downsamples[level]
+
     def _window(self, box: Box, mpp: float) -> Window:
         from core_model.slides.resample import Window
 
@@ -341,9 +360,7 @@ class Slide:
                 fix="Ask for a smaller box or a coarser mpp",
             )
         step = min(box.w / out_w, box.h / out_h)  # below `fx` or `fy` where the box is smaller than a pixel
-        near = [i for i, d in enumerate(self._downsamples) if i == 0 or d <= step * 1.005]
-        level = max(near, key=self._downsamples.__getitem__)
-        d = self._downsamples[level]
+        level, d = self._level(step)
         return Window(level, box.x / d, box.y / d, box.right / d, box.bottom / d, out_w, out_h)
 
 
