@@ -201,6 +201,9 @@ def doctor(
     ] = None,
     mpp: MppOpt = None,
     isolate: IsolateOpt = None,
+    privacy: Annotated[
+        bool, typer.Option("--privacy", help="Count what in slides could identify a patient, unshown.")
+    ] = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Check the installation, or slides; every fault comes with its fix."""
@@ -208,6 +211,11 @@ def doctor(
     from agent.session.models import quieten_libraries
 
     quieten_libraries(quiet=True)
+    if privacy:
+        from agent.cli.privacy import search_and_show
+
+        search_and_show(slides or [], bool(isolate), as_json)
+        return
     checks = examine_slides(slides, mpp, bool(isolate)) if slides else examine()
     show_checks(checks, as_json)
     if any(check.status == "failed" for check in checks):
