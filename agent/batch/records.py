@@ -93,6 +93,14 @@ class Specimen(Record):
     """Connected pieces of tissue."""
     unreadable: float
     """Share of the slide that does not decode."""
+    sections: int = 1
+    """Sections that the pieces form."""
+    cores: int = 0
+    """Cores of a tissue microarray; 0 where the slide is none."""
+    out_of_focus: float = 0.0
+    """Share of the tissue."""
+    folded: float = 0.0
+    """Share of the tissue."""
     warnings: list[str] = Field(default_factory=list)
     """What contradicts in what the file states, a sentence each."""
 

@@ -19,7 +19,7 @@ from agent.evidence.coverage import blurred_in_words, coverage_in_words
 from agent.evidence.familiarity import unreadable
 from agent.run.folder import read_answer, read_run, read_trace
 from agent.run.records import Answer, Claim, RunRecord, Step
-from agent.text import human_length, human_share
+from agent.text import first_upper, human_length, human_share
 
 
 @dataclass(frozen=True)
@@ -234,14 +234,25 @@ def _specimen(specimen: Specimen, runs: Sequence[QuestionRun]) -> list[Sentence]
             f" {specimen.mpp:.3g} µm/px."
         ),
         Sentence(
-            text=f"Tissue covers {specimen.tissue_mm2:.3g} mm² in {pieces} piece{'s' * (pieces != 1)}.",
+            text=f"Tissue covers {specimen.tissue_mm2:.3g} mm² in {pieces} piece{'s' * (pieces != 1)}"
+            f"{_formed(specimen)}.",
             evidence=evidence,
         ),
     ]
+    if specimen.folded:
+        text = f"{human_share(specimen.folded)} of the tissue is folded."
+        sentences.append(Sentence(text=first_upper(text)))
     if specimen.unreadable:
         text = f"{human_share(specimen.unreadable)} of the scan cannot be read."
         sentences.append(Sentence(text=text[:1].upper() + text[1:], evidence=evidence))
     return sentences
+
+
+def _formed(specimen: Specimen) -> str:
+    """What the pieces of tissue form, where that is more than one section."""
+    if specimen.cores:
+        return f", {specimen.cores} cores of a tissue microarray"
+    return f", which form {specimen.sections} sections" if specimen.sections > 1 else ""
 
 
 def _limits(runs: Sequence[QuestionRun], coverage: Mapping[str, float]) -> list[Sentence]:

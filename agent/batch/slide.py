@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -163,6 +163,7 @@ def _report_of(name: str, slide: Slide, tissue: TissueMask, runs: Sequence[Quest
         tissue_mm2=round(tissue.area_mm2, 4),
         pieces=len(tissue.boxes()),
         unreadable=round(float(tissue.unknown.mean()), 4),
+        **_seen(slide, tissue),
         warnings=list(slide.warnings),
     )
     coverage = _coverage(runs, tissue)
@@ -180,6 +181,21 @@ def _report_of(name: str, slide: Slide, tissue: TissueMask, runs: Sequence[Quest
         giant=runs[0].record.giant,
         cost=Cost.total([run.answer.cost for run in runs]),
     )
+
+
+def _seen(slide: Slide, tissue: TissueMask) -> dict[str, Any]:
+    """What lies on the slide, and how well it can be seen: fields of `Specimen`."""
+    from core_model.specimen.folds import find_folds
+    from core_model.specimen.quality import find_quality
+    from core_model.specimen.sections import find_layout, share_of
+
+    layout = find_layout(tissue)
+    return {
+        "sections": max(1, len(layout.parts)) if layout.kind == "section" else 1,
+        "cores": len(layout.parts) if layout.kind == "core" else 0,
+        "out_of_focus": round(find_quality(slide, tissue).blurred_share, 4),
+        "folded": round(share_of(find_folds(slide, tissue), tissue), 4),
+    }
 
 
 def _coverage(runs: Sequence[QuestionRun], tissue: TissueMask) -> dict[str, float]:

@@ -62,11 +62,16 @@ def _measure(slide: Slide, name: str, mask_mpp: float, out: Path | None) -> dict
     """What is printed of a slide; its files are written to `out`, where that is given."""
     from core_model.slides.tissue import METHOD, find_tissue
     from core_model.specimen.export import write_geojson, write_png
+    from core_model.specimen.folds import find_folds
+    from core_model.specimen.quality import find_quality
+    from core_model.specimen.sections import find_layout, share_of
 
     tissue = find_tissue(slide, mask_mpp)
+    layout, folds = find_layout(tissue), find_folds(slide, tissue)
+    flaws = {"out of focus": find_quality(slide, tissue).blurred, "folded": folds}
     files = [] if out is None else [out / f"{name}.geojson", out / f"{name}.png"]
     if files:
-        write_geojson(files[0], tissue, slide.bounds)
+        write_geojson(files[0], tissue, slide.bounds, layout, flaws)
         write_png(files[1], tissue)
     return {
         "slide": name,
@@ -74,6 +79,9 @@ def _measure(slide: Slide, name: str, mask_mpp: float, out: Path | None) -> dict
         "area_mm2": round(tissue.area_mm2, 6),
         "share": round(tissue.share(slide.box), 6),
         "pieces": len(tissue.boxes()),
+        f"{layout.kind}s": [{layout.kind: part.name, "box": list(part.box)} for part in layout.parts],
+        "out_of_focus": round(share_of(flaws["out of focus"], tissue), 6),
+        "folded": round(share_of(folds, tissue), 6),
         "unknown_share": round(float(tissue.unknown.mean()), 6),
         "mask_mpp": tissue.mpp,
         "method": METHOD,
@@ -87,6 +95,10 @@ def _words(row: dict[str, Any]) -> str:
         f"{row['slide']}: {row['area_mm2']:.2f} mm² of tissue in {pieces}, {row['share']:.1%} of the slide,"
         f" on a mask of {row['mask_mpp']:.3g} µm/px"
     )
+    for kind in ("sections", "cores"):
+        line += f"; {len(row[kind])} {kind}" if row.get(kind) else ""
+    for flaw in ("out_of_focus", "folded"):
+        line += f"; {row[flaw]:.1%} of it is {flaw.replace('_', ' ')}" if row[flaw] else ""
     if row["unknown_share"]:
         line += f"; {row['unknown_share']:.1%} cannot be read"
     return "\n  ".join([line, *row["files"]])

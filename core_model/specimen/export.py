@@ -6,7 +6,9 @@ QuPath crops a slide to its scanned bounds, so the polygons' coordinates count f
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,28 +19,46 @@ from core_model.files import replacing, write_bytes, writing
 from core_model.slides.box import Box
 from core_model.slides.tissue import METHOD, TissueMask
 from core_model.specimen.outlines import Outline, Ring, outlines
+from core_model.specimen.sections import Layout
 
-COLORS = {"tissue": [60, 140, 70], "unreadable": [200, 120, 0]}
+COLORS = {
+    "tissue": [60, 140, 70],
+    "unreadable": [200, 120, 0],
+    "out of focus": [60, 110, 200],
+    "folded": [150, 80, 170],
+}
+NOTHING: Mapping[str, TissueMask] = MappingProxyType({})
 GLASS, UNKNOWN, TISSUE = 0, 128, 255
 """Grey levels of the picture."""
 
 
-def tissue_geojson(tissue: TissueMask, bounds: Box) -> dict[str, Any]:
+def tissue_geojson(
+    tissue: TissueMask, bounds: Box, layout: Layout | None = None, flaws: Mapping[str, TissueMask] = NOTHING
+) -> dict[str, Any]:
     """A FeatureCollection: a feature for each connected piece of tissue, largest first, then what is unknown.
 
-    Each has its area in mm². Coordinates are level-0 px from the corner of `bounds`, the scanned part.
+    Each has its area in mm². Coordinates are level-0 px from the corner of `bounds`, the scanned part. Pieces
+    say their section or core where `layout` has several; `flaws`, such as "out of focus", come last.
     """
+    kinds = {"tissue": tissue.mask, "unreadable": tissue.unknown}
+    kinds |= {kind: part.mask for kind, part in flaws.items()}
     features = [
-        _feature(kind, f"{kind} {number}", piece, tissue, bounds)
-        for kind, mask in (("tissue", tissue.mask), ("unreadable", tissue.unknown))
+        _feature(kind, f"{kind} {number}", piece, tissue, bounds, layout)
+        for kind, mask in kinds.items()
         for number, piece in enumerate(outlines(mask), 1)
     ]
     return {"type": "FeatureCollection", "features": features}
 
 
-def write_geojson(path: Path, tissue: TissueMask, bounds: Box) -> None:
+def write_geojson(
+    path: Path,
+    tissue: TissueMask,
+    bounds: Box,
+    layout: Layout | None = None,
+    flaws: Mapping[str, TissueMask] = NOTHING,
+) -> None:
     """Write the polygons, whole or not at all. Raises `RunError`."""
-    text = json.dumps(tissue_geojson(tissue, bounds), separators=(",", ":"))
+    text = json.dumps(tissue_geojson(tissue, bounds, layout, flaws), separators=(",", ":"))
     with writing("the polygons", path, fix="Choose another --out"):
         write_bytes(path, text.encode())
 
@@ -59,11 +79,15 @@ def write_png(path: Path, tissue: TissueMask) -> None:
         Image.fromarray(grey).save(part, format="PNG", pnginfo=texts, dpi=(dpi, dpi))
 
 
-def _feature(kind: str, name: str, piece: Outline, tissue: TissueMask, bounds: Box) -> dict[str, Any]:
+def _feature(
+    kind: str, name: str, piece: Outline, tissue: TissueMask, bounds: Box, layout: Layout | None
+) -> dict[str, Any]:
     polygons = [[_placed(ring, tissue) for ring in rings] for rings in piece.polygons]
     area = sum(_area(ring) for rings in polygons for ring in rings)
     coordinates = [[_closed(ring - (bounds.x, bounds.y)) for ring in rings] for rings in polygons]
     is_one = len(coordinates) == 1
+    x, y = (piece.polygons[0][0][0] + 0.5) * tissue.scale  # its first pixel
+    part = layout.part_at(x, y) if layout is not None else None
     return {
         "type": "Feature",
         "geometry": {
@@ -75,7 +99,7 @@ def _feature(kind: str, name: str, piece: Outline, tissue: TissueMask, bounds: B
             "name": name,
             "classification": {"name": kind, "color": COLORS[kind]},
             "measurements": {"area mm2": area * (tissue.slide_mpp / 1000) ** 2, "mask mpp": tissue.mpp},
-            "metadata": {"method": METHOD},
+            "metadata": {"method": METHOD} | ({"part": part} if part else {}),
         },
     }
 

@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from core_model.errors import RegionUnreadable
 from core_model.slides.box import Box
-from core_model.specimen.sections import level0_per_pixel, part_of, share_of
+from core_model.specimen.sections import part_of, share_of
 
 if TYPE_CHECKING:
     from core_model.slides.slide import Slide
@@ -109,7 +109,7 @@ def blurred_tissue(slide: Slide, tissue: TissueMask) -> np.ndarray:
     corners, side = _cells(tissue)
     with ThreadPoolExecutor(THREADS, thread_name_prefix="focus") as pool:
         found = list(pool.map(lambda corner: _is_blurred(slide, tissue, corner, side), corners))
-    sx, sy = level0_per_pixel(tissue)
+    sx, sy = tissue.scale
     for x, y in corners[np.array(found, dtype=bool)]:
         mask[round(y / sy) : round((y + side) / sy), round(x / sx) : round((x + side) / sx)] = True
     return mask

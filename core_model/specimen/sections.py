@@ -83,6 +83,12 @@ class Layout:
             if keep or part.box.intersect(box) == part.box
         ]
 
+    def part_at(self, x: float, y: float) -> str | None:
+        """The part that a place in level-0 px belongs to: "section 2", "core B3"; None on glass."""
+        row, column = int(y / self.scale[1]), int(x / self.scale[0])
+        label = int(self.labels[row, column]) if self.parts else 0
+        return f"{self.kind} {self.parts[label - 1].name}" if label else None
+
     def words(self, box: Box) -> str | None:
         """Where a box lies: "section 2 of 3", "core B3"; None where that says nothing."""
         names = [part.name for part in self.inside(box)]
@@ -124,13 +130,6 @@ def find_layout(tissue: TissueMask) -> Layout:
     return _layout("section", tissue, names, _renumbered(labels, group_of))
 
 
-def level0_per_pixel(tissue: TissueMask) -> tuple[float, float]:
-    """Level-0 px that a pixel of the mask is wide and high."""
-    height, width = tissue.mask.shape
-    spanned_w, spanned_h = tissue.extent or (tissue.slide_box.w, tissue.slide_box.h)
-    return spanned_w / width, spanned_h / height
-
-
 def part_of(tissue: TissueMask, mask: np.ndarray) -> TissueMask:
     """The tissue under a bool `mask` of its raster."""
     return replace(tissue, mask=mask & tissue.mask, unknown=np.zeros_like(tissue.mask))
@@ -147,7 +146,7 @@ def _raster(tissue: TissueMask) -> tuple[np.ndarray, float]:
     (height, width), step = tissue.mask.shape, _pixels(tissue)
     padded = np.pad(tissue.mask, ((0, -height % step), (0, -width % step))).astype(np.float32)
     shares = padded.reshape(padded.shape[0] // step, step, -1, step).mean(axis=(1, 3))
-    return shares, level0_per_pixel(tissue)[0] * tissue.slide_mpp * step
+    return shares, tissue.scale[0] * tissue.slide_mpp * step
 
 
 def _pixels(tissue: TissueMask) -> int:
@@ -159,7 +158,7 @@ def _layout(
     kind: Literal["section", "core"], tissue: TissueMask, names: Sequence[str], labels: np.ndarray
 ) -> Layout:
     """The parts, by labels from 1 to the number of names."""
-    step, (sx, sy) = _pixels(tissue), level0_per_pixel(tissue)
+    step, (sx, sy) = _pixels(tissue), tissue.scale
     places = ndimage.find_objects(labels)[: len(names)]
     boxes = [
         tissue.box_of(*(slice(side.start * step, side.stop * step) for side in place)) for place in places

@@ -123,6 +123,9 @@ class CountedSlide(Slide):
         self.reads = 0
         self.place = Image.fromarray(scanned(tissue_like(128, 128, 1.0), 4.0, 1.0))
 
+    def effective_mpp(self, mpp: float) -> float:
+        return max(mpp, self.mpp)
+
     def read(self, box: Box, mpp: float) -> Image.Image:
         self.reads += 1
         return self.place
