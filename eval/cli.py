@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 
 NAME = "NAME"
 """Name of the hidden command that evaluates: on the command line the benchmark's name stands in its place."""
-BENCHES = ("agent", "ask", "fuzz", "gigapath", "index", "read", "reading", "slide-encoder", "startup")
+BENCHES = (
+    "agent",
+    "ask",
+    "fuzz",
+    "gigapath",
+    "index",
+    "read",
+    "reading",
+    "slide-encoder",
+    "startup",
+    "tissue",
+)
 
 
 class Evaluation(TyperGroup):
@@ -208,13 +219,14 @@ def bench(
     tiles: Annotated[
         str | None, opt("N,N", "slide-encoder: tiles per slide, with commas; index, read: tiles.")
     ] = None,
-    rounds: Annotated[int, opt("N", "index, read: each way is timed so often, in turns.")] = 3,
+    cohort: Annotated[Path | None, opt("DIR", "tissue: slides and truth, as giant phantom writes.")] = None,
+    rounds: Annotated[int, opt("N", "index, read, tissue: each way is timed so often, in turns.")] = 3,
     bf16: Annotated[bool, typer.Option("--bf16", help="slide-encoder: in mixed precision.")] = False,
     device: Annotated[str | None, opt("NAME", "slide-encoder: cpu or cuda.")] = None,
     replies: Annotated[Path | None, opt("FILE", "reading: recorded replies, JSON lines.")] = None,
     before: Annotated[Path | None, opt("FILE", "reading: what another reader read in them.")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="agent, fuzz, index, read, slide-encoder: print JSON.")
+        bool, typer.Option("--json", help="agent, fuzz, index, read, slide-encoder, tissue: print JSON.")
     ] = False,
 ) -> None:
     """Measure time and memory on this machine."""
@@ -244,17 +256,18 @@ def bench(
 
         run_reading(replies, before)
     elif name == "read":
-        if slide is None:
-            raise UsageError("this bench needs a slide to read from", fix="Add --slide SLIDE")
         from eval.bench.read import main as run_read
 
-        run_read(slide, int(tiles or 1500), rounds, as_json)
+        run_read(_needed(slide, "a slide to read from"), int(tiles or 1500), rounds, as_json)
+    elif name == "tissue":
+        from eval.bench.tissue import main as run_tissue
+
+        run_tissue(slide, cohort, rounds, as_json)
     elif name == "index":
-        if slide is None:
-            raise UsageError("this bench needs a slide to make large ones from", fix="Add --slide SLIDE")
         from eval.bench.embed import main as run_index
 
-        run_index(slide, side, work, int(tiles or 1000), rounds, model, as_json)
+        source = _needed(slide, "a slide to make large ones from")
+        run_index(source, side, work, int(tiles or 1000), rounds, model, as_json)
     elif name == "fuzz":
         if data is None:
             raise UsageError("this bench needs slides to damage", fix="Add --data DIR")
@@ -262,13 +275,19 @@ def bench(
 
         run_fuzz(data, count, seed, work, as_json)
     elif name == "ask":
-        if slide is None:
-            raise UsageError("this bench needs a slide to make a large one from", fix="Add --slide SLIDE")
         from eval.bench.ask import main as run_ask
 
-        run_ask(slide, side, model, work)
+        run_ask(_needed(slide, "a slide to make a large one from"), side, model, work)
     else:
         raise UsageError(f"there is no bench '{name}'", fix=f"Choose one of {', '.join(BENCHES)}")
+
+
+def _needed(slide: Path | None, what: str) -> Path:
+    from core_model.errors import UsageError
+
+    if slide is None:
+        raise UsageError(f"this bench needs {what}", fix="Add --slide SLIDE")
+    return slide
 
 
 def _check_limit(limit: int | None) -> None:
