@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core_model.errors import FeatureStoreError, GiantError, UsageError
+from core_model.errors import FeatureStoreError, GiantError, UsageError, printable
 from core_model.files import disk_trouble
+from core_model.slides.renamed import Alias
 from tools.chosen import Chosen, chosen_features
+from tools.index import SUFFIX
 
 if TYPE_CHECKING:
     from core_model.encoders.vit import TileEncoder
@@ -18,9 +21,6 @@ if TYPE_CHECKING:
     from core_model.features.store import FeatureStore
     from core_model.features.tiles import EncoderIdentity, SlideIdentity, TileFeatures
     from core_model.slides.slide import Slide
-
-SUFFIX = ".tile.safetensors"
-"""Ending of an index file, next to the slide's `.h5`."""
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,21 @@ class SlideJob:
     """Where a copy of it lies that is read in its place."""
     error: str | None = None
     """Why it cannot be read: in one line that names it."""
+    name: str | None = None
+    """The pseudonym by which alone it goes; None: its own name."""
+
+    @property
+    def shown(self) -> str:
+        """What lines about it call it."""
+        return printable(str(self.path)) if self.name is None else self.name
+
+    def text(self, line: str) -> str:
+        """A line about it: with its path in place of its copy's, or with its pseudonym in place of both."""
+        if self.name is None:
+            return line if self.local is None else line.replace(str(self.local), str(self.path))
+        for path in (self.local, self.path):
+            line = line if path is None else Alias(path, self.name).text(line)
+        return line
 
 
 @dataclass(frozen=True)
@@ -119,7 +134,7 @@ class Indexer:
         Raises only what no slide would be spared: `UsageError`, and `FeatureStoreError` of a full disk.
         """
         if job.error is not None:
-            return SlideFailed(job.path, job.error)
+            return SlideFailed(job.path, job.text(job.error))
         try:
             return self._index(job, progress)
         except UsageError:
@@ -127,13 +142,13 @@ class Indexer:
         except GiantError as error:
             if isinstance(error, FeatureStoreError) and disk_trouble(error) is not None:
                 raise
-            return SlideFailed(job.path, _named(str(error), job))
+            return SlideFailed(job.path, job.text(str(error)))
         except Exception as error:  # a bug must not cost a night's work
-            log.exception("%s: a bug of giant ended the work on it", job.path)
+            trace = "".join(traceback.format_exception(error))
+            log.error("%s: a bug of giant ended the work on it\n%s", job.shown, job.text(trace))
             what = str(error).strip().splitlines()[:1] or ["no message"]
-            return SlideFailed(
-                job.path, str(GiantError(f"bug: {type(error).__name__}: {what[0]}", where=job.path))
-            )
+            said = GiantError(f"bug: {type(error).__name__}: {what[0]}", where=job.shown)
+            return SlideFailed(job.path, job.text(str(said)))
 
     def _index(self, job: SlideJob, progress: Progress | None) -> Indexed:
         from core_model.slides.parts import slide_name
@@ -147,8 +162,8 @@ class Indexer:
                 progress(done, total)
 
         mpp, override, isolate = self.plan.mpp, self.plan.mpp_override, self.plan.isolate
-        with open_slide(job.local or job.path, mpp, override, isolate=isolate) as slide:
-            if job.local is not None:
+        with open_slide(job.local or job.path, mpp, override, isolate=isolate, name=job.name) as slide:
+            if job.local is not None and job.name is None:
                 slide.name = slide_name(job.path)
             tiles = self._tiles(slide, slide_name(job.path), tell)
             with self.store.lock(slide, self.encoder.name):
@@ -181,11 +196,6 @@ def _compile(encoder: TileEncoder) -> None:
     if compile_network is None:
         raise UsageError(f"the tile encoder '{encoder.name}' cannot be compiled", fix="Leave out --compile")
     compile_network()
-
-
-def _named(line: str, job: SlideJob) -> str:
-    """The line with the slide's own path where it names its copy."""
-    return line if job.local is None else line.replace(str(job.local), str(job.path))
 
 
 def save_index(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from agent.batch.batch import Nobody, Watcher, folder_names
 from agent.batch.workers import Event, LazyJobs, Lost, Started, in_processes, in_this_process
 from core_model.errors import GiantError, UsageError
+from core_model.privacy.key import claim_folder, open_key, pseudonyms
 from core_model.slides.parts import from_anywhere
 from tools.indexing import Indexed, Indexer, IndexPlan, SlideFailed, SlideJob, index_slide
 from tools.staging import Staging
@@ -38,6 +39,8 @@ class IndexBatch:
     """Address of a Ray cluster."""
     stage: Path | None = None
     """Folder on a local disk to copy each slide to before it is read."""
+    key: Path | None = None
+    """A key file: slides go by the pseudonyms that it makes."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -56,8 +59,9 @@ class IndexBatch:
         `progress` is told of the tiles where this process does the work. Raises `GiantError` where no slide
         could be indexed: no such encoder, a full disk, no cluster.
         """
-        watch, named = watch or Nobody(), folder_names(slides)
-        jobs, names = _Jobs(list(named)), list(named.values())
+        watch, named = watch or Nobody(), self._names(slides)
+        names = list(named.values())
+        jobs = _Jobs(list(named), names if self.key is not None else None)
         with ExitStack() as stack:
             if self.stage is not None:
                 jobs.staging = stack.enter_context(Staging(self.stage, jobs.slides))
@@ -68,12 +72,25 @@ class IndexBatch:
                     watch.started(names[event.job])
                     continue
                 jobs.release(event.job)
-                made = SlideFailed(path, _lost(path, event)) if isinstance(event, Lost) else event.value
+                made = SlideFailed(path, jobs.lost(event)) if isinstance(event, Lost) else event.value
                 if isinstance(made, SlideFailed):
                     watch.ended(names[event.job], made.error, new=False)
                 else:
                     watch.ended(names[event.job], str(made), made.new)
                 yield made
+
+    def _names(self, slides: Sequence[Path]) -> dict[Path, str]:
+        """What each slide is called: its own name, or its pseudonym."""
+        out = self.plan.out
+        if self.key is None:
+            if out is not None:
+                claim_folder(out, None, used=False)
+            return folder_names(slides)
+        if out is None:
+            raise UsageError("the cache knows slides by their own names", fix="Give --out DIR")
+        key = open_key(self.key, outside=out)
+        claim_folder(out, key, used=any(out.glob("features_*")))
+        return pseudonyms(key, slides, self.plan.isolate)
 
     def _events(self, jobs: _Jobs, progress: Progress | None) -> Events:
         plan = _absolute(self.plan)
@@ -96,8 +113,10 @@ def environments() -> list[dict[str, str]]:
 class _Jobs(LazyJobs[SlideJob]):
     """The slides as jobs; with a staging each is copied when its turn comes."""
 
-    def __init__(self, slides: Sequence[Path]) -> None:
+    def __init__(self, slides: Sequence[Path], names: Sequence[str] | None) -> None:
+        """`names` are pseudonyms; None: the slides go by their own names."""
         self.slides = [from_anywhere(path) for path in slides]
+        self.names = names
         self.staging: Staging | None = None
 
     def __len__(self) -> int:
@@ -105,24 +124,27 @@ class _Jobs(LazyJobs[SlideJob]):
 
     def __getitem__(self, number: int, /) -> SlideJob:
         path = self.slides[number]
+        job = SlideJob(path, name=self.names[number] if self.names is not None else None)
         if self.staging is None:
-            return SlideJob(path)
+            return job
         try:
-            return SlideJob(path, self.staging.local(number))
+            return replace(job, local=self.staging.local(number))
         except GiantError as error:
-            return SlideJob(path, error=str(error))
+            return replace(job, error=str(error))
 
     def __iter__(self) -> Iterator[SlideJob]:
         return (self[number] for number in range(len(self)))
+
+    def lost(self, event: Lost) -> str:
+        """Why a slide was given up, in one line that names it."""
+        path = self.slides[event.job]
+        where = path if self.names is None else self.names[event.job]
+        return str(GiantError(f"{event.why}, twice", where=where))
 
     def release(self, number: int) -> None:
         """The slide is done: its copy goes."""
         if self.staging is not None:
             self.staging.release(number)
-
-
-def _lost(path: Path, event: Lost) -> str:
-    return str(GiantError(f"{event.why}, twice", where=path))
 
 
 def _absolute(plan: IndexPlan) -> IndexPlan:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from core_model.errors import RunError, SlideError, UsageError
 from core_model.files import flush, held, write_value
+from core_model.slides.parts import from_anywhere
 
 MARK = "pseudonyms.json"
 """File of a folder of results that says by which key its names were made; nobody learns the key from it."""
@@ -68,7 +69,7 @@ class KeyFile:
             self.known = read_key(self.path).known
             names = self._chosen(slides)
             recorded = {(known.id, known.path) for known in self.known}
-            new = [Known(name, path.name, str(path.absolute())) for path, name in names.items()]
+            new = [Known(name, path.name, str(from_anywhere(path))) for path, name in names.items()]
             new = [known for known in new if (known.id, known.path) not in recorded]
             _append(self.path, [known._asdict() for known in new])
         self.known += new
@@ -79,11 +80,11 @@ class KeyFile:
         names: dict[Path, str] = {}
         # Those that had their own pseudonym before keep it.
         for path, identity in sorted(
-            slides, key=lambda item: owners.get(str(item[0].absolute())) != self.pseudonym(item[1])
+            slides, key=lambda item: owners.get(str(from_anywhere(item[0]))) != self.pseudonym(item[1])
         ):
             name = self.pseudonym(identity)
             if name in names.values():
-                name = f"{name}-{self._digest('path', str(path.absolute()))[:MORE]}"
+                name = f"{name}-{self._digest('path', str(from_anywhere(path)))[:MORE]}"
             names[path] = name
         return {path: names[path] for path, _ in slides}
 
@@ -162,6 +163,11 @@ def claim_folder(folder: Path, key: KeyFile | None, used: bool) -> None:
             ) from error
 
 
+def is_pseudonymous(folder: Path) -> bool:
+    """Whether the names in a folder of results are pseudonyms. Raises `RunError` for a damaged mark."""
+    return _mark_of(folder) is not None
+
+
 def pseudonyms(key: KeyFile, paths: Sequence[Path], isolate: bool = False) -> dict[Path, str]:
     """A name for each slide, which is opened to see what it is; one that cannot be is known by its path."""
     return key.names([(path, _identity(path, isolate)) for path in paths])
@@ -174,7 +180,7 @@ def _identity(path: Path, isolate: bool) -> str:
     try:
         found = open_isolated(path) if isolate else opened(path)
     except SlideError:
-        return f"path {path.absolute()}"  # the slide's own turn will tell what is wrong with it
+        return f"path {from_anywhere(path)}"  # the slide's own turn will tell what is wrong with it
     found.source.close()
     return found.identity
 

@@ -11,7 +11,7 @@ from typing import Any
 import multi_files as many
 import pytest
 from chat_server import ChatServer
-from cli_fakes import PaintModel, giant
+from cli_fakes import PaintEncoder, PaintModel, giant
 from planted import NEEDLES, script
 from slide_files import stained, write_svs
 
@@ -19,6 +19,7 @@ from agent.batch import batch
 from agent.batch import plan as batch_plan
 from agent.batch.workers import in_this_process
 from core_model.errors import RunError, SlideError, UsageError
+from core_model.models import tile_encoders
 from core_model.privacy.key import claim_folder, open_key, read_key
 from core_model.slides.renamed import Alias
 from core_model.slides.slide import open_slide
@@ -90,6 +91,57 @@ def test_a_batch_names_no_patient_anywhere(tmp_path: Path) -> None:
     assert set(known) == {line["slide"] for line in lines} | {row["slide"]}
     assert all(Path(path).exists() for path in known.values()), "the user finds the slides again"
     assert Path("home/names.key").stat().st_mode & 0o777 == 0o600
+
+
+def index(*more: object) -> Any:
+    return giant("index", "slides", "--out", "store", "--quiet", *more)
+
+
+def test_an_index_names_no_patient_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tile_encoders, "load_tile_encoder", lambda *_, **__: PaintEncoder())
+    count = write_planted(tmp_path / "slides")
+    result = index(*HIDE)
+    assert result.exit_code == 1, result.output
+    assert f"1 of {count + 1} slides failed" in result.stderr
+    assert not leaks("store", "cache")
+    assert not [needle for needle in NEEDLES if needle.lower() in result.output.lower()]
+    names = {path.name.removesuffix(".h5") for path in Path("store").rglob("*.h5")}
+    assert len(names) == count
+    known = {known.id: known.path for known in read_key(Path("home/names.key")).known}
+    assert names < set(known)
+    box = ("--box", 100, 100, 200, 200)
+    found = giant("similar", known[min(names)], *box, "--in", "store", "--json", "-k", 100)
+    assert found.exit_code == 0, found.output
+    assert {hit["slide"] for hit in json.loads(found.stdout)["hits"]} >= names - {min(names)}
+    assert not leaks("store"), "asking leaves the slide's own name in the cache alone"
+    again = index(*HIDE)
+    assert sorted(again.stdout.split()) == sorted(result.stdout.split())
+    for wrong, said in (
+        (("--pseudonymise", "--key", "home/other.key"), "made with another key"),
+        ((), "the names in this folder are pseudonyms"),
+    ):
+        refused = index(*wrong)
+        assert refused.exit_code == 1
+        assert said in refused.stderr
+    nowhere = giant("index", "slides", *HIDE)
+    assert nowhere.exit_code == 2
+    assert "Give --out" in nowhere.stderr
+
+
+def test_a_bug_over_an_index_names_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(PaintEncoder):
+        def encode(self, images: list[Any]) -> Any:
+            raise ValueError(f"{tmp_path}/slides/{many.PLANTED}.svs is odd")
+
+    monkeypatch.setattr(tile_encoders, "load_tile_encoder", lambda *_, **__: Broken())
+    (tmp_path / "slides").mkdir()
+    write_svs(tmp_path / "slides" / f"{many.PLANTED}.svs", RGB, mpp=2.0, levels=1, power=5)
+    result = index(*HIDE)
+    assert "bug: ValueError" in result.stderr
+    for needle in NEEDLES:
+        assert needle.lower() not in (result.output + caplog.text).lower()
 
 
 def test_a_batch_is_gone_on_with_under_the_same_names_and_by_its_key_alone(tmp_path: Path) -> None:
