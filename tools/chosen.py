@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from core_model.features.reading import Pace
     from core_model.features.store import FeatureStore
     from core_model.features.tiles import TileFeatures
+    from core_model.slides.annotations import Annotations
     from core_model.slides.slide import Slide
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,6 @@ class Chosen:
         """
         from core_model.features.grid import MIN_TISSUE, tile_grid
         from core_model.features.places import grid_from_coords
-        from core_model.slides.annotations import read_annotations
         from core_model.slides.tissue import find_tissue
 
         if self.coords is not None:
@@ -55,10 +56,29 @@ class Chosen:
             return grid_from_coords(place, slide, tile_um)
         if self.regions is None:
             raise AssertionError("nothing is chosen")
-        found = read_annotations(_file_for(self.regions, slide, name, (".geojson", ".json")), slide)
-        for notice in found.notices:
-            log.warning("%s: annotations: %s", slide.name, notice)
-        return tile_grid(slide, found.within(find_tissue(slide)), tile_um, MIN_TISSUE)
+        within = regions_of(self.regions, slide, name).within(find_tissue(slide))
+        return tile_grid(slide, within, tile_um, MIN_TISSUE)
+
+
+def regions_of(place: Path, slide: Slide, name: str) -> Annotations:
+    """The annotations of a slide whose file is called `name`: a file, or by its name in a folder.
+
+    What is left out of them is logged as a warning. Raises `FeatureStoreError`, `AnnotationsError`.
+    """
+    from core_model.slides.annotations import read_annotations
+
+    found = read_annotations(_file_for(place, slide, name, (".geojson", ".json")), slide)
+    for notice in found.notices:
+        log.warning("%s: annotations: %s", slide.name, notice)
+    return found
+
+
+def check_one_slide(chosen: Chosen, slides: Sequence[Path]) -> None:
+    """Raise `UsageError` where one file would choose tiles of several slides."""
+    if chosen.is_of_one and len(slides) > 1:
+        raise UsageError(
+            "one file chooses tiles of one slide", fix="Give a folder with a file for each slide"
+        )
 
 
 def chosen_features(

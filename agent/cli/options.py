@@ -51,6 +51,10 @@ SightOpt = Annotated[
         show_default=False,
     ),
 ]
+RegionsOpt = Annotated[
+    Path | None,
+    opt("FILE|DIR", "Only tissue in these QuPath annotations: a GeoJSON, or SLIDE.geojson in DIR."),
+]
 IsolateOpt = Annotated[
     bool | None,
     typer.Option(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.options import IsolateOpt, JsonOpt, MppOpt, OverrideOpt, SlidesArg, opt
+from agent.cli.options import IsolateOpt, JsonOpt, MppOpt, OverrideOpt, RegionsOpt, SlidesArg, opt
 from core_model.errors import GiantError
 
 if TYPE_CHECKING:
+    from core_model.slides.annotations import Annotations
     from core_model.slides.slide import Slide
 
 OutOpt = Annotated[
@@ -26,6 +27,7 @@ def tissue(
     mpp: MppOpt = None,
     mpp_override: OverrideOpt = None,
     mask_mpp: FinenessOpt = 8.0,
+    regions: RegionsOpt = None,
     isolate: IsolateOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
@@ -33,18 +35,22 @@ def tissue(
     from agent.batch.batch import find_slides, folder_names
     from agent.cli.streams import ascii_json
     from agent.session.models import quieten_libraries
+    from core_model.slides.parts import slide_name
     from core_model.slides.slide import open_slide
+    from tools.chosen import Chosen, check_one_slide, regions_of
 
     quieten_libraries(quiet=True)
     found = find_slides(slides)
     for line in found.summary():
         typer.echo(line, err=True)
+    check_one_slide(Chosen(regions=regions), found.paths)
     rows: list[dict[str, Any]] = []
     failures = 0
     for path, name in folder_names(found.paths).items():
         try:
             with open_slide(path, mpp, mpp_override, isolate=bool(isolate)) as slide:
-                rows.append(_measure(slide, name, mask_mpp, out))
+                inside = None if regions is None else regions_of(regions, slide, slide_name(path))
+                rows.append(_measure(slide, name, mask_mpp, out, inside))
         except GiantError as error:
             failures += 1
             rows.append({"slide": name, "error": str(error)})
@@ -58,7 +64,9 @@ def tissue(
         raise GiantError(f"{failures} of {len(rows)} slides failed", fix="Each is named above")
 
 
-def _measure(slide: Slide, name: str, mask_mpp: float, out: Path | None) -> dict[str, Any]:
+def _measure(
+    slide: Slide, name: str, mask_mpp: float, out: Path | None, inside: Annotations | None
+) -> dict[str, Any]:
     """What is printed of a slide; its files are written to `out`, where that is given."""
     from core_model.slides.tissue import METHOD, find_tissue
     from core_model.specimen.export import write_geojson, write_png
@@ -67,6 +75,8 @@ def _measure(slide: Slide, name: str, mask_mpp: float, out: Path | None) -> dict
     from core_model.specimen.sections import find_layout, share_of
 
     tissue = find_tissue(slide, mask_mpp)
+    if inside is not None:
+        tissue = inside.within(tissue)
     layout, folds = find_layout(tissue), find_folds(slide, tissue)
     flaws = {"out of focus": find_quality(slide, tissue).blurred, "folded": folds}
     files = [] if out is None else [out / f"{name}.geojson", out / f"{name}.png"]
@@ -76,6 +86,7 @@ def _measure(slide: Slide, name: str, mask_mpp: float, out: Path | None) -> dict
     return {
         "slide": name,
         "id": slide.id,
+        **({} if inside is None else {"regions": [region.name for region in inside.regions]}),
         "area_mm2": round(tissue.area_mm2, 6),
         "share": round(tissue.share(slide.box), 6),
         "pieces": len(tissue.boxes()),
@@ -95,6 +106,10 @@ def _words(row: dict[str, Any]) -> str:
         f"{row['slide']}: {row['area_mm2']:.2f} mm² of tissue in {pieces}, {row['share']:.1%} of the slide,"
         f" on a mask of {row['mask_mpp']:.3g} µm/px"
     )
+    if "regions" in row:
+        line += (
+            f"; only inside {len(row['regions'])} annotated region{'' if len(row['regions']) == 1 else 's'}"
+        )
     for kind in ("sections", "cores"):
         line += f"; {len(row[kind])} {kind}" if row.get(kind) else ""
     for flaw in ("out_of_focus", "folded"):

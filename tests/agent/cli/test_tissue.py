@@ -76,3 +76,23 @@ def test_a_place_that_cannot_be_written_is_one_line(slide: Path, tmp_path: Path)
     assert result.exit_code == 1
     assert "the polygons cannot be written" in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_only_tissue_in_the_annotated_regions_is_measured(slide: Path, tmp_path: Path) -> None:
+    ring = [[200, 200], [600, 200], [600, 500], [200, 500], [200, 200]]
+    drawn = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"name": "t"},
+    }
+    (tmp_path / "a.geojson").write_text(json.dumps([drawn]))
+    result = giant("tissue", str(slide), "--regions", str(tmp_path), "--json")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["slides"]
+    assert row["regions"] == ["t"]
+    assert row["area_mm2"] == pytest.approx(0.2 * 0.15, rel=0.15)
+    line = giant("tissue", str(slide), "--regions", str(tmp_path / "a.geojson"))
+    assert "only inside 1 annotated region" in line.stdout
+    write_svs(slide.with_name("b.svs"), stained(600, 640), mpp=0.5)
+    several = giant("tissue", str(slide.parent), "--regions", str(tmp_path / "a.geojson"))
+    assert (several.exit_code, "one file chooses tiles of one slide" in several.stderr) == (2, True)
