@@ -8,6 +8,7 @@ Letters: N tiles, D channels of a vector.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,13 +49,15 @@ class TileIndex:
     """Side of a tile in level-0 px."""
     extent: tuple[int, int] | None = None
     """Width and height of the slide in level-0 px, where known; the last tiles may reach beyond."""
+    mpp: float | None = None
+    """µm per level-0 px; None for files of earlier versions, which did not say."""
 
     @classmethod
     def build(cls, vectors: np.ndarray, tiles: TileFeatures) -> TileIndex:
         """Index `vectors` (N, D), one per tile of `tiles`, in whatever space they are."""
         if len(vectors) != len(tiles):
             raise ValueError(f"{len(vectors)} vectors for {len(tiles)} tiles")
-        return cls(unit(vectors), tiles.coords, tiles.size, tiles.extent)
+        return cls(unit(vectors), tiles.coords, tiles.size, tiles.extent, tiles.slide_mpp)
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -99,9 +102,10 @@ class TileIndex:
         tensors = {"vectors": self.vectors, "coords": self.coords, "size": np.array([self.size])}
         if self.extent is not None:
             tensors["extent"] = np.array(self.extent)
+        about = {**identity, "format": FORMAT} | ({"mpp": repr(float(self.mpp))} if self.mpp else {})
         try:
             # Not save_file: it makes files that nobody else may read, whatever the umask.
-            write_bytes(path, tensor_bytes(tensors, {**identity, "format": FORMAT}))
+            write_bytes(path, tensor_bytes(tensors, about))
         except OSError as error:
             raise FeatureStoreError(
                 f"the index cannot be written ({error.strerror or error})", where=path
@@ -128,12 +132,24 @@ class TileIndex:
             raise FeatureStoreError("its arrays do not fit each other", where=path, fix=_FIX)
         if extent is not None and (extent.shape != (2,) or (extent < 1).any()):
             raise FeatureStoreError("its arrays do not fit each other", where=path, fix=_FIX)
-        return cls(
-            vectors, coords, int(size[0]), (int(extent[0]), int(extent[1])) if extent is not None else None
-        )
+        ends = (int(extent[0]), int(extent[1])) if extent is not None else None
+        return cls(vectors, coords, int(size[0]), ends, _mpp(metadata, path))
 
 
 _FIX = "Delete it; it is made again when needed"
+
+
+def _mpp(metadata: Mapping[str, str], path: Path) -> float | None:
+    """The resolution that a file states. Raises `FeatureStoreError` where it is none."""
+    if "mpp" not in metadata:
+        return None
+    try:
+        mpp = float(metadata["mpp"])
+    except ValueError:
+        mpp = math.nan
+    if not (math.isfinite(mpp) and mpp > 0):
+        raise FeatureStoreError(f"its mpp is {metadata['mpp']!r}", where=path, fix=_FIX)
+    return mpp
 
 
 def mapped(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:

@@ -1,14 +1,15 @@
 """Places that look alike, or like a phrase: a slide's tile vectors, kept beside its features, are searched.
 
 An index file is `<slide>.tile.safetensors` next to the slide's `.h5` in the feature store. It says which
-weights made it and of what size its tiles are, so that vectors of two encoders are never compared.
+weights made it and of what size its tiles are, so that vectors of two encoders are never compared. In the
+index of a cohort `tools/cohort` says which tiles need not be looked at.
 
 Letters: N tiles, D channels of a tile feature, E channels of a phrase.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,16 +17,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from core_model.errors import BoxError, FeatureStoreError, UsageError
+from core_model.privacy.key import is_pseudonymous
 from core_model.records import Record
 from core_model.slides.box import Box
-from tools.indexing import SUFFIX, identity_of, store_at
+from tools.index import SUFFIX
+from tools.indexing import identity_of, store_at
 
 if TYPE_CHECKING:
     from core_model.features.extract import Encoder, Progress
     from core_model.features.store import FeatureStore
     from core_model.features.tiles import TileFeatures
     from core_model.slides.slide import Slide
-    from tools.index import Hit, TileIndex
+    from tools.cohort.index import CohortHit, CohortIndex
+    from tools.index import Hit
 
 MOST = 1000
 """Largest k."""
@@ -36,7 +40,12 @@ class Similar(Record):
 
     slide: str
     """Name of its slide: the file's stem."""
+    slide_id: str
+    """What tells the slide from others of that name."""
     box: Box
+    """Level-0 px."""
+    mpp: float | None
+    """µm per level-0 px; None where the slide was indexed by a version that did not keep it."""
     score: float
     """Cosine similarity, in [-1, 1]."""
 
@@ -51,6 +60,9 @@ class Found(Record):
     text: str | None = None
     encoder: str
     hits: list[Similar]
+    recall: float | None = None
+    """Share of the nearest tiles that such a search finds, as measured when the index was made; None where it
+    finds all."""
 
 
 @dataclass(frozen=True)
@@ -93,21 +105,34 @@ def find_similar(
         if query.box is not None:
             slide.check(Box(*query.box))
         if among is not None:
-            _index_files(among, "features_*")  # said before a large encoder is loaded
+            _check_indexed(among, "features_*")  # said before a large encoder is loaded
         encoder, store = _encoder(encoder_name, encoder_mpp, among), store_at(among, kept=False)
-        other_files = (
-            _index_files(among, store.path(slide, encoder.name).parent.name) if among is not None else []
-        )
+        cohort = cohort_of(store, slide, encoder) if among is not None else None
         words = _words(query.text, encoder) if query.text is not None else None  # before tiles are encoded
-        tiles = _tiles(slide, encoder, store, progress)
+        own_store = store_at(None, kept=False) if among is not None and is_pseudonymous(among) else store
+        tiles = _tiles(slide, encoder, own_store, progress)  # whose files would name the slide
         vector, own_tiles = _sought(query, words, slide, tiles)
         own_index = TileIndex.build(tiles.features, tiles)
-        hits = [_hit(slide.name, hit) for hit in own_index.search(vector, query.k, exclude=own_tiles)]
-        for name, index in _others(other_files, slide, encoder):
-            hits += [_hit(name, hit) for hit in index.search(vector, query.k)]
+        hits = [_own(slide, hit) for hit in own_index.search(vector, query.k, exclude=own_tiles)]
+        hits += [_other(hit) for hit in cohort.search(vector, query.k, without=slide.id)] if cohort else []
     best = sorted(hits, key=lambda hit: (-hit.score, hit.slide, hit.box))[: query.k]
-    place = Box(*query.box) if query.box is not None else None
-    return Found(slide=slide.name, box=place, text=query.text, encoder=encoder.name, hits=best)
+    return Found(
+        slide=slide.name,
+        box=Box(*query.box) if query.box is not None else None,
+        text=query.text,
+        encoder=encoder.name,
+        hits=best,
+        recall=cohort.recall if cohort else None,
+    )
+
+
+def cohort_of(store: FeatureStore, slide: Slide, encoder: Encoder) -> CohortIndex:
+    """The index of the slides in a store. Raises `FeatureStoreError` where there is none of this encoder."""
+    from tools.cohort.index import CohortIndex
+
+    folder = store.path(slide, encoder.name).parent
+    _check_indexed(store.root, folder.name)
+    return CohortIndex.open(folder, identity_of(encoder))
 
 
 def _encoder(name: str, mpp: float | None, among: Path | None) -> Encoder:
@@ -169,31 +194,9 @@ def _like(slide: Slide, tiles: TileFeatures, box: Box) -> tuple[np.ndarray, np.n
     return tiles.features[inside].mean(axis=0), touching  # (D,), (N,)
 
 
-def _others(files: Sequence[Path], slide: Slide, encoder: Encoder) -> Iterator[tuple[str, TileIndex]]:
-    """Indexes of other slides, each with the slide's name. Raises where one is of other weights."""
-    from tools.index import TileIndex
-
-    for path in files:
-        index = TileIndex.load(path, identity_of(encoder))
-        if slide_of(path) != slide.id:
-            yield path.name.removesuffix(SUFFIX), index
-
-
-def slide_of(path: Path) -> str:
-    """Identity of the slide that an index file was made from. Raises `FeatureStoreError`."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return str((file.metadata() or {}).get("slide", ""))
-    except (OSError, SafetensorError) as error:
-        raise FeatureStoreError(f"the file is no whole index ({error})", where=path) from error
-
-
-def _index_files(folder: Path, encoders: str) -> list[Path]:
-    """Indexes in a store, of the encoders whose folders match."""
-    files = sorted(folder.glob(f"{encoders}/*{SUFFIX}"))
-    if not files:
+def _check_indexed(folder: Path, encoders: str) -> None:
+    """Raise `FeatureStoreError` unless a store holds indexes of the encoders whose folders match."""
+    if not any(folder.glob(f"{encoders}/*{SUFFIX}")):
         raise FeatureStoreError(
             "the folder holds no index of this encoder"
             if encoders != "features_*"
@@ -201,8 +204,12 @@ def _index_files(folder: Path, encoders: str) -> list[Path]:
             where=folder,
             fix=f"Make one: giant index SLIDE… --out {folder}",
         )
-    return files
 
 
-def _hit(name: str, hit: Hit) -> Similar:
-    return Similar(slide=name, box=hit.box, score=round(hit.score, 6))
+def _own(slide: Slide, hit: Hit) -> Similar:
+    return Similar(slide=slide.name, slide_id=slide.id, box=hit.box, mpp=slide.mpp, score=round(hit.score, 6))
+
+
+def _other(hit: CohortHit) -> Similar:
+    entry = hit.slide
+    return Similar(slide=entry.name, slide_id=entry.id, box=hit.box, mpp=entry.mpp, score=round(hit.score, 6))

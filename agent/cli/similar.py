@@ -46,4 +46,7 @@ def similar(
         typer.echo(ascii_json(hits.model_dump_json(exclude={"version"})))
         return
     for hit in hits.hits:
-        typer.echo(f"{hit.score:.3f}  {hit.slide}  box {' '.join(map(str, hit.box))}")
+        scale = f"  {hit.mpp:.4g} µm/px" if hit.mpp is not None else ""
+        typer.echo(f"{hit.score:.3f}  {hit.slide}  box {' '.join(map(str, hit.box))}{scale}")
+    if hits.recall is not None:
+        typer.echo(f"Such a search finds {hits.recall:.1%} of the 10 nearest tiles, as measured.", err=True)

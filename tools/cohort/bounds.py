@@ -210,9 +210,9 @@ def make_bounds(fetch: Fetch, count: int, seed: int = 0) -> Bounds:
     return Bounds(rotation, **arrays, **{name: np.array(rows).reshape(-1, 2) for name, rows in facts.items()})
 
 
-def blocks(count: int, size: int = BLOCK) -> Iterator[tuple[int, int]]:
+def blocks(count: int) -> Iterator[tuple[int, int]]:
     """First row of each block, and the row after its last."""
-    return ((start, min(start + size, count)) for start in range(0, count, size))
+    return ((start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
 
 
 def _lengths(vectors: np.ndarray) -> np.ndarray:

@@ -95,7 +95,7 @@ class Manifest(Record):
 def read_manifest(folder: Path, identity: dict[str, str]) -> Manifest:
     """The manifest of the slides in `folder`; an empty one where there is none.
 
-    Raises `FeatureStoreError` where it is damaged, or of vectors of another encoder.
+    Raises `FeatureStoreError` where it is damaged, or of vectors of another identity.
     """
     path = folder / FOLDER / NAME
     try:

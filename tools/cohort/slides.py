@@ -31,7 +31,7 @@ def entry_of(path: Path, identity: dict[str, str]) -> SlideEntry:
         file=path.name,
         id=metadata.get("slide", ""),
         rows=len(index),
-        mpp=float(metadata["mpp"]) if "mpp" in metadata else None,
+        mpp=index.mpp,
         sha256=sha256_of(path),
         bytes=stat.st_size,
         modified_ns=stat.st_mtime_ns,

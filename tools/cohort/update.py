@@ -29,8 +29,10 @@ from tools.cohort.manifest import (
 )
 from tools.cohort.segments import save_segment
 from tools.cohort.slides import SlideFiles, entry_of, is_unchanged
-from tools.index import SUFFIX
+from tools.index import SUFFIX, mapped
 
+IDENTITY = ("space", "fingerprint", "tile_um")
+"""What an index file says of the vectors in it; those of one index agree."""
 EXACT_UP_TO = 1_000_000
 """Tiles that are searched exactly; beyond, an inverted file is made."""
 LOOKED_THROUGH = 50_000
@@ -54,6 +56,17 @@ class Change:
     """Names of slides whose files were gone."""
 
 
+def add_slides(files: Sequence[Path], exact_up_to: int | None = None) -> Change:
+    """Put the slides of these index files, of one encoder in one folder, into the index of their folder.
+
+    Slides of more than `exact_up_to` tiles are searched by an inverted file. Raises `FeatureStoreError`.
+    """
+    metadata = mapped(files[0])[0]
+    identity = {name: metadata.get(name, "") for name in IDENTITY}
+    limit = EXACT_UP_TO if exact_up_to is None else exact_up_to
+    return add_to_index(files[0].parent, identity, {path.name for path in files}, limit)
+
+
 def add_to_index(
     folder: Path,
     identity: dict[str, str],
@@ -67,42 +80,54 @@ def add_to_index(
     files that are put in although their slides had been taken out. Raises `FeatureStoreError`.
     """
     with _alone(folder):
-        manifest = read_manifest(folder, identity)
-        entries = _current(folder, manifest)
-        back = {entry.id for entry in entries if entry.file in added}
-        removed = [slide for slide in manifest.removed if slide not in back]
-        dropped = sorted({e.name for e in manifest.slides} - {entry.name for entry in entries})
-        entries = [entry for entry in entries if entry.id not in removed]
+        manifest = read_manifest(folder, {})
+        if manifest.identity != identity:  # other weights of this name: nothing of the old index serves
+            manifest = Manifest(identity=identity, removed=manifest.removed)
+        entries = _current(folder, manifest, added)
+        removed = [
+            slide for slide in manifest.removed if slide not in {e.id for e in entries if e.file in added}
+        ]
+        dropped = sorted({entry.name for entry in manifest.slides} - {entry.name for entry in entries})
         segments = _segments(folder, manifest, entries, exact_up_to, looked_through)
         _replace(folder, Manifest(identity=identity, slides=entries, removed=removed, segments=segments))
         return _change(entries, segments, dropped)
 
 
-def remove_from_index(folder: Path, slide: str) -> SlideEntry:
-    """Take a slide out of the index, by its name or identity; its files stay. Raises `UsageError`."""
-    with _alone(folder):
-        manifest = _manifest_of(folder)
-        entries = [entry for entry in manifest.slides if slide in (entry.name, entry.id)]
-        if not entries:
-            raise UsageError(
-                f"no slide '{slide}' is in the index",
-                fix=f"Its slides are listed in {folder / FOLDER / NAME}",
-            )
-        if len({entry.id for entry in entries}) > 1:
-            raise UsageError(f"'{slide}' is more than one slide", fix="Give the identity of one")
-        kept = [entry for entry in manifest.slides if entry.id != entries[0].id]
-        removed = sorted({*manifest.removed, entries[0].id})
-        write_manifest(folder, manifest.model_copy(update={"slides": kept, "removed": removed}))
-        return entries[0]
+def remove_from_store(store: Path, slide: str) -> list[SlideEntry]:
+    """Take a slide, by its name or identity, out of the indexes of a store, whatever encoders made them.
 
-
-def _manifest_of(folder: Path) -> Manifest:
-    """The manifest of a folder that has one, whatever encoder made its vectors."""
-    if not (folder / FOLDER / NAME).exists():
+    Its files stay. Raises `UsageError` where no index has it.
+    """
+    folders = sorted(path.parent.parent for path in store.glob(f"features_*/{FOLDER}/{NAME}"))
+    if not folders:
         raise FeatureStoreError(
-            "the folder has no index of a cohort", where=folder, fix="Make one: giant index SLIDE… --out DIR"
+            "the folder has no index of a cohort",
+            where=store,
+            fix=f"Make one: giant index SLIDE… --out {store}",
         )
-    return read_manifest(folder, {})
+    removed = [entry for folder in folders for entry in remove_from_index(folder, slide)]
+    if not removed:
+        fix = f"Its slides are listed in {folders[0] / FOLDER / NAME}"
+        raise UsageError(f"no slide '{slide}' is in the index", fix=fix)
+    return removed
+
+
+def remove_from_index(folder: Path, slide: str) -> list[SlideEntry]:
+    """Take a slide, by its name or identity, out of the index of a folder; none where it has none.
+
+    Raises `UsageError` where several slides go by that name.
+    """
+    with _alone(folder):
+        manifest = read_manifest(folder, {})
+        named = {entry.id for entry in manifest.slides if slide in (entry.name, entry.id)}
+        if len(named) > 1:
+            raise UsageError(f"'{slide}' is more than one slide", fix="Give the identity of one")
+        out = [entry for entry in manifest.slides if entry.id in named]
+        if out:
+            kept = [entry for entry in manifest.slides if entry.id not in named]
+            removed = sorted({*manifest.removed, *named})
+            write_manifest(folder, manifest.model_copy(update={"slides": kept, "removed": removed}))
+        return out
 
 
 @contextlib.contextmanager
@@ -111,14 +136,16 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _current(folder: Path, manifest: Manifest) -> list[SlideEntry]:
-    """Every slide of the folder as it is now, by name."""
+def _current(folder: Path, manifest: Manifest, added: Collection[str]) -> list[SlideEntry]:
+    """Every slide of the folder as it is now, by name, but for those that were taken out and not `added`."""
     known = {entry.file: entry for entry in manifest.slides}
     entries = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         entry = known.get(path.name)
-        unchanged = entry is not None and is_unchanged(path, entry)
-        entries.append(entry if entry is not None and unchanged else entry_of(path, manifest.identity))
+        if entry is None or not is_unchanged(path, entry):
+            entry = entry_of(path, manifest.identity)
+        if path.name in added or entry.id not in manifest.removed:
+            entries.append(entry)
     return entries
 
 
