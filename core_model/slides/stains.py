@@ -65,7 +65,7 @@ ROUGH_STRIP_PX = 1 << 20
 HALO = 12
 """Rows of overlap, more than roughness reaches."""
 
-SAMPLE_PX = 250_000
+SAMPLE_PX = 100_000
 """Pixels from which the colour of the glass is told."""
 
 TINT_PX = 1_000_000
@@ -177,7 +177,7 @@ def is_dark(rgb: np.ndarray) -> bool:
 
 
 def sample(image: np.ndarray) -> np.ndarray:
-    """At most about 250,000 pixels of an overview (H, W, …), evenly spaced."""
+    """About 100,000 pixels of an overview (H, W, …), evenly spaced, or all of a small one."""
     step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE_PX)))
     return image[::step, ::step]
 

@@ -135,6 +135,15 @@ def test_real_slides_have_the_tissue_one_sees(
         assert least < find_tissue(slide).mask.mean() < most
 
 
+def test_immunohistochemistry_and_the_dust_around_it(shared: Path) -> None:
+    """Grey-blue tissue with little brown: one piece, and none of the spots on the glass."""
+    with open_slide(shared / "data" / "slides" / "kidney-ihc-plain.tif", 8) as slide:
+        tissue = find_tissue(slide)
+    (box,) = tissue.boxes()
+    assert np.abs(np.subtract(box, (280, 503, 120, 65))).max() <= 12
+    assert 0.55 < tissue.share(box) < 0.65
+
+
 def test_pale_core_of_a_real_slide_is_not_lost(shared: Path) -> None:
     image = Image.open(shared / "data" / "artefacts" / "wsi-blue-pen.png").convert("RGB")
     mask = tissue_mask(np.asarray(image))
