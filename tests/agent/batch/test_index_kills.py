@@ -50,11 +50,12 @@ def killed(root: Path, count: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, pytest.param(100, marks=pytest.mark.slow)])
 def test_no_half_file_is_taken_and_the_end_is_that_of_an_unbroken_run(tmp_path: Path, count: int) -> None:
     unbroken, *moments = killed(tmp_path, count)
     assert unbroken["ended"] == 0
-    assert len(unbroken["files"]) == 2 * len(NAMES)
+    kinds = [name.partition(".")[2] for name in unbroken["files"]]
+    assert kinds.count("h5") == kinds.count("tile.safetensors") == len(NAMES)
     assert unbroken["events"] > 200
     assert len(moments) == count
     assert not [wrong for moment in moments for wrong in moment["wrong"]]
