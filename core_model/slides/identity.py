@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from core_model.errors import SlideError
-from core_model.slides.claims import check_links, check_names, check_size
+from core_model.slides.claims import check_links, check_names, check_packing, check_size
 from core_model.slides.parts import is_store_table, is_zarr, main_file, parts_of, slide_name
 from core_model.slides.tiff import is_tiff, read_pages
 
@@ -57,11 +57,12 @@ def opened(path: Path, follow_links: bool = True) -> Opened:
         path = _main_file(path)
         name = slide_name(path)
         check_names(path)
+        check_packing(path)
         if not follow_links:
             check_links(path)
         source = open_source(path)
         try:
-            check_size(path, source.level_dimensions)
+            check_size(path, source)
             return Opened(path, name, source, slide_id(path, source))
         except BaseException:
             source.close()
@@ -97,10 +98,10 @@ def _store_digest(store: Path, parts: Sequence[Path], total: int) -> str:
     digest = hashlib.sha256()
     for number, part in enumerate(parts):
         # Here names count: by its name a tile has its place.
-        known = [part.relative_to(store).as_posix(), str(part.stat().st_size)]
+        facts = [part.relative_to(store).as_posix(), str(part.stat().st_size)]
         if number % step == 0 or is_store_table(part):
-            known.append(_part_digest(part, total))
-        digest.update(("\0".join(known) + "\n").encode(errors="surrogateescape"))
+            facts.append(_part_digest(part, total))
+        digest.update(("\0".join(facts) + "\n").encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -119,9 +119,9 @@ def _opened(
     except BaseException:
         source.close()
         raise
-    spoken = source.properties.get(WARNING)
+    warning = source.properties.get(WARNING)
     slide.alias = alias.name if alias is not None else None
-    slide.warnings = (*([spoken] if spoken else []), *scale.warnings)
+    slide.warnings = (*([warning] if warning else []), *scale.warnings)
     for warning in slide.warnings:
         log.warning("%s: %s", slide.name, warning)
     return slide

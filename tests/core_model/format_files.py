@@ -166,10 +166,16 @@ Packed = Callable[[np.ndarray], bytes]
 
 
 def write_packed_dicom(
-    folder: Path, rgb: np.ndarray, syntax: str, pack: Packed, colours: str = "RGB"
+    folder: Path,
+    rgb: np.ndarray,
+    syntax: str,
+    pack: Packed,
+    colours: str = "RGB",
+    mpp: float = 0.5,
+    series: int = 1,
 ) -> Path:
     """A DICOM series of another transfer syntax; its first file."""
-    paths = write_dicom(folder, rgb, mpp=0.5)
+    paths = write_dicom(folder, rgb, series, mpp)
     for number, path in enumerate(paths[:2]):
         data = dcmread(path)
         image = np.ascontiguousarray(rgb[:: 2**number, :: 2**number])

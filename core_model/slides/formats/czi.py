@@ -156,15 +156,15 @@ def _properties(metadata: str) -> dict[str, str]:
         root = ElementTree.fromstring(metadata)
     except ElementTree.ParseError:
         return {}
-    stated = {}
+    properties = {}
     for axis in "XY":
         metres = _number(root.findtext(f".//Scaling/Items/Distance[@Id='{axis}']/Value"))
         if metres:
-            stated[f"openslide.mpp-{axis.lower()}"] = f"{metres * 1e6:.9g}"
+            properties[f"openslide.mpp-{axis.lower()}"] = f"{metres * 1e6:.9g}"
     power = _number(root.findtext(".//Objectives/Objective/NominalMagnification"))
     if power:
-        stated["openslide.objective-power"] = f"{power:g}"
-    return stated
+        properties["openslide.objective-power"] = f"{power:g}"
+    return properties
 
 
 def _number(text: str | None) -> float | None:

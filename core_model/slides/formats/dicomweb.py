@@ -109,9 +109,9 @@ def _client(address: Address, path: Path) -> Any:
             self.levels.append(data)
             return data
 
-        def get_frames(self, *args: Any, **named: Any) -> Iterator[bytes]:
+        def get_frames(self, *args: Any, **options: Any) -> Iterator[bytes]:
             try:
-                frames: list[bytes] = list(super().get_frames(*args, **named))
+                frames: list[bytes] = list(super().get_frames(*args, **options))
             except RequestException as error:
                 if self.opening:
                     raise  # it may be a way to ask that the server does not know
@@ -168,8 +168,8 @@ def _identity(address: Address, levels: Iterable[Any]) -> str:
     names = ("SOPInstanceUID", "TotalPixelMatrixColumns", "TotalPixelMatrixRows", "Columns", "Rows",
              "NumberOfFrames")  # fmt: skip
     facts = sorted("|".join(str(data.get(name, "")) for name in names) for data in levels)
-    known = (SCHEME, "dicomweb", address.study, address.series, *facts)
-    return hashlib.sha256("\n".join(known).encode()).hexdigest()
+    identity = (SCHEME, "dicomweb", address.study, address.series, *facts)
+    return hashlib.sha256("\n".join(identity).encode()).hexdigest()
 
 
 def _version() -> str:

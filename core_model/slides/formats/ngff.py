@@ -96,27 +96,27 @@ def read_scan(store: Path) -> Picture:
 
 class _Image(NamedTuple):
     folder: Path
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     name: str
 
 
 def _images(store: Path) -> list[_Image]:
     """The images of a store: it is one itself, or has a folder for each series (bioformats2raw)."""
-    about = _attributes(store, store)
-    if "plate" in about or "well" in about:
+    metadata = _attributes(store, store)
+    if "plate" in metadata or "well" in metadata:
         raise SlideError("this store holds a plate of wells, and no slide", where=store)
-    if "multiscales" in about:
-        return [_Image(store, about, "")]
-    named = _attributes(store / "OME", store).get("series")
-    series = named if isinstance(named, list) else [str(number) for number in range(MOST_SERIES)]
+    if "multiscales" in metadata:
+        return [_Image(store, metadata, "")]
+    listed = _attributes(store / "OME", store).get("series")
+    series = listed if isinstance(listed, list) else [str(number) for number in range(MOST_SERIES)]
     names = _names(store)
     images = []
     for number, place in enumerate(series[:MOST_SERIES]):
         folder = _inside(store, place, store)
-        about = _attributes(folder, store)
-        if "multiscales" in about:
-            images.append(_Image(folder, about, names[number] if number < len(names) else ""))
-        elif isinstance(named, list):
+        metadata = _attributes(folder, store)
+        if "multiscales" in metadata:
+            images.append(_Image(folder, metadata, names[number] if number < len(names) else ""))
+        elif isinstance(listed, list):
             raise SlideError("an image that its metadata names is missing", where=store)
         else:
             break
@@ -137,20 +137,20 @@ def _names(store: Path) -> list[str]:
 
 def _picture(image: _Image, store: Path) -> Picture:
     try:
-        scales = image.about["multiscales"][0]
+        scales = image.metadata["multiscales"][0]
         datasets = scales["datasets"]
         levels = tuple(_level(_inside(image.folder, item["path"], store), store) for item in datasets)
         axes, units = _axes(scales, len(levels[0].shape))
-        named = _ASSOCIATED.search(f"{image.name} {scales.get('name', '')}")
+        match = _ASSOCIATED.search(f"{image.name} {scales.get('name', '')}")
         picture = Picture(
             levels,
             axes,
             _mpp(axes, units, _scales(scales, datasets[0], len(axes))),
-            named[1].lower() if named else None,
+            match[1].lower() if match else None,
         )
         if picture.associated is None:
             _check_planes(picture, store)
-            _check_colours(image.about, store)
+            _check_colours(image.metadata, store)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise SlideError(
             f"its metadata is no OME-Zarr ({type(error).__name__}: {error})"[:300],
@@ -162,8 +162,8 @@ def _picture(image: _Image, store: Path) -> Picture:
 
 def _axes(scales: dict[str, Any], dimensions: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names and units of the axes. Version 0.3 has names alone, earlier ones always t, c, z, y, x."""
-    stated = scales.get("axes", list("tczyx"))
-    items = [axis if isinstance(axis, dict) else {"name": axis} for axis in stated]
+    entries = scales.get("axes", list("tczyx"))
+    items = [axis if isinstance(axis, dict) else {"name": axis} for axis in entries]
     axes = tuple(str(item["name"]) for item in items)
     if len(set(axes)) != dimensions or not {"x", "y"} <= set(axes) <= set("tczyx"):
         raise ValueError(f"axes {', '.join(axes)} of {dimensions} dimensions")
@@ -172,13 +172,13 @@ def _axes(scales: dict[str, Any], dimensions: int) -> tuple[tuple[str, ...], tup
 
 def _scales(scales: dict[str, Any], dataset: dict[str, Any], dimensions: int) -> list[float]:
     """Size of a pixel of level 0 along each axis, in the axis's unit; none where it is not said."""
-    sizes, stated = [1.0] * dimensions, False
+    sizes, is_stated = [1.0] * dimensions, False
     for owner in (scales, dataset):
         for change in owner.get("coordinateTransformations", ()):
             if change["type"] == "scale" and len(change["scale"]) == dimensions:
                 sizes = [a * float(b) for a, b in zip(sizes, change["scale"], strict=True)]
-                stated = True
-    return sizes if stated else []
+                is_stated = True
+    return sizes if is_stated else []
 
 
 def _mpp(axes: Sequence[str], units: Sequence[str], sizes: Sequence[float]) -> tuple[float, float] | None:
@@ -209,9 +209,9 @@ def _check_planes(picture: Picture, store: Path) -> None:
             )
 
 
-def _check_colours(about: dict[str, Any], store: Path) -> None:
+def _check_colours(metadata: dict[str, Any], store: Path) -> None:
     """Raise where the colours of three channels say that they are stains of fluorescence."""
-    channels = about.get("omero", {}).get("channels", [])
+    channels = metadata.get("omero", {}).get("channels", [])
     colours = tuple(str(channel.get("color", "")).upper()[-6:] for channel in channels)
     if len(colours) == 3 and all(colours) and colours not in (RGB_COLOURS, ("FFFFFF",) * 3):
         raise SlideError(
@@ -224,16 +224,16 @@ def _check_colours(about: dict[str, Any], store: Path) -> None:
 def _level(folder: Path, store: Path) -> Level:
     """An array's metadata, which claims nothing absurd. Raises `SlideError`."""
     path = folder / "zarr.json"
-    about = _json(path, store) if path.is_file() else {}
-    if about:
-        level, kind = _of_version_3(folder, about, store), about["data_type"]
+    metadata = _json(path, store) if path.is_file() else {}
+    if metadata:
+        level, kind = _of_version_3(folder, metadata, store), metadata["data_type"]
     else:
-        about = _json(folder / ".zarray", store)
-        compressor = about["compressor"]
-        codecs = tuple(item["id"] for item in [*(about.get("filters") or []), compressor] if item)
+        metadata = _json(folder / ".zarray", store)
+        compressor = metadata["compressor"]
+        codecs = tuple(item["id"] for item in [*(metadata.get("filters") or []), compressor] if item)
         _check_codecs(codecs, COMPRESSORS, store)
-        level = Level(folder, 2, tuple(about["shape"]), tuple(about["chunks"]), codecs)
-        kind = about["dtype"]
+        level = Level(folder, 2, tuple(metadata["shape"]), tuple(metadata["chunks"]), codecs)
+        kind = metadata["dtype"]
     if kind not in ("uint8", "|u1"):
         raise SlideError(
             f"it holds samples of type {str(kind)[:20]}, which 8-bit RGB cannot show faithfully",
@@ -244,17 +244,17 @@ def _level(folder: Path, store: Path) -> Level:
     return level
 
 
-def _of_version_3(folder: Path, about: dict[str, Any], store: Path) -> Level:
-    codecs = tuple(codec["name"] for codec in about["codecs"])
+def _of_version_3(folder: Path, metadata: dict[str, Any], store: Path) -> Level:
+    codecs = tuple(codec["name"] for codec in metadata["codecs"])
     if "sharding_indexed" in codecs:
         raise SlideError(
             "its chunks lie in shards, which are not read here", where=store, fix="Write it without shards"
         )
     _check_codecs(codecs, CODECS, store)
-    if about["node_type"] != "array" or about["chunk_grid"]["name"] != "regular":
+    if metadata["node_type"] != "array" or metadata["chunk_grid"]["name"] != "regular":
         raise ValueError("no array of regular chunks")
-    chunks = about["chunk_grid"]["configuration"]["chunk_shape"]
-    return Level(folder, 3, tuple(about["shape"]), tuple(chunks), codecs)
+    chunks = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    return Level(folder, 3, tuple(metadata["shape"]), tuple(chunks), codecs)
 
 
 def _check_codecs(codecs: Sequence[str], known: Sequence[str], store: Path) -> None:
@@ -297,15 +297,15 @@ def _inside(folder: Path, name: object, store: Path) -> Path:
 def _attributes(folder: Path, store: Path) -> dict[str, Any]:
     """The metadata of a group of either version; empty where there is none."""
     if (folder / "zarr.json").is_file():
-        about = _json(folder / "zarr.json", store).get("attributes", {})
-        about = about.get("ome", about) if isinstance(about, dict) else about
+        metadata = _json(folder / "zarr.json", store).get("attributes", {})
+        metadata = metadata.get("ome", metadata) if isinstance(metadata, dict) else metadata
     elif (folder / ".zattrs").is_file():
-        about = _json(folder / ".zattrs", store)
+        metadata = _json(folder / ".zattrs", store)
     else:
         return {}
-    if not isinstance(about, dict):
+    if not isinstance(metadata, dict):
         raise SlideError("its metadata is no OME-Zarr", where=store)
-    return about
+    return metadata
 
 
 def _json(path: Path, store: Path) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import format_files as formats
+import imagecodecs
 import multi_files as many
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from chat_server import ChatServer, Served, calls, images_of
 from cli_fakes import PaintModel, giant
 from PIL import Image
 from planted import NEEDLES, script
+from pydicom.uid import JPEGLSLossless
 from slide_files import stained, write_svs
 
 from agent.batch import batch
@@ -50,13 +53,19 @@ def write_all(root: Path) -> int:
     many.write_vms(root / "vms", RGB, mpp=2.0)
     many.write_mirax(root / "mirax", RGB, name="case", mpp=2.0)
     many.write_dicom(root / "dicom" / "series", RGB, mpp=2.0)
+    formats.write_packed_dicom(
+        root / "packed" / "ls", RGB, str(JPEGLSLossless), imagecodecs.jpegls_encode, mpp=2.0, series=2
+    )
+    formats.write_zarr(root / "zarr", RGB, name="store.zarr", mpp=2.0)
+    (root / "zeiss").mkdir()
+    formats.write_czi(root / "zeiss" / "canvas.czi", RGB, mpp=2.0)
     (root / "gdc" / "uuid" / "logs").mkdir(parents=True)
     write_svs(root / "gdc" / "uuid" / "scan.svs", RGB, mpp=2.0, levels=1, power=5)
     (root / "gdc" / "uuid" / "logs" / f"{many.PLANTED}.svs.parcel").write_text(many.PATIENT)
     (root / "gdc" / "uuid" / "annotations.txt").write_text(many.PATIENT)
     for name in (f"{many.PLANTED}_macro.jpg", f"{many.PLANTED}.png", "scan_label.tif"):
         many.label().save(root / "gdc" / "uuid" / name)
-    return 4
+    return 7
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -75,7 +84,7 @@ def test_one_report_a_slide_and_a_planted_patient_reaches_nobody(tmp_path: Path)
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in Path("out/reports.jsonl").read_text().splitlines()]
     names = [line["slide"].partition("-")[0] for line in lines]
-    assert sorted(names) == ["case", "scan", "scan", "series"]
+    assert sorted(names) == ["canvas", "case", "ls", "scan", "scan", "series", "store"]
     assert len({line["slide"] for line in lines}) == count
     assert len(server.requests) == 3 * count, "each slide is paid once: a look, an answer, a second look"
     (mirax,) = [line for line in lines if line["slide"] == "case"]
