@@ -118,7 +118,7 @@ def index(
             if quiet:
                 typer.echo(f"giant: {made.error}", err=True)
     if out is not None and done:
-        _tell(add_slides(done, exact_up_to), quiet)
+        _tell(add_slides(done, exact_up_to))
     if failures:
         raise GiantError(f"{failures} of {len(found.paths)} slides failed", fix="They are named above")
 
@@ -146,8 +146,8 @@ def _check_limit(exact_up_to: int | None, out: Path | None) -> None:
         raise UsageError("--exact-up-to is for the index of a folder", fix="Give --out DIR")
 
 
-def _tell(change: Change, quiet: bool) -> None:
-    """Say what the index became, and always where a search of it may miss tiles."""
+def _tell(change: Change) -> None:
+    """Say what is no longer searched, and where a search may miss tiles."""
     for name in change.dropped:
         typer.echo(f"{name}: its index file is gone, and it is no longer searched", err=True)
     if change.recall is not None:
@@ -156,5 +156,3 @@ def _tell(change: Change, quiet: bool) -> None:
             f" nearest, as measured with {change.queries} tiles that it was not fitted to",
             err=True,
         )
-    elif not quiet:
-        typer.echo(f"{change.slides} slides, {change.tiles:,} tiles: searches are exact", err=True)

@@ -7,13 +7,14 @@ no part of the index, whatever stopped before it was named.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
 from core_model.errors import FeatureStoreError
-from core_model.files import write_bytes
+from core_model.files import replacing
 from core_model.records import Record
 from tools.index import SUFFIX
 
@@ -43,8 +44,6 @@ class SlideEntry(Record):
     """µm per level-0 px; None for files of earlier versions, which did not say."""
     sha256: Sha256
     bytes: int
-    modified_ns: int
-    """When the file was last written, as the system says."""
 
     @property
     def name(self) -> str:
@@ -112,15 +111,26 @@ def read_manifest(folder: Path, identity: dict[str, str]) -> Manifest:
     return manifest
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, whole or not at all. Raises `FeatureStoreError`."""
+def write_manifest(folder: Path, manifest: Manifest, begun_ns: int) -> None:
+    """Write the manifest, whole or not at all. Raises `FeatureStoreError`.
+
+    `begun_ns` is when somebody began to read what it says, in ns: the time that its file is given.
+    """
     path = folder / FOLDER / NAME
     try:
-        write_bytes(path, (manifest.model_dump_json(indent=1) + "\n").encode())
+        with replacing(path) as part:
+            part.write_bytes((manifest.model_dump_json(indent=1) + "\n").encode())
+            os.utime(part, ns=(begun_ns, begun_ns))
     except OSError as error:
         raise FeatureStoreError(
             f"the manifest cannot be written ({error.strerror or error})", where=path
         ) from error
+
+
+def begun_ns(folder: Path) -> int:
+    """When somebody began to read what the manifest says, in ns; 0 where there is none."""
+    path = folder / FOLDER / NAME
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def sha256_of(path: Path) -> str:

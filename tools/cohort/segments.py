@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from tools.cohort.manifest import ADVICE, FOLDER, Segment, checked, sha256_of
 from tools.index import mapped
 
 FORMAT = "giant-segment-1"
+ABOUT = "about"
+"""The one entry of a file's metadata: several are written in an order that changes from call to call."""
 TYPES = {
     "rotation": np.float64, "head": np.int8, "tail": np.int8, "rest": np.float32, "steps": np.float64,
     "errors": np.float64, "longest": np.float64, "centroids": np.float32, "codebooks": np.float32,
@@ -30,10 +33,11 @@ def save_segment(folder: Path, content: Bounds | Inverted) -> tuple[str, str]:
     kind = kind_of(content)
     values = {field.name: getattr(content, field.name) for field in fields(content)}
     arrays = {name: np.ascontiguousarray(value) for name, value in values.items() if name in TYPES}
-    numbers = {name: str(value) for name, value in values.items() if name not in TYPES}
+    about = {name: value for name, value in values.items() if name not in TYPES}
+    about = {"format": FORMAT, "kind": kind, **about}
     try:
         with replacing(folder / FOLDER / f"{kind}.new") as part:
-            save_file(arrays, part, metadata={"format": FORMAT, "kind": kind, **numbers})
+            save_file(arrays, part, metadata={ABOUT: json.dumps(about, sort_keys=True)})
             digest = sha256_of(part)
         name = f"{kind}-{digest[:16]}.safetensors"
         (folder / FOLDER / f"{kind}.new").replace(folder / FOLDER / name)
@@ -51,14 +55,15 @@ def load_segment(folder: Path, segment: Segment) -> Bounds | Inverted:
     kind: type[Bounds | Inverted] = Bounds if segment.kind == "bounds" else Inverted
     wanted = [field.name for field in fields(kind)]
     try:
-        numbers: dict[str, Any] = {name: int(metadata[name]) for name in wanted if name not in TYPES}
+        about = json.loads(metadata[ABOUT])
+        numbers: dict[str, Any] = {name: int(about[name]) for name in wanted if name not in TYPES}
         values: dict[str, Any] = {name: arrays[name] for name in wanted if name in TYPES}
         content = kind(**values, **numbers)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise FeatureStoreError(f"it is no such segment ({error})", where=path, fix=ADVICE) from error
     typed = all(arrays[name].dtype == TYPES[name] for name in wanted if name in TYPES)
     whole = _fits_bounds(content) if isinstance(content, Bounds) else _fits_inverted(content)
-    if metadata.get("format") != FORMAT or not typed or not whole or rows_of(content) != segment.rows:
+    if about.get("format") != FORMAT or not typed or not whole or rows_of(content) != segment.rows:
         raise FeatureStoreError("its arrays do not fit each other", where=path, fix=ADVICE)
     return content
 

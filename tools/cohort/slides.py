@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from core_model.errors import FeatureStoreError
-from tools.cohort.manifest import Manifest, SlideEntry, checked, sha256_of
+from tools.cohort.manifest import Manifest, SlideEntry, begun_ns, checked, sha256_of
 from tools.index import SUFFIX, TileIndex, mapped
+
+COARSE_NS = 1_000_000_000
+"""More than the clock of any file system lags behind, in ns."""
 
 
 def entry_of(path: Path, identity: dict[str, str]) -> SlideEntry:
@@ -19,7 +22,6 @@ def entry_of(path: Path, identity: dict[str, str]) -> SlideEntry:
 
     Raises `FeatureStoreError` where it is damaged, of another encoder, or holds what are no numbers.
     """
-    stat = path.stat()
     index, metadata = TileIndex.load(path, identity), mapped(path)[0]
     if not all(
         np.isfinite(index.vectors[start : start + 4096]).all() for start in range(0, len(index), 4096)
@@ -33,15 +35,17 @@ def entry_of(path: Path, identity: dict[str, str]) -> SlideEntry:
         rows=len(index),
         mpp=index.mpp,
         sha256=sha256_of(path),
-        bytes=stat.st_size,
-        modified_ns=stat.st_mtime_ns,
+        bytes=path.stat().st_size,
     )
 
 
-def is_unchanged(path: Path, entry: SlideEntry) -> bool:
-    """Whether a file has the size and time that it had when its digest was taken."""
+def is_unchanged(path: Path, entry: SlideEntry, since_ns: int) -> bool:
+    """Whether nobody has touched a file since well before it was read for the manifest of that time.
+
+    The time of a file's last change, unlike that of its content, is not copied with it and cannot be set.
+    """
     stat = path.stat()
-    return (stat.st_size, stat.st_mtime_ns) == (entry.bytes, entry.modified_ns)
+    return stat.st_size == entry.bytes and stat.st_ctime_ns < since_ns - COARSE_NS
 
 
 def searched(folder: Path, manifest: Manifest) -> list[SlideEntry]:
@@ -49,7 +53,7 @@ def searched(folder: Path, manifest: Manifest) -> list[SlideEntry]:
 
     Raises `FeatureStoreError` where a file of the manifest is gone.
     """
-    known = {entry.file: entry for entry in manifest.slides}
+    known, since = {entry.file: entry for entry in manifest.slides}, begun_ns(folder)
     present = {path.name: path for path in folder.glob(f"*{SUFFIX}")}
     if gone := sorted(set(known) - set(present)):
         fix = f"Take the slide out: giant index --remove {known[gone[0]].name} --out {folder.parent}"
@@ -57,7 +61,7 @@ def searched(folder: Path, manifest: Manifest) -> list[SlideEntry]:
     entries = []
     for name, path in sorted(present.items()):
         entry = known.get(name)
-        if entry is None or not is_unchanged(path, entry):
+        if entry is None or not is_unchanged(path, entry, since):
             entry = entry_of(path, manifest.identity)
         if entry.id not in manifest.removed:
             entries.append(entry)

@@ -9,6 +9,7 @@ made again.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from tools.cohort.manifest import (
     Manifest,
     Segment,
     SlideEntry,
+    begun_ns,
     read_manifest,
     write_manifest,
 )
@@ -80,6 +82,7 @@ def add_to_index(
     files that are put in although their slides had been taken out. Raises `FeatureStoreError`.
     """
     with _alone(folder):
+        begun = time.time_ns()
         manifest = read_manifest(folder, {})
         if manifest.identity != identity:  # other weights of this name: nothing of the old index serves
             manifest = Manifest(identity=identity, removed=manifest.removed)
@@ -89,7 +92,9 @@ def add_to_index(
         ]
         dropped = sorted({entry.name for entry in manifest.slides} - {entry.name for entry in entries})
         segments = _segments(folder, manifest, entries, exact_up_to, looked_through)
-        _replace(folder, Manifest(identity=identity, slides=entries, removed=removed, segments=segments))
+        made = Manifest(identity=identity, slides=entries, removed=removed, segments=segments)
+        write_manifest(folder, made, begun)
+        _clear(folder, made)
         return _change(entries, segments, dropped)
 
 
@@ -126,7 +131,8 @@ def remove_from_index(folder: Path, slide: str) -> list[SlideEntry]:
         if out:
             kept = [entry for entry in manifest.slides if entry.id not in named]
             removed = sorted({*manifest.removed, *named})
-            write_manifest(folder, manifest.model_copy(update={"slides": kept, "removed": removed}))
+            fewer = manifest.model_copy(update={"slides": kept, "removed": removed})
+            write_manifest(folder, fewer, begun_ns(folder))
         return out
 
 
@@ -138,11 +144,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _current(folder: Path, manifest: Manifest, added: Collection[str]) -> list[SlideEntry]:
     """Every slide of the folder as it is now, by name, but for those that were taken out and not `added`."""
-    known = {entry.file: entry for entry in manifest.slides}
+    known, since = {entry.file: entry for entry in manifest.slides}, begun_ns(folder)
     entries = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         entry = known.get(path.name)
-        if entry is None or not is_unchanged(path, entry):
+        if entry is None or not is_unchanged(path, entry, since):
             entry = entry_of(path, manifest.identity)
         if path.name in added or entry.id not in manifest.removed:
             entries.append(entry)
@@ -196,9 +202,8 @@ def _made(folder: Path, identity: dict[str, str], kind: str, entries: Sequence[S
     )
 
 
-def _replace(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, and only then delete the segments that it does not name."""
-    write_manifest(folder, manifest)
+def _clear(folder: Path, manifest: Manifest) -> None:
+    """Delete the segments that the manifest, which is written, does not name."""
     named = {segment.file for segment in manifest.segments}
     for path in (folder / FOLDER).iterdir():
         is_segment = path.suffix == ".safetensors" or path.name.endswith((".new", ".part"))
