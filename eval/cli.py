@@ -32,6 +32,7 @@ NAME = "NAME"
 BENCHES = (
     "agent",
     "ask",
+    "focus",
     "fuzz",
     "gigapath",
     "index",
@@ -210,14 +211,20 @@ def bench(
     work: Annotated[
         Path, opt("DIR", "ask, index: where large slides are kept; fuzz: where files that did harm are.")
     ] = Path("giant-bench"),
-    data: Annotated[Path | None, opt("DIR", "fuzz: the slides to damage.")] = None,
+    data: Annotated[
+        Path | None, opt("DIR", "fuzz: the slides to damage; focus: slides, or pictures with tiles.csv.")
+    ] = None,
     count: Annotated[int, opt("N", "fuzz: damaged files.")] = 5000,
-    seed: Annotated[int, opt("N", "fuzz: decides how they are damaged.")] = 0,
+    seed: Annotated[int, opt("N", "fuzz: decides how they are damaged; focus: which pictures.")] = 0,
     small: Annotated[bool, typer.Option("--small", help="An encoder at a small size, to try it.")] = False,
     use_compile: Annotated[bool, typer.Option("--compile", help="gigapath: through torch.compile.")] = False,
     batch: Annotated[list[int] | None, opt("N", "gigapath: tiles at once; repeat it.")] = None,
     tiles: Annotated[
-        str | None, opt("N,N", "slide-encoder: tiles per slide, with commas; index, read: tiles.")
+        str | None,
+        opt(
+            "N,N",
+            "slide-encoder: tiles per slide, with commas; index, read: tiles; focus: places of each source.",
+        ),
     ] = None,
     cohort: Annotated[Path | None, opt("DIR", "tissue: slides and truth, as giant phantom writes.")] = None,
     rounds: Annotated[int, opt("N", "index, read, tissue: each way is timed so often, in turns.")] = 3,
@@ -226,7 +233,8 @@ def bench(
     replies: Annotated[Path | None, opt("FILE", "reading: recorded replies, JSON lines.")] = None,
     before: Annotated[Path | None, opt("FILE", "reading: what another reader read in them.")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="agent, fuzz, index, read, slide-encoder, tissue: print JSON.")
+        bool,
+        typer.Option("--json", help="agent, focus, fuzz, index, read, slide-encoder, tissue: print JSON."),
     ] = False,
 ) -> None:
     """Measure time and memory on this machine."""
@@ -274,6 +282,10 @@ def bench(
         from eval.bench.fuzz import main as run_fuzz
 
         run_fuzz(data, count, seed, work, as_json)
+    elif name == "focus":
+        from eval.bench.focus import main as run_focus
+
+        run_focus(_needed(data, "pictures to judge", "Add --data DIR"), int(tiles or 200), seed, as_json)
     elif name == "ask":
         from eval.bench.ask import main as run_ask
 
@@ -282,12 +294,12 @@ def bench(
         raise UsageError(f"there is no bench '{name}'", fix=f"Choose one of {', '.join(BENCHES)}")
 
 
-def _needed(slide: Path | None, what: str) -> Path:
+def _needed(path: Path | None, what: str, fix: str = "Add --slide SLIDE") -> Path:
     from core_model.errors import UsageError
 
-    if slide is None:
-        raise UsageError(f"this bench needs {what}", fix="Add --slide SLIDE")
-    return slide
+    if path is None:
+        raise UsageError(f"this bench needs {what}", fix=fix)
+    return path
 
 
 def _check_limit(limit: int | None) -> None:

@@ -115,6 +115,12 @@ def blurred_tissue(slide: Slide, tissue: TissueMask) -> np.ndarray:
     return mask
 
 
+def first_samples(slide: Slide, tissue: TissueMask) -> list[Box]:
+    """The places by which each cell of the tissue is judged first."""
+    corners, side = _cells(tissue)
+    return [box for corner in corners for box in _samples(slide, tissue, corner, side)[:1]]
+
+
 def edge_width(rgb: np.ndarray, mpp: float) -> float | None:
     """Width in µm of the edges of a picture, uint8 (h, w, 3) at `mpp` µm/px; None where there are none.
 
