@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import batch_jobs as jobs
+import index_jobs
 import pytest
 from batch_jobs import dab
 
-from agent.batch import batch
+from agent.batch import batch, indexing
 from agent.batch.batch import Batch
+from agent.batch.indexing import IndexBatch
 from agent.batch.plan import BatchPlan
 from agent.batch.ray_workers import _import_ray, on_ray
 from agent.batch.workers import Ended, Lost
 from agent.session.options import AskOptions
 from core_model.errors import CheckpointError, GiantError, UsageError
+from tools.indexing import IndexPlan
 
 MEMORY = 80_000_000
 """Bytes of a node's object store; Ray takes no less."""
@@ -87,6 +90,27 @@ def test_every_slide_is_reported_once_where_a_node_is_killed(
     assert len(cluster.nodes) == 1
     assert capfd.readouterr().out == ""
     assert not _import_ray().is_initialized()
+
+
+@pytest.mark.slow
+def test_slides_are_indexed_on_a_cluster_each_with_a_gpu_where_there_are_some(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slides = [dab(tmp_path / f"{name}.png", share) for name, share in (("a", 0.9), ("b", 0.2))]
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    monkeypatch.setattr(indexing, "index_slide", index_jobs.painted)
+    plan = IndexPlan(out=tmp_path / "store", mpp=2.0, isolate=False)
+    made = list(IndexBatch(plan, ray=cluster.address).run([*slides, tmp_path / "bad.png"]))
+    assert sorted(type(one).__name__ for one in made) == ["Indexed", "Indexed", "SlideFailed"]
+    assert list(on_ray(index_jobs.gpu, [""], cluster.address, gpus=True)), "a cluster without GPUs works too"
+    node = cluster.add_node(num_cpus=2, num_gpus=2, object_store_memory=MEMORY)
+    try:
+        told = [e.value for e in on_ray(index_jobs.gpu, [""] * 4, cluster.address, gpus=True)
+                if isinstance(e, Ended)]  # fmt: skip
+    finally:
+        cluster.remove_node(node, allow_graceful=True)
+    assert len(told) == 4
+    assert {gpu for _, gpu in told} <= {"0", "1"}
 
 
 def test_a_missing_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
