@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core_model.errors import SlideError
-from core_model.slides.parts import HAMAMATSU, MIRAX, MIRAX_INDEX, is_file_name, parts_of
+from core_model.slides.parts import (
+    HAMAMATSU,
+    MIRAX,
+    MIRAX_INDEX,
+    is_dicom,
+    is_file_name,
+    is_packed,
+    parts_of,
+)
+
+if TYPE_CHECKING:
+    from core_model.slides.sources import PixelSource
 
 MOST_INDEX = 1 << 20
 """Bytes of an index that names files; real ones have a few thousand."""
@@ -18,6 +30,9 @@ MOST_AREA = 10**12
 
 MOST_PER_BYTE = 20_000
 """Pixels that a byte of a file may stand for: JPEG keeps 400 of an empty slide, the densest codecs 10,000."""
+
+MOST_TILE = 1 << 27
+"""Pixels of a tile. A plain image is one tile, and is held in memory."""
 
 SMALL = 1 << 26
 """Pixels below which a level does no harm, whatever its file says."""
@@ -53,7 +68,7 @@ def check_links(main: Path) -> None:
     The main file itself may be a link: the user named it. Raises `OSError`.
     """
     home = (main if main.is_dir() else main.parent).resolve(strict=True)
-    links = _links_below(main) if main.is_dir() else parts_of(main)[1:]
+    links = _links_below(main) if main.is_dir() else parts_of(main)[1:] if main.exists() else []
     if all(link.resolve(strict=True).is_relative_to(home) for link in links):
         return
     raise SlideError(
@@ -71,12 +86,26 @@ def _links_below(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def check_size(main: Path, levels: Iterable[tuple[int, int]]) -> None:
-    """Raise `SlideError` where the levels are larger than a slide, or than what its files can hold.
+def check_packing(main: Path) -> None:
+    """Raise `SlideError` where the slide is a DICOM file that is packed as a whole. Raises `OSError`."""
+    if main.is_file() and is_dicom(main) and is_packed(main):
+        raise SlideError(
+            "this is a DICOM file that is deflated as a whole, which may unpack to any size",
+            where=main,
+            fix="Write it without that, for example with `dcmconv +te`",
+        )
+
+
+def check_size(main: Path, source: PixelSource) -> None:
+    """Raise `SlideError` where levels or tiles are larger than those of slides, or than what files can hold.
 
     Raises `OSError`.
     """
-    width, height = max(levels, key=lambda size: size[0] * size[1])
+    for level, _ in enumerate(source.level_dimensions):
+        w, h = source.tile_size(level)
+        if w * h > MOST_TILE:
+            raise SlideError(f"its tiles claim to be {w:,} x {h:,} px, which cannot be read", where=main)
+    width, height = max(source.level_dimensions, key=lambda size: size[0] * size[1])
     area = width * height
     if area > MOST_AREA:
         raise SlideError(f"it claims to be {width:,} x {height:,} px, which no slide is", where=main)

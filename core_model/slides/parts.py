@@ -15,7 +15,7 @@ import struct
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +31,15 @@ class NotASlide(SlideError):
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """SOP class VL Whole Slide Microscopy Image Storage."""
+
+_DAMAGED = (
+    *(ValueError, TypeError, LookupError, NotImplementedError, EOFError, AttributeError, RecursionError),
+    struct.error,
+)
+"""What pydicom raises where a file is damaged, besides its own error."""
+
+_LONGEST_VALUE = 1 << 16
+"""Bytes of an element's value above which it is not read: none that is looked at is longer."""
 
 _LAST_TAG = 0x00480007
 """Rows of the total pixel matrix; nothing behind it is read, so that tables of frames cost nothing."""
@@ -209,11 +218,32 @@ def read_instance(path: Path) -> Instance | None:
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # values against the standard: only few are looked at
-            header = read_partial(file, stop_when=lambda tag, vr, length: int(tag) > _LAST_TAG)
-            return _instance(path, header)
-    except (InvalidDicomError, ValueError, TypeError, LookupError, NotImplementedError, EOFError,
-            AttributeError, struct.error):  # fmt: skip
+            if is_packed(path):
+                return None
+            ends = partial(_is_behind, _LAST_TAG)
+            return _instance(path, read_partial(file, stop_when=ends, defer_size=_LONGEST_VALUE))
+    except (InvalidDicomError, *_DAMAGED):
         return None
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a DICOM file is deflated as a whole: no slide is, and it may unpack to any size.
+
+    One whose first elements cannot be read is not. Raises `OSError`.
+    """
+    from pydicom.errors import InvalidDicomError
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    try:
+        syntax = read_file_meta_info(path).get("TransferSyntaxUID", "")
+    except (InvalidDicomError, *_DAMAGED):
+        return False
+    return str(syntax) == DeflatedExplicitVRLittleEndian
+
+
+def _is_behind(last: int, tag: Any, vr: str | None, length: int) -> bool:
+    return int(tag) > last
 
 
 def series_in(folder: Path) -> dict[str, list[Instance]]:

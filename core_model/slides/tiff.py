@@ -16,12 +16,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 from core_model.errors import SlideError
+from core_model.slides.formats.bright import check_bright_field
 from core_model.slides.scale import UNIT_UM
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 MOST_PAGES = 500
 """Pages looked at; whole-slide images have some twenty."""
+
+MOST_SHARED = 8
+"""How often the bytes of a file may be claimed by its tiles: some writers keep one empty tile for all."""
 
 FIRST_IS_SCAN = ("generic-tiff", "aperio")
 """Vendors whose first page is level 0; Ventana's, for one, is the label."""
@@ -33,6 +37,8 @@ CONVERT = "Convert it, for example with `vips tiffsave`, to an 8-bit RGB tiled p
 
 CODED = (7, 33003, 33005, 34712)
 """Compressions that hold their own colours and are decoded without regard to Orientation: JPEG, JPEG 2000."""
+
+GREY, COLOUR = "one channel of grey", "Give a scan in colour"
 
 PHOTOMETRIC = {4: "mask", 5: "CMYK", 8: "CIE L*a*b*", 9: "CIE L*a*b*", 10: "CIE L*a*b*",
                32803: "raw sensor", 32844: "LogL", 32845: "LogLuv", 34892: "raw sensor"}  # fmt: skip
@@ -94,12 +100,23 @@ def read_pages(path: Path) -> list[Page]:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it comments on every odd tag
     try:
         with tifffile.TiffFile(path) as tiff:
-            pages = [_page(number, page) for number, page in enumerate(islice(tiff.pages, MOST_PAGES))]
-            return _with_names(pages)
+            every = list(islice(tiff.pages, MOST_PAGES))
+            _check_claims(path, every)
+            return _with_names([_page(number, page) for number, page in enumerate(every)])
     except (tifffile.TiffFileError, OSError, ValueError, TypeError, LookupError, struct.error) as error:
         raise SlideError(
             f"its TIFF directory cannot be read ({error})", where=path, fix="Copy the file again"
         ) from error
+
+
+def _check_claims(path: Path, pages: Sequence[Any]) -> None:
+    """Raise `SlideError` where directories lead in a circle, or tiles share bytes without end."""
+    if len({page.offset for page in pages}) < len(pages):
+        raise SlideError("its TIFF directories lead in a circle", where=path, fix="Copy the file again")
+    size = path.stat().st_size
+    claimed = sum(min(int(count), size) for page in pages for count in page.databytecounts)
+    if claimed > MOST_SHARED * size:
+        raise SlideError(f"its tiles claim {claimed:,} bytes of a file that has {size:,}", where=path)
 
 
 def check_tiled(path: Path, vendor: str, size: tuple[int, int]) -> list[Page]:
@@ -179,6 +196,8 @@ def _check_scan(path: Path, pages: Sequence[Page], page: Page, size: tuple[int, 
     """Raise where `page`, read at `size`, is a label, a preview, or one of several."""
     if page.associated:
         raise SlideError(f"this is the {page.associated} image of a slide, not the slide", where=path)
+    for description in {pages[0].description, page.description}:
+        check_bright_field(description, path, rgb=page.samples >= 3)
     others = [other for other in pages if other is not page and not other.associated]
     largest = max(others, key=lambda item: item.area, default=page)
     if largest.area > size[0] * size[1]:
@@ -201,6 +220,8 @@ def _check_scan(path: Path, pages: Sequence[Page], page: Page, size: tuple[int, 
 
 
 def _check_page(path: Path, page: Page) -> None:
+    if page.oddity == GREY:
+        raise SlideError(f"it holds {GREY}, without the colours of a stain", where=path, fix=COLOUR)
     if page.oddity:
         raise SlideError(
             f"it holds {page.oddity}, which 8-bit RGB cannot show faithfully", where=path, fix=CONVERT
@@ -242,7 +263,7 @@ def _page(number: int, page: Any) -> Page:
 
 
 def _oddity(tags: Any, compression: int) -> str | None:
-    """What a page holds that is not 8-bit grey, palette or RGB; None where it does."""
+    """What a page holds that is not 8-bit palette or RGB; None where it does."""
     bits = _values(tags, 258, 1)
     formats = _values(tags, 339, 1)
     samples, photometric = int(_value(tags, 277, 1)), int(_value(tags, 262, 1))
@@ -256,6 +277,8 @@ def _oddity(tags: Any, compression: int) -> str | None:
         return f"{PHOTOMETRIC.get(photometric, f'photometric {photometric}')} samples"
     if photometric == 6 and compression not in CODED:
         return "YCbCr samples that are no JPEG"
+    if photometric < 2 and (samples == 1 or (samples == 2 and extra[0] in (1, 2))):
+        return GREY
     colours = 3 if photometric in (2, 6) else 1
     if samples < colours or samples > colours + 1:
         return f"{samples} channels"

@@ -114,6 +114,8 @@ class Child:
     @contextlib.contextmanager
     def _counted(self) -> Iterator[_Request]:
         with self._lock:
+            if self._why is not None:  # of another request, which is over
+                raise ChildDied(self._why, alone=False)
             request = _Request(alone=not self._busy)
             for other in self._busy:
                 other.alone = False
