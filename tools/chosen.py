@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from core_model.features.reading import Pace
     from core_model.features.store import FeatureStore
     from core_model.features.tiles import TileFeatures
-    from core_model.slides.annotations import Annotations
     from core_model.slides.slide import Slide
+    from core_model.specimen.annotations import Annotations
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def regions_of(place: Path, slide: Slide, name: str) -> Annotations:
 
     What is left out of them is logged as a warning. Raises `FeatureStoreError`, `AnnotationsError`.
     """
-    from core_model.slides.annotations import read_annotations
+    from core_model.specimen.annotations import read_annotations
 
     found = read_annotations(_file_for(place, slide, name, (".geojson", ".json")), slide)
     for notice in found.notices:
@@ -99,7 +99,9 @@ def chosen_features(
     if stored is not None and (tiles := _among(stored, grid)) is not None:
         return tiles
     with store.lock(slide, encoder.name) as writable:
-        return encode_grid(slide, encoder, grid, progress, pace, store if writable else None)
+        tiles = encode_grid(slide, encoder, grid, progress, pace, store if writable else None)
+    store.tidy(slide, encoder.name)
+    return tiles
 
 
 def _among(stored: TileFeatures, grid: TileGrid) -> TileFeatures | None:

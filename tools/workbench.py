@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from core_model.features.store import FeatureStore
     from core_model.features.tiles import TileFeatures
     from core_model.slides.tissue import TissueMask
+    from core_model.specimen.annotations import Annotations
     from core_model.specimen.quality import Quality
     from core_model.specimen.sections import Layout
     from tools.index import TileIndex
@@ -58,9 +59,14 @@ class Workbench:
         self.last_shown: tuple[Box, float] | None = None
         """Box and resolution that `pan` starts from. Whoever resumes a run sets it again."""
         self._given, self._store, self._progress = features, store, progress
+        self._regions: Annotations | None = None
         if progress is not None:
             slide.tell(progress)
         self._indexes: dict[Space, TileIndex] = {}
+
+    def restrict(self, regions: Annotations) -> None:
+        """From now on only tissue in these regions is there; call before anything is looked at."""
+        self._regions = regions
 
     @cached_property
     def features(self) -> TileFeatures:
@@ -70,6 +76,12 @@ class Workbench:
         if self._given is not None:
             return self._given
         encoder = self.model.tile_encoder
+        if self._regions is not None and self._store is not None:
+            from core_model.features.grid import MIN_TISSUE, tile_grid
+            from tools.chosen import chosen_features
+
+            grid = tile_grid(self.slide, self.tissue, encoder.tile_um, MIN_TISSUE)
+            return chosen_features(self.slide, encoder, grid, self._store, self._progress)
         return extract(self.slide, encoder, self._store, self._progress, tissue=self.tissue)
 
     @cached_property
@@ -77,7 +89,8 @@ class Workbench:
         """Where the slide's tissue is."""
         from core_model.slides.tissue import find_tissue
 
-        return find_tissue(self.slide)
+        tissue = find_tissue(self.slide)
+        return tissue if self._regions is None else self._regions.within(tissue)
 
     @cached_property
     def layout(self) -> Layout:

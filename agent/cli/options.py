@@ -55,6 +55,9 @@ RegionsOpt = Annotated[
     Path | None,
     opt("FILE|DIR", "Only tissue in these QuPath annotations: a GeoJSON, or SLIDE.geojson in DIR."),
 ]
+AskRegionsOpt = Annotated[
+    Path | None, opt("FILE", "Look only at tissue in these QuPath annotations (GeoJSON); a local model.")
+]
 IsolateOpt = Annotated[
     bool | None,
     typer.Option(
@@ -120,6 +123,7 @@ ASK_OPTIONS: dict[str, Any] = {
     "seed": SeedOpt,
     "mpp": MppOpt,
     "mpp_override": OverrideOpt,
+    "regions": AskRegionsOpt,
     "isolate": IsolateOpt,
     "out": RunFolderOpt,
     "resume": ResumeOpt,

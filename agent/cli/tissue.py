@@ -12,8 +12,8 @@ from agent.cli.options import IsolateOpt, JsonOpt, MppOpt, OverrideOpt, RegionsO
 from core_model.errors import GiantError
 
 if TYPE_CHECKING:
-    from core_model.slides.annotations import Annotations
     from core_model.slides.slide import Slide
+    from core_model.specimen.annotations import Annotations
 
 OutOpt = Annotated[
     Path | None, opt("DIR", "Write NAME.geojson (polygons) and NAME.png (the mask) of each slide.")

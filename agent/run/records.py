@@ -194,7 +194,7 @@ class SlideRecord(Record):
     """Box of the scanned area (whole slide where the scanner gives none); QuPath crops to it."""
     tissue_mm2: float | None = None
     warnings: list[str] = Field(default_factory=list)
-    """What contradicts in what the file states, a sentence each."""
+    """What contradicts in what the file states, and that only regions of it count: a sentence each."""
 
     @property
     def sides(self) -> tuple[float, float]:
@@ -238,6 +238,8 @@ class Settings(Record):
     """Seconds for one attempt of a call; None for the usual."""
     bits: int | None = None
     """Bits of the language model's weights, None where they were not packed."""
+    regions: str | None = None
+    """Digest of the annotations outside of which nothing is looked at; None for the whole slide."""
 
 
 CHANGEABLE = ("max_steps", "max_cost", "timeout", "base_url")

@@ -163,6 +163,8 @@ def _prepared(request: Request, progress: Progress | None) -> tuple[RunRecord, P
     model = request.slide_model if request.chats else request.model
     try:
         toolbox = open_toolbox(slide, model, folder, progress, frame_for(request))
+        if request.regions is not None:
+            toolbox.restrict(request.regions)
         return record.model_copy(update={"slide": described(slide, _mm2(toolbox))}), folder, toolbox
     except BaseException:
         give_back(folder)

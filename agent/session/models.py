@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.llm.client import ChatClient
     from agent.session.request import Request
     from core_model.slides.slide import Slide
+    from core_model.specimen.annotations import Annotations
     from tools.render import Frame
 
 
@@ -51,7 +52,8 @@ def opened(request: Request, stack: ExitStack) -> Request:
         slide = _open_slide(request, stack)
         return replace(request, model=chat, slide=slide, slide_model=open_slide_model(request))
     slide = _open_slide(request, stack)
-    return replace(request, slide=slide, model=open_local(request.model, request))
+    regions = _open_regions(request, slide, stack)
+    return replace(request, slide=slide, regions=regions, model=open_local(request.model, request))
 
 
 def open_chat_model(request: Request) -> ChatClient:
@@ -160,6 +162,18 @@ def _open_slide(request: Request, stack: ExitStack) -> Slide:
         slide = open_slide(request.slide, settings.mpp, settings.mpp_override, isolate=request.isolate)
         return stack.enter_context(slide)
     return request.slide
+
+
+def _open_regions(request: Request, slide: Slide, stack: ExitStack) -> Annotations | None:
+    """The annotated regions, of which the slide tells while the request is open."""
+    from core_model.specimen.annotations import read_annotations
+
+    if request.regions is None:
+        return None
+    found, before = read_annotations(request.regions, slide), slide.warnings
+    slide.warnings = (*before, f"Only tissue in {found.words} was looked at.", *found.notices)
+    stack.callback(setattr, slide, "warnings", before)
+    return found
 
 
 def run_record(request: Request, slide: SlideRecord | TokensRecord) -> RunRecord:

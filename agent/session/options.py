@@ -68,6 +68,9 @@ class AskOptions:
     """µm per level-0 px, where the slide file does not say."""
     mpp_override: float | None = None
     """µm per level-0 px, whatever the slide file says."""
+    regions: str | Path | None = None
+    """Annotations of this slide as QuPath exports them (GeoJSON): a local model looks only at tissue inside
+    them."""
     isolate: bool | None = None
     """Whether a child process reads the slide, within limits of memory and time, because nobody vouches for
     its file; None for what the command does: a batch does so, a single question does not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -52,6 +53,8 @@ class Request:
     sight_check: bool
     """Whether a chat model must show that it sees images."""
     seed: int
+    regions: Any
+    """The file of annotated regions, or these once it is read; None for the whole slide."""
     isolate: bool
     """Whether a child process reads the slide."""
     out: Path | None
@@ -112,6 +115,7 @@ def checked(slide: SlideSource, question: str, options: AskOptions) -> Request:
         navigator=navigator,
         max_steps=steps,
         profile=(options.profile or PROFILES[0]) if chats and options.mode == "agent" else None,
+        regions=_regions_digest(options, chats, bool(tokens_file(slide))),
         **{name: getattr(options, name) for name in names},
     )
     return Request(
@@ -124,10 +128,30 @@ def checked(slide: SlideSource, question: str, options: AskOptions) -> Request:
         settings=settings,
         sight_check=chats and options.mode != "blind" and checks_sight(options.sight_check),
         seed=options.seed,
+        regions=Path(options.regions) if options.regions is not None else None,
         isolate=bool(options.isolate),
         out=Path(options.out) if options.out is not None else None,
         resume=options.resume,
     )
+
+
+def _regions_digest(options: AskOptions, chats: bool, from_tokens: bool) -> str | None:
+    """What tells annotated regions from others, where there are any. Raises `UsageError`."""
+    if options.regions is None:
+        return None
+    if chats:
+        raise UsageError(
+            "a chat model looks where it likes, not in regions alone", fix="Use a local model with --regions"
+        )
+    if from_tokens:
+        raise UsageError("slide tokens have no places, so no regions", fix="Give the slide itself")
+    try:
+        content = Path(options.regions).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the regions cannot be read ({error.strerror or error})", where=options.regions
+        ) from error
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def checks_sight(wish: bool | None) -> bool:

@@ -1,1 +1,1 @@
-"""What lies on a slide: sections and cores by name, and which tissue is out of focus or folded."""
+"""What lies on a slide: sections and cores by name, annotated regions, and what is out of focus or folded."""

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from core_model.errors import FeatureStoreError, UsageError
 from core_model.features.extract import extract
 from core_model.features.store import FeatureStore
-from core_model.slides.annotations import AnnotationsError
 from core_model.slides.slide import Slide
+from core_model.specimen.annotations import AnnotationsError
 from tools.chosen import Chosen, chosen_features
 from tools.index import TileIndex
 from tools.indexing import IndexPlan

@@ -11,9 +11,9 @@ from cli_fakes import giant
 from PIL import Image
 from slide_files import stained, write_svs
 
-from core_model.slides.annotations import read_annotations
 from core_model.slides.slide import open_slide
 from core_model.slides.tissue import find_tissue
+from core_model.specimen.annotations import read_annotations
 
 
 @pytest.fixture

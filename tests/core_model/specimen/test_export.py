@@ -16,9 +16,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from core_model.errors import RunError
-from core_model.slides.annotations import read_annotations
 from core_model.slides.box import Box
 from core_model.slides.tissue import METHOD, TissueMask
+from core_model.specimen.annotations import read_annotations
 from core_model.specimen.export import tissue_geojson, write_geojson, write_png
 
 

@@ -27,6 +27,7 @@ from core_model.slides.tissue import TissueMask
 MOST_BYTES = 64 << 20
 MOST_CORNERS = 2_000_000
 """Of all polygons of a file."""
+MOST_NAMED = 5
 BEYOND = 0.01
 """By how much of a slide's side a region may reach beyond it: drawn by hand, or by rounding."""
 LONGEST = 120
@@ -84,6 +85,14 @@ class Annotations:
     notices: tuple[str, ...]
     """What was left out, and why: a sentence each."""
 
+    @property
+    def words(self) -> str:
+        """How many there are, and the names of the first."""
+        names = [region.name for region in self.regions[:MOST_NAMED]]
+        more = ", …" if len(self.regions) > MOST_NAMED else ""
+        count = len(self.regions)
+        return f"{count} annotated region{'' if count == 1 else 's'} ({', '.join(names)}{more})"
+
     def raster(self, shape: tuple[int, int], extent: tuple[float, float]) -> np.ndarray:
         """Where a region lies, bool (H, W) of `shape`, over `extent` level-0 px in width and height."""
         height, width = shape
@@ -104,9 +113,7 @@ class Annotations:
         inside = self.raster(tissue.mask.shape, spans)
         restricted = replace(tissue, mask=tissue.mask & inside, unknown=tissue.unknown & inside)
         if not restricted.mask.any() and not restricted.unknown.any():
-            raise NoTissue(
-                f"no tissue lies in the {len(self.regions)} annotated regions", fix="Draw them over tissue"
-            )
+            raise NoTissue(f"no tissue lies in {self.words}", fix="Draw them over tissue")
         return restricted
 
 
