@@ -38,6 +38,7 @@ BENCHES = (
     "index",
     "read",
     "reading",
+    "retrieve",
     "slide-encoder",
     "startup",
     "tissue",
@@ -223,11 +224,14 @@ def bench(
         str | None,
         opt(
             "N,N",
-            "slide-encoder: tiles per slide, with commas; index, read: tiles; focus: places of each source.",
+            "slide-encoder: tiles per slide, with commas; index, read, retrieve: tiles; focus: places of each"
+            " source.",
         ),
     ] = None,
     cohort: Annotated[Path | None, opt("DIR", "tissue: slides and truth, as giant phantom writes.")] = None,
-    rounds: Annotated[int, opt("N", "index, read, tissue: each way is timed so often, in turns.")] = 3,
+    rounds: Annotated[
+        int, opt("N", "index, read, retrieve, tissue: each way is timed so often, in turns.")
+    ] = 3,
     bf16: Annotated[bool, typer.Option("--bf16", help="slide-encoder: in mixed precision.")] = False,
     device: Annotated[str | None, opt("NAME", "slide-encoder: cpu or cuda.")] = None,
     replies: Annotated[Path | None, opt("FILE", "reading: recorded replies, JSON lines.")] = None,
@@ -276,6 +280,11 @@ def bench(
 
         source = _needed(slide, "a slide to make large ones from")
         run_index(source, side, work, int(tiles or 1000), rounds, model, as_json)
+    elif name == "retrieve":
+        from eval.bench.retrieve import TILES
+        from eval.bench.retrieve import main as run_retrieve
+
+        run_retrieve(int(tiles or TILES), rounds, work, as_json)
     elif name == "fuzz":
         if data is None:
             raise UsageError("this bench needs slides to damage", fix="Add --data DIR")
