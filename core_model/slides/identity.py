@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from core_model.errors import SlideError
 from core_model.slides.claims import check_links, check_names, check_packing, check_size
+from core_model.slides.formats.bright import check_properties
 from core_model.slides.parts import is_store_table, is_zarr, main_file, parts_of, slide_name
 from core_model.slides.tiff import is_tiff, read_pages
 
@@ -63,6 +64,7 @@ def opened(path: Path, follow_links: bool = True) -> Opened:
         source = open_source(path)
         try:
             check_size(path, source)
+            check_properties(source.properties, path)
             return Opened(path, name, source, slide_id(path, source))
         except BaseException:
             source.close()

@@ -21,7 +21,16 @@ from PIL import Image, UnidentifiedImageError
 from core_model.errors import SlideError
 from core_model.slides.parts import parts_of
 from core_model.slides.scale import DENSITY_X, DENSITY_Y
-from core_model.slides.tiff import check_tiled, is_tiff, ome_mpp, read_pages, scale_properties, scan_page
+from core_model.slides.tiff import (
+    COLOUR,
+    GREY,
+    check_tiled,
+    is_tiff,
+    ome_mpp,
+    read_pages,
+    scale_properties,
+    scan_page,
+)
 
 PLAIN_FORMATS = ("TIFF", "PNG", "JPEG")
 """Pillow is kept to these: its other readers are not worth their risk here."""
@@ -297,7 +306,9 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
             where=path,
             fix="Convert the image to 8-bit RGB",
         )
-    if image.mode in {"RGBA", "LA"} or "transparency" in image.info:
+    if image.mode in {"L", "LA"}:
+        raise SlideError(f"it holds {GREY}, without the colours of a stain", where=path, fix=COLOUR)
+    if image.mode == "RGBA" or "transparency" in image.info:
         return on_background(image.convert("RGBA"), "#ffffff")
     return image.convert("RGB")
 

@@ -93,10 +93,11 @@ def test_what_cannot_be_shown_faithfully_is_refused(tmp_path: Path, kind: str, t
 
 
 @pytest.mark.parametrize("tiled", [True, False])
-def test_grey_and_transparent_files_open(tmp_path: Path, tiled: bool) -> None:
+def test_grey_files_are_refused_and_transparent_ones_open(tmp_path: Path, tiled: bool) -> None:
     layout = TILED if tiled else SCALE
     grey = write(tmp_path / "grey.tiff", GREY, photometric="minisblack", **layout)
-    assert np.array_equal(pixels(grey), np.dstack([GREY] * 3))
+    with pytest.raises(SlideError, match="one channel of grey, without the colours of a stain"):
+        open_slide(grey)
     solid = np.dstack([RGB, np.full_like(GREY, 255)])
     assert np.array_equal(
         pixels(write(tmp_path / "a.tiff", solid, extrasamples=["unassalpha"], **layout)), RGB
@@ -106,6 +107,66 @@ def test_grey_and_transparent_files_open(tmp_path: Path, tiled: bool) -> None:
 def test_the_three_samples_of_an_ome_image_are_no_channels_of_their_own(tmp_path: Path) -> None:
     described = OME.format('SizeC="3" SizeZ="1" SizeT="1"')
     assert np.array_equal(pixels(write(tmp_path / "a.tiff", RGB, description=described, **TILED)), RGB)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_grey_pictures_are_refused(tmp_path: Path, name: str) -> None:
+    Image.fromarray(GREY).save(tmp_path / name)
+    with pytest.raises(SlideError, match="one channel of grey, without the colours of a stain"):
+        open_slide(tmp_path / name, mpp=0.5)
+
+
+CHANNELS = '<Channel ID="Channel:0:0" Name="{}" SamplesPerPixel="{}" {}/>'
+
+
+def with_channels(count: int, channels: str) -> str:
+    sizes = f'SizeC="{count}" SizeZ="1" SizeT="1"'
+    return OME.format(sizes).replace(" /></Image>", f">{channels}</Pixels></Image>")
+
+
+@pytest.mark.parametrize(
+    ("images", "channel"),
+    [
+        ((RGB,), CHANNELS.format("DAPI", 3, "")),
+        ((RGB,), CHANNELS.format("", 3, 'IlluminationType="Epifluorescence"')),
+        ((GREY,), CHANNELS.format("0", 1, 'EmissionWavelength="455"')),
+        ((GREY,) * 3, "".join(CHANNELS.format(name, 1, "") for name in ("DAPI", "Cy3", "Alexa Fluor 488"))),
+    ],
+)
+@pytest.mark.parametrize("tiled", [True, False])
+def test_fluorescence_is_told_by_its_channels(
+    tmp_path: Path, images: tuple[np.ndarray, ...], channel: str, tiled: bool
+) -> None:
+    count = sum(1 if image.ndim == 2 else 3 for image in images)
+    kind = "rgb" if images[0].ndim == 3 else "minisblack"
+    options = (TILED if tiled else SCALE) | {"photometric": kind}
+    path = write(tmp_path / "a.ome.tiff", *images, description=with_channels(count, channel), **options)
+    with pytest.raises(SlideError, match="of fluorescence, as the file says"):
+        open_slide(path, mpp=0.5)
+
+
+def test_akoyas_fluorescence_is_told_by_its_markers(tmp_path: Path) -> None:
+    names = "<Name>DAPI</Name><Biomarker>CD8</Biomarker>"
+    text = f"<PerkinElmer-QPI-ImageDescription>{names}</PerkinElmer-QPI-ImageDescription>"
+    options = TILED | {"photometric": "minisblack"}
+    path = write(tmp_path / "a.tiff", GREY, GREY, description=text, **options)
+    with pytest.raises(SlideError, match="of fluorescence, as the file says"):
+        open_slide(path, mpp=0.5)
+
+
+def test_the_wavelengths_of_a_colour_camera_are_no_fluorescence(tmp_path: Path) -> None:
+    channel = CHANNELS.format("TL Brightfield", 3, 'EmissionWavelength="500"')
+    path = write(tmp_path / "a.tiff", RGB, description=with_channels(3, channel), **TILED)
+    assert np.array_equal(pixels(path), RGB)
+
+
+def test_dicoms_code_of_fluorescence_is_known() -> None:
+    from core_model.slides.formats.bright import check_properties
+
+    name = "dicom.OpticalPathSequence[0].IlluminationTypeCodeSequence[0].CodeValue"
+    check_properties({name: "111744"}, "a slide")
+    with pytest.raises(SlideError, match="fluorescence"):
+        check_properties({name: "111743"}, "a slide")
 
 
 def test_sixteen_bits_in_a_png_are_refused(tmp_path: Path) -> None:
