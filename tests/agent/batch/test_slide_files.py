@@ -18,6 +18,7 @@ import imagecodecs
 import multi_files as many
 import numpy as np
 import pytest
+import scanner_files as scanners
 from chat_server import ChatServer, Served, calls, images_of
 from cli_fakes import PaintModel, giant
 from PIL import Image
@@ -57,7 +58,11 @@ def write_all(root: Path) -> int:
         root / "packed" / "ls", RGB, str(JPEGLSLossless), imagecodecs.jpegls_encode, mpp=2.0, series=2
     )
     formats.write_zarr(root / "zarr", RGB, name="store.zarr", mpp=2.0)
-    (root / "zeiss").mkdir()
+    for folder in ("zeiss", "tiffs"):
+        (root / folder).mkdir()
+    scanners.write_scn(root / "tiffs" / "leica.scn", RGB, mpp=2.0)
+    scanners.write_ndpi(root / "tiffs" / "hamamatsu.ndpi", RGB, mpp=2.0)
+    scanners.write_bif(root / "tiffs" / "ventana.bif", RGB, mpp=2.0)
     formats.write_czi(root / "zeiss" / "canvas.czi", RGB, mpp=2.0)
     (root / "gdc" / "uuid" / "logs").mkdir(parents=True)
     write_svs(root / "gdc" / "uuid" / "scan.svs", RGB, mpp=2.0, levels=1, power=5)
@@ -65,7 +70,7 @@ def write_all(root: Path) -> int:
     (root / "gdc" / "uuid" / "annotations.txt").write_text(many.PATIENT)
     for name in (f"{many.PLANTED}_macro.jpg", f"{many.PLANTED}.png", "scan_label.tif"):
         many.label().save(root / "gdc" / "uuid" / name)
-    return 7
+    return 10
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -84,7 +89,9 @@ def test_one_report_a_slide_and_a_planted_patient_reaches_nobody(tmp_path: Path)
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in Path("out/reports.jsonl").read_text().splitlines()]
     names = [line["slide"].partition("-")[0] for line in lines]
-    assert sorted(names) == ["canvas", "case", "ls", "scan", "scan", "series", "store"]
+    assert sorted(names) == [
+        *("canvas", "case", "hamamatsu", "leica", "ls", "scan", "scan", "series", "store", "ventana"),
+    ]
     assert len({line["slide"] for line in lines}) == count
     assert len(server.requests) == 3 * count, "each slide is paid once: a look, an answer, a second look"
     (mirax,) = [line for line in lines if line["slide"] == "case"]

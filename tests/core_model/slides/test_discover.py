@@ -9,6 +9,7 @@ from pathlib import Path
 import format_files as formats
 import multi_files as many
 import pytest
+import scanner_files as scanners
 from PIL import Image
 from slide_files import stained, write_svs
 
@@ -70,6 +71,9 @@ LAYOUTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "VSI": (olympus, ["scan.vsi"]),
     "Zarr": (zarr, ["scan.ome.zarr"]),
     "CZI": (lambda folder: formats.write_czi(folder / "scan.czi", RGB), ["scan.czi"]),
+    "SCN": (lambda folder: scanners.write_scn(folder / "scan.scn", RGB), ["scan.scn"]),
+    "NDPI": (lambda folder: scanners.write_ndpi(folder / "scan.ndpi", RGB), ["scan.ndpi"]),
+    "BIF": (lambda folder: scanners.write_bif(folder / "scan.bif", RGB), ["scan.bif"]),
 }
 
 
@@ -84,7 +88,7 @@ def test_a_slide_of_many_files_is_one_slide(layout: str, tmp_path: Path) -> None
     assert others <= {"TCGA-02.svs.parcel", "annotations.txt"}, "named one by one, as a shell does with *"
 
 
-@pytest.mark.parametrize("layout", ["VMS", "MIRAX", "DICOM", "GDC", "Zarr", "CZI"])
+@pytest.mark.parametrize("layout", ["VMS", "MIRAX", "DICOM", "GDC", "Zarr", "CZI", "SCN", "NDPI", "BIF"])
 def test_the_folder_of_one_slide_opens_it(layout: str, tmp_path: Path) -> None:
     LAYOUTS[layout][0](tmp_path)
     with open_slide(tmp_path) as slide:

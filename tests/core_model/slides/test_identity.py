@@ -13,6 +13,7 @@ import imagecodecs
 import multi_files as many
 import numpy as np
 import pytest
+import scanner_files as scanners
 import tifffile
 from pydicom.uid import JPEGLSLossless
 from slide_files import ColourEncoder, damage, stained, write_svs
@@ -35,6 +36,9 @@ FORMATS: dict[str, Callable[[Path], object]] = {
     "Zarr": lambda folder: formats.write_zarr(folder, RGB, levels=1),
     "Zarr 2": lambda folder: formats.write_zarr(folder, RGB, version=2, levels=1),
     "CZI": lambda folder: formats.write_czi(folder / "scan.czi", RGB),
+    "SCN": lambda folder: scanners.write_scn(folder / "scan.scn", RGB),
+    "NDPI": lambda folder: scanners.write_ndpi(folder / "scan.ndpi", RGB),
+    "BIF": lambda folder: scanners.write_bif(folder / "scan.bif", RGB),
 }
 
 
