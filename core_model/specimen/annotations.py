@@ -97,24 +97,24 @@ class Annotations:
         """Where a region lies, bool (H, W) of `shape`, over `extent` level-0 px in width and height."""
         height, width = shape
         scale = np.array([width / extent[0], height / extent[1]])
-        found = np.zeros(shape, dtype=bool)
+        raster = np.zeros(shape, dtype=bool)
         for rings in (rings for region in self.regions for rings in region.polygons):
             corners = [ring * scale for ring in rings]
             low = np.clip(np.floor(corners[0].min(axis=0)).astype(int), 0, (width, height))
             high = np.clip(np.ceil(corners[0].max(axis=0)).astype(int), low, (width, height))
-            part = found[low[1] : high[1], low[0] : high[0]]
+            part = raster[low[1] : high[1], low[0] : high[0]]
             if part.size:
                 part |= _filled([ring - low for ring in corners], part.shape)
-        return found
+        return raster
 
     def within(self, tissue: TissueMask) -> TissueMask:
         """The tissue inside the regions. Raises `NoTissue` where there is none."""
         spans = tissue.extent or (tissue.slide_box.w, tissue.slide_box.h)
         inside = self.raster(tissue.mask.shape, spans)
-        restricted = replace(tissue, mask=tissue.mask & inside, unknown=tissue.unknown & inside)
-        if not restricted.mask.any() and not restricted.unknown.any():
+        inner_tissue = replace(tissue, mask=tissue.mask & inside, unknown=tissue.unknown & inside)
+        if not inner_tissue.mask.any() and not inner_tissue.unknown.any():
             raise NoTissue(f"no tissue lies in {self.words}", fix="Draw them over tissue")
-        return restricted
+        return inner_tissue
 
 
 def read_annotations(path: str | Path, slide: Placed) -> Annotations:
@@ -126,8 +126,8 @@ def read_annotations(path: str | Path, slide: Placed) -> Annotations:
     except ValueError as error:  # in our words
         raise AnnotationsError(f"the annotations cannot be used: {error}", where=path, fix=_FIX) from error
     if not regions:
-        told = f" ({'; '.join(left_out)})" if left_out else ""
-        raise AnnotationsError(f"the file holds no annotated area{told}", where=path, fix=_FIX)
+        reasons = f" ({'; '.join(left_out)})" if left_out else ""
+        raise AnnotationsError(f"the file holds no annotated area{reasons}", where=path, fix=_FIX)
     return Annotations(tuple(regions), tuple(left_out))
 
 
@@ -167,10 +167,10 @@ def _features(content: Any) -> list[Any]:
     """The features of a collection, a bare array, or a single one."""
     if isinstance(content, dict) and content.get("type") == "Feature":
         return [content]
-    found = content.get("features") if isinstance(content, dict) else content
-    if not isinstance(found, list):
+    features = content.get("features") if isinstance(content, dict) else content
+    if not isinstance(features, list):
         raise ValueError("it is no GeoJSON: neither a FeatureCollection nor a list of features")
-    return found
+    return features
 
 
 def _regions(features: list[Any], slide: Placed) -> tuple[list[Region], list[str]]:
@@ -204,46 +204,46 @@ def _region(feature: dict[str, Any], number: int, slide: Placed) -> Region:
     properties, geometry = _table(feature, "properties"), _table(feature, "geometry")
     label = _text(_table(properties, "classification").get("name"))
     name = _text(properties.get("name")) or label or f"annotation {number}"
-    what = f"annotation {number} ('{name}')"
+    title = f"annotation {number} ('{name}')"
     coordinates = geometry.get("coordinates")
     polygons = [coordinates] if geometry["type"] == "Polygon" else coordinates
     if not isinstance(polygons, list) or not polygons:
-        raise ValueError(f"{what} has no corners")
+        raise ValueError(f"{title} has no corners")
     origin = np.array([slide.bounds.x, slide.bounds.y])
-    made = tuple(tuple(ring + origin for ring in _rings(polygon, what)) for polygon in polygons)
-    region = Region(name, label, made)
-    _check_place(region, slide, what)
+    shifted = tuple(tuple(ring + origin for ring in _rings(polygon, title)) for polygon in polygons)
+    region = Region(name, label, shifted)
+    _check_place(region, slide, title)
     return region
 
 
-def _rings(polygon: Any, what: str) -> list[Ring]:
+def _rings(polygon: Any, title: str) -> list[Ring]:
     """Outer ring and holes of one polygon, without the corner that closes each."""
     if not isinstance(polygon, list) or not polygon:
-        raise ValueError(f"{what} has no corners")
-    return [_ring(points, what) for points in polygon]
+        raise ValueError(f"{title} has no corners")
+    return [_ring(points, title) for points in polygon]
 
 
-def _ring(points: Any, what: str) -> Ring:
+def _ring(points: Any, title: str) -> Ring:
     if not isinstance(points, list) or len(points) > MOST_CORNERS:
-        raise ValueError(f"{what} has no list of corners, or more than {MOST_CORNERS:,}")
+        raise ValueError(f"{title} has no list of corners, or more than {MOST_CORNERS:,}")
     for point in points:
         numbers = isinstance(point, list) and len(point) in (2, 3)
         if not numbers or any(type(value) not in (int, float) for value in point):
-            raise ValueError(f"{what} has a corner that is no x, y")
+            raise ValueError(f"{title} has a corner that is no x, y")
     try:
         ring = np.array([point[:2] for point in points], dtype=np.float64).reshape(-1, 2)
     except OverflowError as error:
-        raise ValueError(f"{what} has a corner that is no place") from error
+        raise ValueError(f"{title} has a corner that is no place") from error
     if not np.isfinite(ring).all():
-        raise ValueError(f"{what} has a corner that is no place")
+        raise ValueError(f"{title} has a corner that is no place")
     if len(ring) > 1 and (ring[0] == ring[-1]).all():
         ring = ring[:-1]
     if len(np.unique(ring, axis=0)) < 3:
-        raise ValueError(f"{what} has fewer than three corners")
+        raise ValueError(f"{title} has fewer than three corners")
     return ring
 
 
-def _check_place(region: Region, slide: Placed, what: str) -> None:
+def _check_place(region: Region, slide: Placed, title: str) -> None:
     """Raise `ValueError` where a region reaches beyond the slide by more than hand and rounding do."""
     corners = np.concatenate([ring for rings in region.polygons for ring in rings])  # (P, 2)
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -251,13 +251,13 @@ def _check_place(region: Region, slide: Placed, what: str) -> None:
     if (low < -BEYOND * size).any() or (high > size * (1 + BEYOND)).any():
         spans = f"x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to {high[1]:.0f}"
         of = f"{printable(slide.name)}, which has {slide.box.w} x {slide.box.h} px"
-        raise ValueError(f"{what} spans {spans}, outside of {of}")
+        raise ValueError(f"{title} spans {spans}, outside of {of}")
 
 
 def _table(of: dict[str, Any], name: str) -> dict[str, Any]:
     """An object within an object; an empty one where there is none."""
-    found = of.get(name)
-    return found if isinstance(found, dict) else {}
+    value = of.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str | None:

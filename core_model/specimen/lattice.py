@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-LEAST_CORES = 8
 CORE_MM = (0.3, 3.5)
 """Diameter of a core, least and largest."""
 
@@ -52,16 +51,18 @@ class Lattice(NamedTuple):
     """(P,) which of `places` each piece belongs to, from 1."""
 
 
-def find_lattice(places: Sequence[tuple[slice, slice]], areas: np.ndarray, um: float) -> Lattice | None:
+def find_lattice(
+    places: Sequence[tuple[slice, slice]], areas: np.ndarray, um: float, least: int
+) -> Lattice | None:
     """The lattice of pieces with these rows and columns and `areas` (P,) in mm²; None where there is none.
 
-    `um` is the size of a pixel of the raster.
+    `um` is the size of a pixel of the raster, `least` the number of whole cores that make a lattice.
     """
     spans = np.array([[c.start, c.stop, r.start, r.stop] for r, c in places]) * um / 1000  # (P, 4), mm
     sides = np.stack([spans[:, 1] - spans[:, 0], spans[:, 3] - spans[:, 2]], axis=1)  # (P, 2)
     centers = np.stack([spans[:, :2].mean(axis=1), spans[:, 2:].mean(axis=1)], axis=1)  # (P, 2): x, y
     cores = _round_and_alike(sides, areas)
-    if cores.sum() < LEAST_CORES or areas[cores].sum() < LEAST_AREA * areas.sum():
+    if cores.sum() < least or areas[cores].sum() < LEAST_AREA * areas.sum():
         return None
     fit = _fitted(centers[cores])
     if fit is None:

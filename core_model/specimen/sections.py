@@ -17,7 +17,6 @@ import numpy as np
 from scipy import ndimage
 
 from core_model.slides.box import Box
-from core_model.specimen.lattice import LEAST_CORES, find_lattice, letters
 
 if TYPE_CHECKING:
     from core_model.slides.tissue import TissueMask
@@ -36,6 +35,9 @@ WIDER = 2.0
 
 ALIKE = 2.5
 """Largest ratio of areas of sections that were told apart by their gaps alone."""
+
+LEAST_CORES = 8
+"""Whole cores of a tissue microarray."""
 
 MOST_SECTIONS = 12
 """With more than these the slide holds fragments, and no sections."""
@@ -120,10 +122,8 @@ def find_layout(tissue: TissueMask) -> Layout:
     if count < 2:
         return _layout("section", tissue, [], labels)
     areas = ndimage.sum_labels(raster, labels, np.arange(1, count + 1)) * (um / 1000) ** 2  # (P,), mm²
-    lattice = find_lattice(ndimage.find_objects(labels), areas, um) if count >= LEAST_CORES else None
-    if lattice is not None:
-        names = [f"{letters(row)}{column + 1}" for row, column in lattice.places]
-        return _layout("core", tissue, names, _renumbered(labels, lattice.places_of_pieces))
+    if count >= LEAST_CORES and (cores := _cores(tissue, labels, areas, um)) is not None:
+        return cores
     group_of = _in_reading_order(_groups(raster, labels, areas, um), labels)
     sections = int(group_of.max())
     names = [str(number) for number in range(1, sections + 1)] if 1 < sections <= MOST_SECTIONS else []
@@ -147,6 +147,16 @@ def _raster(tissue: TissueMask) -> tuple[np.ndarray, float]:
     padded = np.pad(tissue.mask, ((0, -height % step), (0, -width % step))).astype(np.float32)
     shares = padded.reshape(padded.shape[0] // step, step, -1, step).mean(axis=(1, 3))
     return shares, tissue.scale[0] * tissue.slide_mpp * step
+
+
+def _cores(tissue: TissueMask, labels: np.ndarray, areas: np.ndarray, um: float) -> Layout | None:
+    from core_model.specimen.lattice import find_lattice, letters
+
+    lattice = find_lattice(ndimage.find_objects(labels), areas, um, LEAST_CORES)
+    if lattice is None:
+        return None
+    names = [f"{letters(row)}{column + 1}" for row, column in lattice.places]
+    return _layout("core", tissue, names, _renumbered(labels, lattice.places_of_pieces))
 
 
 def _pixels(tissue: TissueMask) -> int:
