@@ -67,10 +67,10 @@ def regions_of(place: Path, slide: Slide, name: str) -> Annotations:
     """
     from core_model.specimen.annotations import read_annotations
 
-    found = read_annotations(_file_for(place, slide, name, (".geojson", ".json")), slide)
-    for notice in found.notices:
+    annotations = read_annotations(_file_for(place, slide, name, (".geojson", ".json")), slide)
+    for notice in annotations.notices:
         log.warning("%s: annotations: %s", slide.name, notice)
-    return found
+    return annotations
 
 
 def check_one_slide(chosen: Chosen, slides: Sequence[Path]) -> None:
@@ -95,8 +95,8 @@ def chosen_features(
     """
     from core_model.features.extract import encode_grid
 
-    stored = store.load(slide, encoder)
-    if stored is not None and (tiles := _among(stored, grid)) is not None:
+    whole_slide = store.load(slide, encoder)
+    if whole_slide is not None and (tiles := _among(whole_slide, grid)) is not None:
         return tiles
     with store.lock(slide, encoder.name) as writable:
         tiles = encode_grid(slide, encoder, grid, progress, pace, store if writable else None)
@@ -104,18 +104,22 @@ def chosen_features(
     return tiles
 
 
-def _among(stored: TileFeatures, grid: TileGrid) -> TileFeatures | None:
+def _among(whole_slide: TileFeatures, grid: TileGrid) -> TileFeatures | None:
     """The tiles of the grid among stored ones; None where one is lacking that should be there."""
-    if stored.size != grid.size:
+    if whole_slide.sides != grid.sides:
         return None
-    wanted = {(int(x), int(y)) for x, y in grid.coords}
-    keep = np.array([(int(x), int(y)) in wanted for x, y in stored.coords], dtype=bool)  # (N,)
-    failed = tuple(item for item in stored.failed if item[0][:2] in wanted)
-    known = {(int(x), int(y)) for x, y in stored.coords[keep]} | {box[:2] for box, _ in failed}
+    grid_corners = {(int(x), int(y)) for x, y in grid.coords}
+    keep = np.array([(int(x), int(y)) in grid_corners for x, y in whole_slide.coords], dtype=bool)  # (N,)
+    failures = tuple(item for item in whole_slide.failed if item[0][:2] in grid_corners)
+    stored_corners = {(int(x), int(y)) for x, y in whole_slide.coords[keep]} | {
+        box[:2] for box, _ in failures
+    }
     sure = {(int(x), int(y)) for x, y in grid.coords[~grid.unsure]}
-    if not sure <= known or not keep.any():
+    if not sure <= stored_corners or not keep.any():
         return None
-    return replace(stored, features=stored.features[keep], coords=stored.coords[keep], failed=failed)
+    return replace(
+        whole_slide, features=whole_slide.features[keep], coords=whole_slide.coords[keep], failed=failures
+    )
 
 
 def _file_for(place: Path, slide: Slide, name: str, endings: tuple[str, ...]) -> Path:

@@ -44,15 +44,15 @@ def import_features(
     store, imported_encoder = FeatureStore(out), None
     for name in job.features:
         try:
-            found = _found(job, name, paths, mpp)
-            imported_encoder = imported_encoder or encoder_of(job, found)
-            made = _kept(found, imported_encoder, store)
+            imported = _found(job, name, paths, mpp)
+            imported_encoder = imported_encoder or encoder_of(job, imported)
+            index_path = _kept(imported, imported_encoder, store)
         except UsageError:
             raise
         except GiantError as error:
             yield SlideFailed(job.features[name], str(error))
         else:
-            yield made
+            yield index_path
 
 
 def export_features(
@@ -75,26 +75,26 @@ def export_features(
         try:
             tiles = read_slide_features(path)
             if layout == "clam":
-                _, made = write_clam(out, path.stem, tiles, pt)
+                _, feature_file = write_clam(out, path.stem, tiles, pt)
             else:
                 tile_px = read_places(path).tile_px or tiles.size
-                _, made = write_trident(out, path.stem, tiles, tile_px)
+                _, feature_file = write_trident(out, path.stem, tiles, tile_px)
         except GiantError as error:
             yield SlideFailed(path, str(error))
         else:
-            yield made
+            yield feature_file
 
 
 def _by_name(slides: Sequence[Path]) -> dict[str, list[Path]]:
     """Slides by the names under which other tools may know them: of `a.ome.tiff` also `a`."""
     from core_model.slides.parts import slide_name
 
-    found: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for path in slides:
         name = slide_name(path)
-        for known in {name, path.stem, name.removesuffix(".ome")}:
-            found.setdefault(known, []).append(path)
-    return found
+        for alternative in {name, path.stem, name.removesuffix(".ome")}:
+            paths.setdefault(alternative, []).append(path)
+    return paths
 
 
 def _found(
@@ -116,12 +116,12 @@ def _found(
         return read_imported(job, name, slide)
 
 
-def _kept(found: Imported, encoder: ImportedEncoder, store: FeatureStore) -> Path:
+def _kept(imported: Imported, encoder: ImportedEncoder, store: FeatureStore) -> Path:
     from core_model.features.imported import keep
 
-    tiles = keep(found, encoder, store)
-    with store.lock(found.slide, encoder.name):
-        return save_index(found.slide, tiles, encoder, store)
+    tiles = keep(imported, encoder, store)
+    with store.lock(imported.slide, encoder.name):
+        return save_index(imported.slide, tiles, encoder, store)
 
 
 def _files_of(source: Path, encoder: str | None) -> list[Path]:
@@ -135,9 +135,9 @@ def _files_of(source: Path, encoder: str | None) -> list[Path]:
     if encoder is not None:
         folders = [folder for folder in folders if folder.name == folder_of(encoder)]
     files = {
-        folder: found
+        folder: paths
         for folder in folders
-        if (found := sorted(path for path in folder.glob("*.h5") if not path.name.startswith(".")))
+        if (paths := sorted(path for path in folder.glob("*.h5") if not path.name.startswith(".")))
     }
     if not files:
         raise FeatureStoreError("the folder holds no tile features to write", where=source)

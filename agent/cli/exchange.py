@@ -17,11 +17,13 @@ def import_tiles(
     from agent.batch.batch import find_slides
     from tools.exchange import import_features
 
-    found = find_slides(slides) if slides else None
-    for line in found.summary() if found is not None else ():
+    given_slides = find_slides(slides) if slides else None
+    for line in given_slides.summary() if given_slides is not None else ():
         typer.echo(line, err=True)
-    made = import_features(job, out, found.paths if found is not None else None, encoder, mpp)
-    _show(made, "Import them as jobs of their own, or with --slides, where the reason says so")
+    results = import_features(
+        job, out, given_slides.paths if given_slides is not None else None, encoder, mpp
+    )
+    _show(results, "Import them as jobs of their own, or with --slides, where the reason says so")
 
 
 def export_tiles(source: Path, out: Path, layout: str, encoder: str | None, pt: bool) -> None:
@@ -31,18 +33,18 @@ def export_tiles(source: Path, out: Path, layout: str, encoder: str | None, pt: 
     _show(export_features(source, out, layout, encoder, pt), "They are named above")
 
 
-def one_of(**given: object) -> None:
+def one_of(**options: object) -> None:
     """Raise `UsageError` unless exactly one of the options is given."""
-    names = [f"--{name}" for name in given]
-    if sum(value is not None for value in given.values()) != 1:
+    names = [f"--{name}" for name in options]
+    if sum(value is not None for value in options.values()) != 1:
         raise UsageError("it must be said what to take, and once", fix=f"Give one of {', '.join(names)}")
 
 
-def _show(made: Iterable[object], fix: str) -> None:
+def _show(results: Iterable[object], fix: str) -> None:
     from tools.indexing import SlideFailed
 
     count = failures = 0
-    for item in made:
+    for item in results:
         count += 1
         if isinstance(item, SlideFailed):
             failures += 1

@@ -57,7 +57,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def pull(
-        self, pull: Tensor, q: Tensor, k: Tensor, v: Tensor, done: Attended
+        self, pull: Tensor, q: Tensor, k: Tensor, v: Tensor, attended: Attended
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of q, k, v for that of the output `pull` (N, h, m, D), which gives `lse` none."""
 
@@ -80,11 +80,11 @@ class CpuFlash(Kernel):
         return Attended(out, lse, ())
 
     def pull(
-        self, pull: Tensor, q: Tensor, k: Tensor, v: Tensor, done: Attended
+        self, pull: Tensor, q: Tensor, k: Tensor, v: Tensor, attended: Attended
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See `Kernel`."""
         backward = aten._scaled_dot_product_flash_attention_for_cpu_backward
-        grads: tuple[Tensor, Tensor, Tensor] = backward(pull, q, k, v, done.out, done.lse, 0.0, False)
+        grads: tuple[Tensor, Tensor, Tensor] = backward(pull, q, k, v, attended.out, attended.lse, 0.0, False)
         return grads
 
 
@@ -106,14 +106,14 @@ class GpuFlash(Kernel):
         return Attended(out, lse, tuple(rest))
 
     def pull(
-        self, pull: Tensor, q: Tensor, k: Tensor, v: Tensor, done: Attended
+        self, pull: Tensor, q: Tensor, k: Tensor, v: Tensor, attended: Attended
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See `Kernel`."""
-        q_ends, k_ends, q_longest, k_longest, *seeds = done.rest
+        q_ends, k_ends, q_longest, k_longest, *seeds = attended.rest
         ends = q_ends, k_ends, q_longest, k_longest
         backward = aten._scaled_dot_product_flash_attention_backward
         grads: tuple[Tensor, Tensor, Tensor] = backward(
-            pull, q, k, v, done.out, done.lse, *ends, 0.0, False, *seeds
+            pull, q, k, v, attended.out, attended.lse, *ends, 0.0, False, *seeds
         )
         return grads
 
@@ -137,14 +137,14 @@ class GpuEfficient(Kernel):
         return Attended(out, lse.narrow(-1, 0, q.shape[2]), (lse.shape[-1], *seeds))
 
     def pull(
-        self, pull: Tensor, q: Tensor, k: Tensor, v: Tensor, done: Attended
+        self, pull: Tensor, q: Tensor, k: Tensor, v: Tensor, attended: Attended
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See `Kernel`."""
-        places, *seeds = done.rest
-        lse = F.pad(done.lse, (0, places - q.shape[2]), value=math.inf)  # as the kernel fills it up
+        places, *seeds = attended.rest
+        lse = F.pad(attended.lse, (0, places - q.shape[2]), value=math.inf)  # as the kernel fills it up
         backward = aten._scaled_dot_product_efficient_attention_backward
-        wanted = [True, True, True, False]
-        *grads, _ = backward(pull, q, k, v, None, done.out, lse, *seeds, 0.0, wanted)
+        grad_mask = [True, True, True, False]
+        *grads, _ = backward(pull, q, k, v, None, attended.out, lse, *seeds, 0.0, grad_mask)
         return grads[0], grads[1], grads[2]
 
 
@@ -159,13 +159,13 @@ def kernel_for(x: Tensor) -> Kernel | None:
 
 def attend(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, absent: int) -> Attended:
     """Attention with `absent` further keys and values of zero."""
-    done = kernel.attend(q, k, v)
+    attended = kernel.attend(q, k, v)
     if not absent:
-        return done
+        return attended
     # log(exp ℓ + n) = ℓ + log(1 + n exp(-ℓ)); rounded once, since `more` is float32 at least
-    more = F.softplus(math.log(absent) - done.lse, threshold=40)
-    out = (done.out * (-more).exp_().unsqueeze(-1)).to(q.dtype)
-    return done._replace(out=out, lse=done.lse + more)
+    more = F.softplus(math.log(absent) - attended.lse, threshold=40)
+    out = (attended.out * (-more).exp_().unsqueeze(-1)).to(q.dtype)
+    return attended._replace(out=out, lse=attended.lse + more)
 
 
 def _like(x: Tensor) -> torch.backends.cuda.SDPAParams:

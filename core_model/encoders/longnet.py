@@ -224,9 +224,9 @@ def _pulled(
     if kernel is None:
         return _pulled_spelled(block, total_lse, pull, absent)
     q, k, v, pull = (_joined(x) for x in (*block, pull))  # (B·S, h, m, D)
-    done = fused.attend(kernel, q, k, v, absent)
-    share = (done.lse - _joined(total_lse)).exp_().unsqueeze(-1)  # (B·S, h, m, 1)
-    grads = kernel.pull((pull * share).to(q.dtype), q, k, v, done)
+    attended = fused.attend(kernel, q, k, v, absent)
+    share = (attended.lse - _joined(total_lse)).exp_().unsqueeze(-1)  # (B·S, h, m, 1)
+    grads = kernel.pull((pull * share).to(q.dtype), q, k, v, attended)
     return tuple(_apart(grad, len(total_lse)) for grad in grads)
 
 

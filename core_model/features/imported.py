@@ -97,26 +97,26 @@ def read_imported(
 
     Without a slide its scale is `mpp`, else what the job says. Raises `FeatureStoreError`.
     """
-    path, said = job.features[name], _places(job, name)
+    path, places = job.features[name], _places(job, name)
     if slide is not None:
         try:
-            check_slide(said, slide)
+            check_slide(places, slide)
         except ValueError as error:
             raise FeatureStoreError(
                 f"its features do not belong to the slide {printable(slide.name)}: {error}", where=path
             ) from error
         mpp = slide.mpp
     encoder = job.encoder if job.tool == "atlaspatch" else None
-    tiles = read_slide_features(path, mpp=mpp or said.mpp, size=said.size, encoder=encoder)
-    if not np.array_equal(tiles.coords, said.coords):
+    tiles = read_slide_features(path, mpp=mpp or places.mpp, size=places.size, encoder=encoder)
+    if not np.array_equal(tiles.coords, places.coords):
         raise FeatureStoreError(
             "its places are not those that the file of patches names", where=path, fix="Compute them again"
         )
-    tiles = replace(tiles, encoder=job.name, overlap=said.overlap)
-    tile_um = float(f"{(said.tile_um or tiles.tile_um):.4g}")
-    known = slide if slide is not None else _unseen(name, tiles, said, path)
-    tiles = replace(tiles, extent=(known.width, known.height))
-    return Imported(known, tiles, said.tile_px or said.size, tile_um)
+    tiles = replace(tiles, encoder=job.name, overlap=places.overlap)
+    tile_um = float(f"{(places.tile_um or tiles.tile_um):.4g}")
+    identity = slide if slide is not None else _unseen(name, tiles, places, path)
+    tiles = replace(tiles, extent=(identity.width, identity.height))
+    return Imported(identity, tiles, places.tile_px or places.size, tile_um)
 
 
 def encoder_of(job: ForeignJob, first: Imported) -> ImportedEncoder:
@@ -124,21 +124,23 @@ def encoder_of(job: ForeignJob, first: Imported) -> ImportedEncoder:
     return ImportedEncoder(job.name, first.tiles.features.shape[1], first.tile_px, first.tile_um)
 
 
-def keep(found: Imported, encoder: ImportedEncoder, store: FeatureStore) -> TileFeatures:
+def keep(imported: Imported, encoder: ImportedEncoder, store: FeatureStore) -> TileFeatures:
     """Keep features in a store, as `encoder`'s; returns them as they are read back from there.
 
     Raises `FeatureStoreError`, also where their size or scale is not that of the job's first slide.
     """
-    dim = found.tiles.features.shape[1]
+    dim = imported.tiles.features.shape[1]
     if dim != encoder.dim:
         problem = f"its features have {dim} channels, where others of the job have {encoder.dim}"
-    elif abs(found.tile_um - encoder.tile_um) > NOMINAL * encoder.tile_um:
-        problem = f"its tiles are {found.tile_um:g} µm wide, where others of the job have {encoder.tile_um:g}"
+    elif abs(imported.tile_um - encoder.tile_um) > NOMINAL * encoder.tile_um:
+        problem = (
+            f"its tiles are {imported.tile_um:g} µm wide, where others of the job have {encoder.tile_um:g}"
+        )
     else:
-        with store.lock(found.slide, encoder.name):
-            store.save(found.slide, encoder, found.tiles)
-        return replace(found.tiles, tile_um=encoder.tile_um)
-    raise FeatureStoreError(problem, where=found.slide.name, fix="Import it as a job of its own")
+        with store.lock(imported.slide, encoder.name):
+            store.save(imported.slide, encoder, imported.tiles)
+        return replace(imported.tiles, tile_um=encoder.tile_um)
+    raise FeatureStoreError(problem, where=imported.slide.name, fix="Import it as a job of its own")
 
 
 def find_imported(root: Path, name: str) -> ImportedEncoder:
@@ -179,10 +181,10 @@ def _places(job: ForeignJob, name: str) -> Places:
         ) from error
 
 
-def _unseen(name: str, tiles: TileFeatures, said: Places, path: Path) -> UnseenSlide:
-    if said.extent is None:
+def _unseen(name: str, tiles: TileFeatures, places: Places, path: Path) -> UnseenSlide:
+    if places.extent is None:
         raise FeatureStoreError(
             "it does not say how large the slide is", where=path, fix="Give the slides too: --slides DIR"
         )
     identity = f"unseen-{digest(tiles.features, tiles.coords)}"
-    return UnseenSlide(identity, name, tiles.slide_mpp, *said.extent)
+    return UnseenSlide(identity, name, tiles.slide_mpp, *places.extent)

@@ -61,19 +61,19 @@ def find_job(folder: Path, encoder: str | None = None) -> ForeignJob:
 
 
 def _trident(folder: Path, encoder: str | None) -> ForeignJob | None:
-    found = [folder] if folder.name.startswith(FOLDER) else [*_below(folder, FOLDER)]
-    if folder.name.startswith(FOLDER) or found:
+    folders = [folder] if folder.name.startswith(FOLDER) else [*_below(folder, FOLDER)]
+    if folder.name.startswith(FOLDER) or folders:
         grids = [folder]
     else:
         grids = [path for path in sorted(folder.iterdir()) if path.is_dir() and GRID.fullmatch(path.name)]
-        found = [path for grid in grids for path in _below(grid, FOLDER)]
+        folders = [path for grid in grids for path in _below(grid, FOLDER)]
     if encoder is not None:
-        found = [path for path in found if path.name == FOLDER + encoder]
-    with_files = {path: files for path in found if (files := _files(path))}
+        folders = [path for path in folders if path.name == FOLDER + encoder]
+    with_files = {path: files for path in folders if (files := _files(path))}
     if not with_files:
-        if found or any(GRID.fullmatch(path.name) for path in grids):
-            what = f"features of '{encoder}'" if encoder is not None else "tile features"
-            raise FeatureStoreError(f"the job holds no {what}", where=folder)
+        if folders or any(GRID.fullmatch(path.name) for path in grids):
+            subject = f"features of '{encoder}'" if encoder is not None else "tile features"
+            raise FeatureStoreError(f"the job holds no {subject}", where=folder)
         return None
     if len(with_files) > 1:
         names = ", ".join(printable(str(path.relative_to(folder))) for path in with_files)
@@ -95,7 +95,12 @@ def _clam(folder: Path, encoder: str | None) -> ForeignJob | None:
             fix="Give its name with --encoder",
         )
     patches = next(
-        (found for above in (place.parent, place.parent.parent) if (found := _files(above / "patches"))), {}
+        (
+            patch_files
+            for above in (place.parent, place.parent.parent)
+            if (patch_files := _files(above / "patches"))
+        ),
+        {},
     )
     return ForeignJob("clam", encoder, files, patches)
 
@@ -105,8 +110,8 @@ def _atlas(folder: Path, encoder: str | None) -> ForeignJob:
     names: dict[str, list[str]] = {}
     files = _files(place)
     for name, path in files.items():
-        for found in _encoders(path):
-            names.setdefault(found, []).append(name)
+        for name_in_file in _encoders(path):
+            names.setdefault(name_in_file, []).append(name)
     if not names:
         raise FeatureStoreError(
             "the folder holds no tile features of TRIDENT, CLAM or AtlasPatch",
@@ -118,10 +123,10 @@ def _atlas(folder: Path, encoder: str | None) -> ForeignJob:
             f"{printable(str(folder))} holds features of several encoders",
             fix=f"Choose one with --encoder: {', '.join(printable(name) for name in sorted(names))}",
         )
-    chosen = encoder if encoder is not None else next(iter(names))
-    if chosen not in names:
-        raise FeatureStoreError(f"the folder holds no features of '{chosen}'", where=folder)
-    return ForeignJob("atlaspatch", chosen, {name: files[name] for name in names[chosen]}, {})
+    chosen_name = encoder if encoder is not None else next(iter(names))
+    if chosen_name not in names:
+        raise FeatureStoreError(f"the folder holds no features of '{chosen_name}'", where=folder)
+    return ForeignJob("atlaspatch", chosen_name, {name: files[name] for name in names[chosen_name]}, {})
 
 
 def _encoders(path: Path) -> list[str]:

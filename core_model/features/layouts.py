@@ -49,8 +49,10 @@ def write_trident(job: Path, name: str, tiles: TileFeatures, tile_px: int) -> tu
     coords = np.ascontiguousarray(tiles.coords, np.int64)
     _write(places, {"coords": coords}, {"coords": says | {"savetodir": printable(str(folder))}})
     arrays: Mapping[str, np.ndarray] = {"features": _rows(tiles), "coords": coords}
-    about = {"name": name, "savetodir": printable(str(features.parent))}
-    _write(features, arrays, {"coords": says | {"savetodir": printable(str(folder))}, "features": about})
+    features_says = {"name": name, "savetodir": printable(str(features.parent))}
+    _write(
+        features, arrays, {"coords": says | {"savetodir": printable(str(folder))}, "features": features_says}
+    )
     return places, features
 
 

@@ -92,16 +92,18 @@ def grid_from_coords(path: str | Path, slide: SlideIdentity, tile_um: float) -> 
     places = read_places(path)
     try:
         check_slide(places, slide)
-        found = places.size * slide.mpp
-        if abs(found - tile_um) > NOMINAL * tile_um:
-            raise ValueError(f"its tiles are {found:.4g} µm wide, where the encoder takes {tile_um:g} µm")
+        tile_width = places.size * slide.mpp
+        if abs(tile_width - tile_um) > NOMINAL * tile_um:
+            raise ValueError(
+                f"its tiles are {tile_width:.4g} µm wide, where the encoder takes {tile_um:g} µm"
+            )
     except ValueError as error:
         raise FeatureStoreError(
             f"coordinates cannot be used on {printable(slide.name)}: {error}", where=Path(path)
         ) from error
     order = np.lexsort((places.coords[:, 0], places.coords[:, 1]))  # row by row
     sure = np.zeros(len(order), dtype=bool)
-    return TileGrid(places.coords[order], places.size, found, sure, (slide.width, slide.height))
+    return TileGrid(places.coords[order], places.size, tile_width, sure, (slide.width, slide.height))
 
 
 def check_slide(places: Places, slide: SlideIdentity) -> None:
@@ -183,8 +185,8 @@ def _check_places(coords: np.ndarray, says: Mapping[str, Any], most: tuple[int, 
             raise ValueError(f"a tile lies at {coords[:, axis].max()}, where {name} is {says[name]}")
     if most is not None and (coords >= most).any():
         raise ValueError(f"a tile lies outside of the {_by(most)} px that its level_dim and downsample give")
-    if twice := len(coords) - len(np.unique(coords, axis=0)):
-        raise ValueError(f"{twice} of {len(coords)} tiles lie where another one lies")
+    if doubles := len(coords) - len(np.unique(coords, axis=0)):
+        raise ValueError(f"{doubles} of {len(coords)} tiles lie where another one lies")
 
 
 def _check_tiles(coords: np.ndarray, side: int, says: Mapping[str, Any]) -> None:
@@ -241,16 +243,16 @@ def _near_extent(says: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, i
     """Least and most, of CLAM's level_dim: a level may have lost a part of its last px, or gained one."""
     if not {"level_dim", "downsample"} <= set(says):
         return None
-    reduced = number(says, "downsample")
+    reduction = number(says, "downsample")
     try:
         width, height = (int(value) for value in np.asarray(says["level_dim"]).ravel())
     except (TypeError, ValueError) as error:
         raise ValueError(f"its level_dim is {says['level_dim']!r}") from error
     if width < 1 or height < 1:
         raise ValueError(f"its level_dim is {says['level_dim']!r}")
-    slack = [0.0 if reduced == 1 else reduced + 0.005 * side * reduced for side in (width, height)]
-    most = math.ceil(width * reduced + slack[0]), math.ceil(height * reduced + slack[1])
-    return (math.floor(width * reduced - slack[0]), math.floor(height * reduced - slack[1])), most
+    slack = [0.0 if reduction == 1 else reduction + 0.005 * side * reduction for side in (width, height)]
+    most = math.ceil(width * reduction + slack[0]), math.ceil(height * reduction + slack[1])
+    return (math.floor(width * reduction - slack[0]), math.floor(height * reduction - slack[1])), most
 
 
 def _side(says: Mapping[str, Any]) -> int:
