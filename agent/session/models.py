@@ -170,10 +170,10 @@ def _open_regions(request: Request, slide: Slide, stack: ExitStack) -> Annotatio
 
     if request.regions is None:
         return None
-    found, before = read_annotations(request.regions, slide), slide.warnings
-    slide.warnings = (*before, f"Only tissue in {found.words} was looked at.", *found.notices)
+    regions, before = read_annotations(request.regions, slide), slide.warnings
+    slide.warnings = (*before, f"Only tissue in {regions.words} was looked at.", *regions.notices)
     stack.callback(setattr, slide, "warnings", before)
-    return found
+    return regions
 
 
 def run_record(request: Request, slide: SlideRecord | TokensRecord) -> RunRecord:
