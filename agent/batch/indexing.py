@@ -139,7 +139,7 @@ class _Jobs(LazyJobs[SlideJob]):
         """Why a slide was given up, in one line that names it."""
         path = self.slides[event.job]
         where = path if self.names is None else self.names[event.job]
-        return str(GiantError(f"{event.why}, twice", where=where))
+        return str(GiantError(event.why, where=where))
 
     def release(self, number: int) -> None:
         """The slide is done: its copy goes."""

@@ -8,17 +8,22 @@ from typing import Any
 from agent.run.folder import is_begun
 
 RESUME = "; repeat the command with --resume to go on from there"
+GOES_ON = "; what is done is kept: repeat the command to go on from there"
+"""Of a command that needs no --resume."""
 NOTHING = " before anything was kept; repeat the command"
 
 
 def what_is_kept(group: Any, ctx: Any, args: tuple[str, ...]) -> str:
     """Of a command with its arguments: the second half of the line "giant: interrupted…".
 
-    Only a command that has `--resume` keeps anything, and only where its folder (`--out`) holds something.
+    `index` keeps every step. Of the others only one that has `--resume` keeps anything, and only where its
+    folder (`--out`) holds something.
     """
     command, name, rest = group, "", list(args)
     while rest and hasattr(command, "commands"):
         name, command, rest = command.resolve_command(ctx, rest)
+    if name == "index":
+        return GOES_ON
     given = command.make_context(name, rest, parent=ctx, resilient_parsing=True).params
     if "resume" not in given:
         return ""

@@ -69,6 +69,20 @@ def test_every_file_of_a_slide_is_copied(tmp_path: Path, slides: list[Path]) -> 
     assert (copy.with_suffix("") / "Slidedat.ini").read_bytes() == b"index"
 
 
+def test_a_store_is_copied_whole_and_a_slide_on_a_server_stays_there(tmp_path: Path) -> None:
+    store, address = tmp_path / "slow" / "s.zarr", Path("https://pacs.example/studies/1/series/2")
+    (store / "0" / "0").mkdir(parents=True)
+    for name, content in ((".zattrs", b"{}"), ("0/.zarray", b"{}"), ("0/0/0", b"tile")):
+        (store / name).write_bytes(content)
+    with Staging(tmp_path / "disk", [store, address]) as stage:
+        copy = stage.local(0)
+        assert copy.name == "s.zarr"
+        assert (copy / "0" / "0" / "0").read_bytes() == b"tile"
+        assert (copy / ".zattrs").exists()
+        assert stage.local(1) == address
+        stage.release(1)
+
+
 def test_errors_leave_no_copy_behind(tmp_path: Path, slides: list[Path]) -> None:
     disk = tmp_path / "disk"
     with pytest.raises(ZeroDivisionError), Staging(disk, slides) as stage:

@@ -178,6 +178,17 @@ def test_what_killed_writers_left_is_removed() -> None:
     assert sorted(content("store")) == [".b.h5.12-34.part", "a.h5", "a.tile.safetensors"]
 
 
+def test_an_interrupted_index_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PaintEncoder, "encode", interrupted)
+    result = giant("index", "a.png", "--mpp", "2", "--out", "store", "--quiet", "--no-isolate")
+    assert result.exit_code == 130
+    line = one_line(result)
+    assert line == "giant: interrupted; what is done is kept: repeat the command to go on from there"
+
+
 def test_usage_errors_end_everything() -> None:
     with pytest.raises(UsageError):
         IndexBatch(plan("store"), workers=0)
