@@ -32,7 +32,7 @@ CONVERT = "Convert it to a pyramidal OME-TIFF, for example with bioformats2raw a
 
 def open_by_fastslide(path: Path) -> GridSource:
     """Open a slide. Raises `SlideError` where it holds no 8-bit RGB scan, `NeedsChild` outside of a child."""
-    library = extra("fastslide", "fastslide", "this format", path)
+    library = extra("fastslide", "fastslide", "this format", path, otherwise=CONVERT)
     if not in_child():
         raise NeedsChild("it is read in a child process alone", where=path, fix="Give --isolate")
     try:

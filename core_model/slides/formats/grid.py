@@ -120,13 +120,13 @@ def check_levels(sizes: Sequence[tuple[int, int]], where: Path) -> None:
             )
 
 
-def extra(module: str, name: str, kind: str, where: object) -> ModuleType:
-    """A library that an extra of the package brings. Raises `ExtraMissing`."""
+def extra(module: str, name: str, kind: str, where: object, otherwise: str = "") -> ModuleType:
+    """A library that an extra of the package brings. Raises `ExtraMissing`, which says what else to do."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ExtraMissing(
             f"{kind} needs the extra {name!r}, which is not installed here ({error})",
             where=where,
-            fix=f"pip install 'giant-pathology[{name}]'",
+            fix=f"pip install 'giant-pathology[{name}]'" + (f". {otherwise}" if otherwise else ""),
         ) from error
