@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core_model.errors import GiantError, SlideError
-from eval.bench.mutations import Anatomy, Mutant
+from eval.bench.mutations import Anatomy, Mutant, anatomy_of
 
 if TYPE_CHECKING:
     from core_model.slides.box import Box
@@ -31,6 +31,9 @@ MOST_SIDE = 2048
 """Side of a tile that is read whole, px."""
 FLAT, LIVELY = 2, 24
 """Largest range of values of a channel in a flat tile, and the least in one that shows something."""
+
+Place = tuple[int, int]
+"""Level and number of a tile."""
 
 
 @dataclass
@@ -61,6 +64,8 @@ class Verdict:
     """Places that were read."""
     differing: int = 0
     blanks: int = 0
+    displaced: int = 0
+    """Tiles in whose place the damaged file has another, which is flat."""
     partly: int = 0
     """Places of which at least a quarter came back flat that was not, without an error."""
     crash: str | None = None
@@ -77,6 +82,7 @@ class Verdict:
         signs += ["all as it was"] if not (self.refused or self.errors or self.differing) else []
         signs += ["differing pixels"] if self.differing else []
         signs += ["SILENT BLANKS"] if self.blanks else []
+        signs += ["a flat tile in place of another"] if self.displaced else []
         signs += ["partly flat"] if self.partly else []
         signs += ["CRASHES of the parent"] if self.crash else []
         signs += ["OVER 3 GB"] if self.peak > MOST_MEMORY else []
@@ -97,8 +103,8 @@ def look(
     """Read the damaged slide, whose pixels come from `source`, and put into the verdict what is found."""
     if original.slide is not None:
         _compare_overview(original, slide, source, verdict)
-    for box, mpp, whole in _chosen(slide, source, damaged, rng):
-        _compare(original, slide, box, mpp, whole, verdict)
+    for box, mpp, tile in _chosen(slide, source, damaged, rng):
+        _compare(original, slide, box, mpp, tile, verdict)
 
 
 def overview(slide: Slide) -> tuple[np.ndarray, np.ndarray]:
@@ -120,27 +126,27 @@ def _compare_overview(original: Original, slide: Slide, source: PixelSource, ver
     if before is None or before.shape != image.shape:
         return
     verdict.differing += not np.array_equal(before[~unknown], image[~unknown])
-    w, h = _tile_in(slide, source, image.shape[1])
-    for y in range(0, image.shape[0], h):
-        for x in range(0, image.shape[1], w):
+    level, w, h = _tile_in(slide, source, image.shape[1])
+    for row, y in enumerate(range(0, image.shape[0], h)):
+        for column, x in enumerate(range(0, image.shape[1], w)):
             piece = np.s_[y : y + h, x : x + w]
-            if not unknown[piece].any():
-                verdict.blanks += _is_blank(before[piece], image[piece])
+            if not unknown[piece].any() and _is_blank(before[piece], image[piece]):
+                _count_blank(original, slide, (level, row * -(-image.shape[1] // w) + column), verdict)
 
 
-def _tile_in(slide: Slide, source: PixelSource, width: int) -> tuple[int, int]:
-    """Width and height, in px of a picture `width` px wide, of the tiles of the level that it was made of."""
+def _tile_in(slide: Slide, source: PixelSource, width: int) -> tuple[int, int, int]:
+    """The level that a picture `width` px wide was made of; width and height of its tiles in px of that."""
     factor = slide.width / width
     near = [i for i, d in enumerate(slide.level_downsamples) if i == 0 or d <= factor * 1.005]
     shrink = factor / slide.level_downsamples[near[-1]]
     w, h = source.tile_size(near[-1])
-    return max(PIECE, math.ceil(w / shrink)), max(PIECE, math.ceil(h / shrink))
+    return near[-1], max(PIECE, math.ceil(w / shrink)), max(PIECE, math.ceil(h / shrink))
 
 
 def _chosen(
     slide: Slide, source: PixelSource, damaged: Mutant, rng: np.random.Generator
-) -> Iterator[tuple[Box, float, bool]]:
-    """Boxes to read, at which resolution, and whether each is a whole tile of the file.
+) -> Iterator[tuple[Box, float, Place | None]]:
+    """Boxes to read, at which resolution, and the tile of the file that each is, if it is one.
 
     Tiles that were damaged, tiles anywhere, and boxes across tiles at other resolutions.
     """
@@ -149,32 +155,38 @@ def _chosen(
     for i in rng.permutation(len(damaged.touched))[:TILES]:
         if damaged.touched[int(i)].size in slide.level_dimensions:
             level = slide.level_dimensions.index(damaged.touched[int(i)].size)
-            yield from _at_level(slide, level, damaged.touched[int(i)].box)
+            tile = damaged.touched[int(i)]
+            yield from _at_level(slide, (level, tile.number), tile.box)
     for _ in range(BOXES):
         level = int(rng.integers(len(slide.level_dimensions)))
         (width, height), (w, h) = slide.level_dimensions[level], source.tile_size(level)
-        x, y = int(rng.integers(-(-width // w))) * w, int(rng.integers(-(-height // h))) * h
-        yield from _at_level(slide, level, (x, y, min(w, width - x), min(h, height - y)))
+        column, row = int(rng.integers(-(-width // w))), int(rng.integers(-(-height // h)))
+        x, y, number = column * w, row * h, row * -(-width // w) + column
+        yield from _at_level(slide, (level, number), (x, y, min(w, width - x), min(h, height - y)))
     for mpp in ACROSS:
         side = min(int(256 * mpp / MPP), slide.width, slide.height)
         x = int(rng.integers(slide.width - side + 1))
         y = int(rng.integers(slide.height - side + 1))
-        yield Box(x, y, side, side), mpp, False
+        yield Box(x, y, side, side), mpp, None
 
 
-def _at_level(slide: Slide, level: int, tile: tuple[int, int, int, int]) -> Iterator[tuple[Box, float, bool]]:
+def _at_level(
+    slide: Slide, place: Place, tile: tuple[int, int, int, int]
+) -> Iterator[tuple[Box, float, Place | None]]:
     """The box and resolution that read a tile of a level alone, or the first part of a huge one."""
     from core_model.slides.box import Box
 
-    factor = slide.level_downsamples[level]
+    factor = slide.level_downsamples[place[0]]
     x, y, w, h = (int(value * factor) for value in tile)
     most = int(MOST_SIDE * factor)
     box = Box(x, y, max(1, min(w, most)), max(1, min(h, most))).intersect(slide.box)
     if box is not None:
-        yield box, MPP * factor, w <= most and h <= most
+        yield box, MPP * factor, place if w <= most and h <= most else None
 
 
-def _compare(original: Original, slide: Slide, box: Box, mpp: float, whole: bool, verdict: Verdict) -> None:
+def _compare(
+    original: Original, slide: Slide, box: Box, mpp: float, tile: Place | None, verdict: Verdict
+) -> None:
     try:
         after = np.asarray(slide.read(box, mpp))
     except GiantError as error:
@@ -190,8 +202,30 @@ def _compare(original: Original, slide: Slide, box: Box, mpp: float, whole: bool
     if before.shape != after.shape:
         return
     verdict.differing += not np.array_equal(before, after)
-    verdict.blanks += whole and _is_blank(before, after)
+    if tile is not None and _is_blank(before, after):
+        _count_blank(original, slide, tile, verdict)
     verdict.partly += _is_partly_blank(before, after)
+
+
+def _count_blank(original: Original, slide: Slide, tile: Place, verdict: Verdict) -> None:
+    if _is_displaced(original, slide.level_dimensions[tile[0]], tile[1]):
+        verdict.displaced += 1
+    else:
+        verdict.blanks += 1
+
+
+def _is_displaced(original: Original, size: tuple[int, int], number: int) -> bool:
+    """Whether the damaged file places another whole tile there, undamaged, which nobody can tell."""
+    now, data = anatomy_of(original.copy), original.copy.read_bytes()
+    tiles = [tile for page in now.tiles for tile in page if (tile.size, tile.number) == (size, number)]
+    others = {
+        tile.offset: tile.count
+        for page in original.anatomy.tiles
+        for tile in page
+        if (tile.size, tile.number) != (size, number)
+    }
+    spans = [slice(tile.offset, tile.offset + others[tile.offset]) for tile in tiles if tile.offset in others]
+    return any(data[span] == original.data[span] for span in spans)
 
 
 def _spread(pixels: np.ndarray) -> int:

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from core_model.errors import UsageError
+from eval.bench import damaged
 from eval.bench import fuzz as bench
 from eval.bench.mutations import ANYWHERE, IN_A_TIFF, anatomy_of, mutant
 
@@ -84,3 +85,21 @@ def test_an_exception_in_the_parent_is_a_crash(slides: Path, monkeypatch: pytest
 def test_a_folder_without_slides_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to damage"):
         list(bench.fuzz(tmp_path, 5))
+
+
+def test_a_flat_tile_put_in_place_of_another_is_told_apart_from_a_blank(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(2).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    rgb[128:, 128:] = 200
+    path = tmp_path / "slides" / "a.tiff"
+    path.parent.mkdir()
+    tifffile.imwrite(path, rgb, tile=(128, 128), photometric="rgb", compression="zlib", metadata=None)
+    anatomy, data = anatomy_of(path), bytearray(path.read_bytes())
+    for table in (anatomy.tables[0], anatomy.counts[0]):
+        size = anatomy.widths[table[0]]
+        data[table[0] : table[0] + size] = data[table[3] : table[3] + size]
+    original = bench._original(path, tmp_path / "copy")
+    original.copy.write_bytes(data)
+    assert damaged._is_displaced(original, (256, 256), 0)
+    assert not damaged._is_displaced(original, (256, 256), 1)
+    assert original.slide is not None
+    original.slide.close()
