@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from core_model.specimen.annotations import Annotations
     from core_model.specimen.quality import Quality
     from core_model.specimen.sections import Layout
+    from tools.cohort.index import CohortIndex
     from tools.index import TileIndex
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class Workbench:
         """Box and resolution that `pan` starts from. Whoever resumes a run sets it again."""
         self._given, self._store, self._progress = features, store, progress
         self._regions: Annotations | None = None
+        self.cohort: CohortIndex | None = None
+        """Tiles of other slides that `retrieve` names beside its own, where somebody gave an index."""
         if progress is not None:
             slide.tell(progress)
         self._indexes: dict[Space, TileIndex] = {}
@@ -113,7 +116,7 @@ class Workbench:
     @cached_property
     def _sharp(self) -> TileFeatures:
         tiles = self.features
-        blurred = self.quality.are_blurred(tiles.coords, tiles.size, tiles.size)
+        blurred = self.quality.are_blurred(tiles.coords, *tiles.sides)
         if not blurred.any():
             return tiles
         return replace(tiles, features=tiles.features[~blurred], coords=tiles.coords[~blurred])

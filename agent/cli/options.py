@@ -58,6 +58,10 @@ RegionsOpt = Annotated[
 AskRegionsOpt = Annotated[
     Path | None, opt("FILE", "Look only at tissue in these QuPath annotations (GeoJSON); a local model.")
 ]
+AskIndexOpt = Annotated[
+    Path | None,
+    opt("DIR", "retrieve also names tiles of the other slides indexed there that look alike."),
+]
 IsolateOpt = Annotated[
     bool | None,
     typer.Option(
@@ -124,6 +128,7 @@ ASK_OPTIONS: dict[str, Any] = {
     "mpp": MppOpt,
     "mpp_override": OverrideOpt,
     "regions": AskRegionsOpt,
+    "index": AskIndexOpt,
     "isolate": IsolateOpt,
     "out": RunFolderOpt,
     "resume": ResumeOpt,

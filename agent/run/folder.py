@@ -55,6 +55,7 @@ def default_folder(record: RunRecord, resume: bool) -> Path:
     facts += [settings.mpp_override] * (settings.mpp_override is not None)
     facts += [settings.profile] * (settings.profile is not None) + [settings.votes] * (settings.votes > 1)
     facts += [settings.regions] * (settings.regions is not None)
+    facts += [settings.index] * (settings.index is not None)
     digest = hashlib.sha256(json.dumps([*facts, record.slide.id]).encode()).hexdigest()[:8]
     base = Path.cwd() / RUNS / f"{record.slide.name}-{digest}"
     if resume:

@@ -240,6 +240,8 @@ class Settings(Record):
     """Bits of the language model's weights, None where they were not packed."""
     regions: str | None = None
     """Digest of the annotations outside of which nothing is looked at; None for the whole slide."""
+    index: str | None = None
+    """Digest of the index of other slides that `retrieve` searched; None where there was none."""
 
 
 CHANGEABLE = ("max_steps", "max_cost", "timeout", "base_url")

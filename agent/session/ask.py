@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.session.options import SlideSource
     from core_model.features.extract import Progress
     from core_model.slides.slide import Slide
+    from tools.cohort.index import CohortIndex
     from tools.render import Frame
 
 Item = Step | Vote | Answer
@@ -88,6 +89,14 @@ def open_toolbox(slide: Slide, model: Any, folder: Path, progress: Progress | No
 
     store = FeatureStore(cache_folder(), kept=False)
     return Toolbox(slide, model, store=store, folder=folder, progress=progress, frame=frame)
+
+
+def open_index(store: Path, slide: Slide, model: Any) -> CohortIndex:
+    """The other slides of a store whose tiles the model's tile encoder made. Raises `FeatureStoreError`."""
+    from core_model.features.store import FeatureStore
+    from tools.similar import cohort_of
+
+    return cohort_of(FeatureStore(store, kept=False), slide, model.tile_encoder)
 
 
 def _run(request: Request, control: Control | None, progress: Progress | None) -> Iterator[Item]:
@@ -165,6 +174,8 @@ def _prepared(request: Request, progress: Progress | None) -> tuple[RunRecord, P
         toolbox = open_toolbox(slide, model, folder, progress, frame_for(request))
         if request.regions is not None:
             toolbox.restrict(request.regions)
+        if request.index is not None:
+            toolbox.cohort = open_index(request.index, slide, model)
         return record.model_copy(update={"slide": described(slide, _mm2(toolbox))}), folder, toolbox
     except BaseException:
         give_back(folder)

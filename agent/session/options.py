@@ -71,6 +71,9 @@ class AskOptions:
     regions: str | Path | None = None
     """Annotations of this slide as QuPath exports them (GeoJSON): a local model looks only at tissue inside
     them."""
+    index: str | Path | None = None
+    """A folder that `giant index --out` made: `retrieve` then also names tiles of its other slides that look
+    alike, as similar and as no evidence about this slide."""
     isolate: bool | None = None
     """Whether a child process reads the slide, within limits of memory and time, because nobody vouches for
     its file; None for what the command does: a batch does so, a single question does not."""

@@ -55,6 +55,8 @@ class Request:
     seed: int
     regions: Any
     """The file of annotated regions, or these once it is read; None for the whole slide."""
+    index: Path | None
+    """The store of other slides whose tiles `retrieve` names too."""
     isolate: bool
     """Whether a child process reads the slide."""
     out: Path | None
@@ -116,6 +118,7 @@ def checked(slide: SlideSource, question: str, options: AskOptions) -> Request:
         max_steps=steps,
         profile=(options.profile or PROFILES[0]) if chats and options.mode == "agent" else None,
         regions=_regions_digest(options, chats, bool(tokens_file(slide))),
+        index=_index_digest(options),
         **{name: getattr(options, name) for name in names},
     )
     return Request(
@@ -129,6 +132,7 @@ def checked(slide: SlideSource, question: str, options: AskOptions) -> Request:
         sight_check=chats and options.mode != "blind" and checks_sight(options.sight_check),
         seed=options.seed,
         regions=Path(options.regions) if options.regions is not None else None,
+        index=Path(options.index) if options.index is not None else None,
         isolate=bool(options.isolate),
         out=Path(options.out) if options.out is not None else None,
         resume=options.resume,
@@ -152,6 +156,23 @@ def _regions_digest(options: AskOptions, chats: bool, from_tokens: bool) -> str 
             f"the regions cannot be read ({error.strerror or error})", where=options.regions
         ) from error
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _index_digest(options: AskOptions) -> str | None:
+    """What tells an index of other slides from others, where there is one. Raises `UsageError`."""
+    if options.index is None:
+        return None
+    if options.mode != "agent" or options.profile == "giant":
+        raise UsageError(
+            "an index is for a run that can retrieve", fix="Leave out --index, or use --mode agent"
+        )
+    from tools.cohort.update import digest_of_store
+
+    digest = digest_of_store(Path(options.index))
+    if digest is None:
+        fix = f"Make one: giant index SLIDE… --out {options.index}"
+        raise UsageError("the folder has no index of a cohort", where=options.index, fix=fix)
+    return digest
 
 
 def checks_sight(wish: bool | None) -> bool:

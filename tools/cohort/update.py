@@ -9,6 +9,7 @@ made again.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tools.cohort.manifest import (
     SlideEntry,
     begun_ns,
     read_manifest,
+    sha256_of,
     write_manifest,
 )
 from tools.cohort.segments import save_segment
@@ -134,6 +136,13 @@ def remove_from_index(folder: Path, slide: str) -> list[SlideEntry]:
             fewer = manifest.model_copy(update={"slides": kept, "removed": removed})
             write_manifest(folder, fewer, begun_ns(folder))
         return out
+
+
+def digest_of_store(store: Path) -> str | None:
+    """What tells the indexes of a store from others, and from what they were; None where there are none."""
+    manifests = sorted(store.glob(f"features_*/{FOLDER}/{NAME}"))
+    parts = [f"{path.parent.parent.name} {sha256_of(path)}" for path in manifests]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16] if parts else None
 
 
 @contextlib.contextmanager

@@ -62,6 +62,9 @@ CHAT: dict[str, Any] = {"model": "openai:gpt-5"}
         ("grade?", {**CHAT, "base_url": "http://host:99999"}, "not an http address"),
         ("grade?", {**CHAT, "max_steps": 0}, "0 steps"),
         ("grade?", {"votes": 0}, "0 votes"),
+        ("grade?", {"index": "nowhere"}, "no index of a cohort"),
+        ("grade?", {"index": "nowhere", "mode": "slide"}, "Leave out --index"),
+        ("grade?", {**CHAT, "index": "nowhere", "profile": "giant"}, "Leave out --index"),
         ("grade?", {"votes": 3, "mode": "slide"}, "every vote"),
     ],
 )
