@@ -51,20 +51,22 @@ class TileIndex:
     """Width and height of the slide in level-0 px, where known; the last tiles may reach beyond."""
     mpp: float | None = None
     """µm per level-0 px; None for files of earlier versions, which did not say."""
+    height: int | None = None
+    """Height of a tile in level-0 px where the slide's px are not square; else None, and `size` is both."""
 
     @classmethod
     def build(cls, vectors: np.ndarray, tiles: TileFeatures) -> TileIndex:
         """Index `vectors` (N, D), one per tile of `tiles`, in whatever space they are."""
         if len(vectors) != len(tiles):
             raise ValueError(f"{len(vectors)} vectors for {len(tiles)} tiles")
-        return cls(unit(vectors), tiles.coords, tiles.size, tiles.extent, tiles.slide_mpp)
+        return cls(unit(vectors), tiles.coords, tiles.size, tiles.extent, tiles.slide_mpp, tiles.height)
 
     def __len__(self) -> int:
         return len(self.coords)
 
     def box(self, row: int) -> Box:
         """Box of the tile in `row`: its part on the slide."""
-        return tile_box(self.coords[row], self.size, self.extent)
+        return tile_box(self.coords[row], self.size, self.extent, self.height)
 
     def search(self, vector: np.ndarray, k: int, exclude: np.ndarray | None = None) -> list[Hit]:
         """The k tiles nearest to `vector` (D,), best first; fewer where there are fewer.
@@ -99,7 +101,8 @@ class TileIndex:
 
     def save(self, path: Path, identity: Mapping[str, str]) -> None:
         """Write vectors and places atomically; `about` says what they belong to and is checked by `load`."""
-        tensors = {"vectors": self.vectors, "coords": self.coords, "size": np.array([self.size])}
+        size = [self.size] if self.height is None else [self.size, self.height]
+        tensors = {"vectors": self.vectors, "coords": self.coords, "size": np.array(size)}
         if self.extent is not None:
             tensors["extent"] = np.array(self.extent)
         about = {**identity, "format": FORMAT} | ({"mpp": repr(float(self.mpp))} if self.mpp else {})
@@ -127,13 +130,14 @@ class TileIndex:
                 problem = f"its {name} is {metadata.get(name)!r} where {value!r} is needed"
                 raise FeatureStoreError(problem, where=path, fix=_FIX)
         vectors, coords, size = tensors["vectors"], tensors["coords"], tensors["size"]
-        whole = vectors.ndim == 2 and coords.shape == (len(vectors), 2) and size.shape == (1,)
+        whole = vectors.ndim == 2 and coords.shape == (len(vectors), 2) and size.shape in ((1,), (2,))
         if not whole or vectors.dtype != np.float32 or coords.dtype != np.int64:
             raise FeatureStoreError("its arrays do not fit each other", where=path, fix=_FIX)
         if extent is not None and (extent.shape != (2,) or (extent < 1).any()):
             raise FeatureStoreError("its arrays do not fit each other", where=path, fix=_FIX)
         ends = (int(extent[0]), int(extent[1])) if extent is not None else None
-        return cls(vectors, coords, int(size[0]), ends, _mpp(metadata, path))
+        height = int(size[1]) if len(size) > 1 else None
+        return cls(vectors, coords, int(size[0]), ends, _mpp(metadata, path), height)
 
 
 _FIX = "Delete it; it is made again when needed"

@@ -180,11 +180,12 @@ def telling_windows(
     features: TileFeatures, worth: npt.NDArray[np.floating], settings: CalibrateSettings
 ) -> list[Box]:
     """Windows around the tiles of most worth (N,), none of them overlapping."""
-    side = settings.window * features.size
+    tile = np.array(features.sides)
+    w, h = (settings.window * int(side) for side in tile)
     boxes: list[Box] = []
     for i in np.argsort(-worth):
-        x, y = (max(0, int(v) - (settings.window // 2) * features.size) for v in features.coords[i])
-        box = Box(x, y, side, side)
+        x, y = (max(0, int(v)) for v in features.coords[i] - (settings.window // 2) * tile)
+        box = Box(x, y, w, h)
         if all(box.intersect(chosen_box) is None for chosen_box in boxes):
             boxes.append(box)
         if len(boxes) == settings.regions:

@@ -118,6 +118,7 @@ def encode_grid(
         encoder=encoder.name,
         failed=failures,
         extent=grid.extent,
+        height=grid.height,
     )
 
 

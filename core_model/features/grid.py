@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core_model.errors import MppError, NoTissue
+from core_model.errors import NoTissue
 from core_model.slides.box import Box, tile_box
 from core_model.slides.slide import Slide
 from core_model.slides.tissue import TissueMask
@@ -33,6 +33,13 @@ class TileGrid:
     """(N,) bool: tiles that may or may not show enough tissue, because the overview is unknown there."""
     extent: tuple[int, int]
     """Width and height of the slide in level-0 px; the last tiles of a row and column may reach beyond."""
+    height: int | None = None
+    """Height of a tile in level-0 px where the slide's px are not square; else None, and `size` is both."""
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Width and height of a tile in level-0 px."""
+        return self.size, self.height or self.size
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -40,7 +47,7 @@ class TileGrid:
     @property
     def digest(self) -> str:
         """SHA-256 of everything that says where which tile is."""
-        facts = (self.size, self.tile_um, self.extent)
+        facts = (self.size, self.tile_um, self.extent, *([] if self.height is None else [self.height]))
         sha = hashlib.sha256(repr(facts).encode())
         for array in (self.coords, self.unsure):
             sha.update(np.ascontiguousarray(array).data)
@@ -48,7 +55,7 @@ class TileGrid:
 
     def whole(self) -> TileGrid:
         """Without the tiles that reach beyond the slide."""
-        inside = self.coords + self.size <= self.extent  # (N, 2)
+        inside = self.coords + self.sides <= self.extent  # (N, 2)
         return self.only(np.all(inside, axis=1))
 
     def only(self, rows: np.ndarray) -> TileGrid:
@@ -57,7 +64,7 @@ class TileGrid:
 
     def box(self, i: int) -> Box:
         """Box of tile `i`: its part on the slide."""
-        return tile_box(self.coords[i], self.size, self.extent)
+        return tile_box(self.coords[i], self.size, self.extent, self.height)
 
 
 def tile_grid(slide: Slide, tissue: TissueMask, tile_um: float, min_tissue: float = 0.25) -> TileGrid:
@@ -67,18 +74,12 @@ def tile_grid(slide: Slide, tissue: TissueMask, tile_um: float, min_tissue: floa
     tile that would reach the share if its unknown part were tissue is kept as `unsure`. Raises `NoTissue`
     where no tile is left.
     """
-    if not slide.square:
-        raise MppError(
-            f"its pixels are {slide.mpp_x:.4g} x {slide.mpp_y:.4g} µm, and only square ones can be embedded",
-            where=slide.name,
-            fix="Ask a chat model, which needs no embedding, or resample the slide to square pixels",
-        )
-    size = max(1, round(tile_um / slide.mpp))
-    y, x = np.mgrid[0 : -(-slide.height // size), 0 : -(-slide.width // size)]
-    coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64) * size  # (N, 2)
-    on_slide = np.minimum(size, (slide.width, slide.height) - coords).prod(axis=1) / size**2  # (N,)
-    tissue_shares = tissue.grid_shares(size).ravel() / on_slide
-    unknown_shares = tissue.unknown_grid_shares(size).ravel() / on_slide
+    w, h = (max(1, round(tile_um / mpp)) for mpp in (slide.mpp_x, slide.mpp_y))
+    y, x = np.mgrid[0 : -(-slide.height // h), 0 : -(-slide.width // w)]
+    coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64) * (w, h)  # (N, 2)
+    on_slide = np.minimum((w, h), (slide.width, slide.height) - coords).prod(axis=1) / (w * h)  # (N,)
+    tissue_shares = tissue.grid_shares(w, h).ravel() / on_slide
+    unknown_shares = tissue.unknown_grid_shares(w, h).ravel() / on_slide
     enough = tissue_shares >= min_tissue
     perhaps = ~enough & (unknown_shares > 0) & (tissue_shares + unknown_shares >= min_tissue)
     keep = enough | perhaps
@@ -88,4 +89,5 @@ def tile_grid(slide: Slide, tissue: TissueMask, tile_um: float, min_tissue: floa
             where=slide.name,
             fix="Look at its overview; it may be nearly blank",
         )
-    return TileGrid(coords[keep], size, tile_um, perhaps[keep], (slide.width, slide.height))
+    extent, height = (slide.width, slide.height), None if slide.square else h
+    return TileGrid(coords[keep], w, tile_um, perhaps[keep], extent, height)

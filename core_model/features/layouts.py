@@ -32,6 +32,7 @@ def write_trident(job: Path, name: str, tiles: TileFeatures, tile_px: int) -> tu
 
     `tile_px` is the side of a tile as the encoder saw it. Raises `FeatureStoreError`.
     """
+    _check_square(name, tiles)
     says: dict[str, Any] = {
         "patch_size": tile_px,
         "patch_size_level0": tiles.size,
@@ -62,6 +63,7 @@ def write_clam(folder: Path, name: str, tiles: TileFeatures, pt: bool = False) -
     CLAM says nothing of the scale: whoever reads the files must know it. Raises `FeatureStoreError`, also
     where the size of the slide is not known.
     """
+    _check_square(name, tiles)
     if tiles.extent is None:
         raise FeatureStoreError("the size of the slide is not known, which CLAM's files need", where=name)
     says = {
@@ -84,6 +86,14 @@ def write_clam(folder: Path, name: str, tiles: TileFeatures, pt: bool = False) -
         torch.save(torch.from_numpy(rows), buffer := io.BytesIO())
         _keep(folder / "pt_files" / f"{name}.pt", buffer)
     return places, features
+
+
+def _check_square(name: str, tiles: TileFeatures) -> None:
+    if tiles.height is not None:
+        raise FeatureStoreError(
+            "its px are not square, and the tools whose files these are know tiles by one side alone",
+            where=name,
+        )
 
 
 def _rows(tiles: TileFeatures) -> np.ndarray:

@@ -109,6 +109,8 @@ def grid_from_coords(path: str | Path, slide: SlideIdentity, tile_um: float) -> 
 def check_slide(places: Places, slide: SlideIdentity) -> None:
     """Raise `ValueError` where tiles are of another slide, or of this one at another scale."""
     extent = (slide.width, slide.height)
+    if not getattr(slide, "square", True):
+        raise ValueError("its tiles are as wide as high in px, and the slide's px are not square")
     if places.extent is not None and places.extent != extent:
         raise ValueError(f"it is of a slide of {_by(places.extent)} px, where this one has {_by(extent)}")
     if places.near_extent is not None:

@@ -142,9 +142,8 @@ def _read_tile(slide: Slide, grid: TileGrid, i: int, mpp: float) -> Image.Image 
     image = slide.read(box, mpp)
     if grid.unsure[i] and tissue_mask(np.asarray(slide.read(box, 8.0))).mean() < MIN_TISSUE:
         return None
-    if (box.w, box.h) == (grid.size, grid.size):
+    if (box.w, box.h) == grid.sides:
         return image
-    side = max(1, round(grid.size * slide.mpp / slide.effective_mpp(mpp)))
-    tile = Image.new("RGB", (side, side), GLASS)
+    tile = Image.new("RGB", slide.image_size(grid.sides, mpp), GLASS)
     tile.paste(image, (0, 0))
     return tile

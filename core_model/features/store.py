@@ -43,6 +43,9 @@ class UnusableFile(Exception):
 
 CACHE_VARIABLE = "GIANT_CACHE"
 
+HEIGHT = "giant_tile_height_level0"
+"""Attribute with the height of tiles, px; only of slides whose px are not square."""
+
 log = logging.getLogger(__name__)
 
 
@@ -240,6 +243,8 @@ def _write(
         "level0_width": slide.width,
         "level0_height": slide.height,
     }
+    if tiles.height is not None:
+        trident[HEIGHT] = tiles.height
     ours = _identity(slide, encoder) | {"giant_digest": digest(features, coords)}
     dataset.attrs.update(trident | ours)
 
@@ -270,6 +275,7 @@ def _read(file: h5py.File, slide: SlideIdentity, encoder: EncoderIdentity) -> Ti
         encoder=encoder.name,
         failed=tuple(zip(boxes, (str(r) for r in reasons), strict=True)),
         extent=(slide.width, slide.height),
+        height=int(attributes[HEIGHT]) if HEIGHT in attributes else None,
         overlap=float(attributes["overlap"]) * int(attributes["patch_size_level0"]) / encoder.tile_px,
     )
 

@@ -100,17 +100,32 @@ class TileFeatures:
     overlap: float = 0.0
     """By how many level-0 px neighbours overlap; of other tools' tiles, where it can be more than 0."""
 
+    height: int | None = None
+    """Height of a tile in level-0 px where the slide's px are not square; else None, and `size` is both."""
+
     def __len__(self) -> int:
         return len(self.coords)
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Width and height of a tile in level-0 px."""
+        return self.size, self.height or self.size
+
+    @property
+    def squared(self) -> tuple[np.ndarray, float]:
+        """Corners (N, 2) in px of a slide like this one whose px are square, and the side of these, µm."""
+        if self.height is None:
+            return self.coords, self.slide_mpp
+        return self.coords * (1.0, self.size / self.height), self.tile_um / self.size
+
     def box(self, i: int) -> Box:
         """Box of tile `i`: its part on the slide."""
-        return tile_box(self.coords[i], self.size, self.extent)
+        return tile_box(self.coords[i], self.size, self.extent, self.height)
 
     @property
     def ends(self) -> np.ndarray:
         """(N, 2): x, y of each tile's far corner, or of its part on the slide."""
-        far = self.coords + self.size
+        far = self.coords + self.sides
         return far if self.extent is None else np.minimum(far, self.extent)
 
     @property

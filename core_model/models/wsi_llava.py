@@ -150,7 +150,7 @@ class Embedder:
                 f" '{self.name}', which reads {channels} channels of '{made_by}'",
                 fix="compute them with this model's tile encoder",
             )
-        places = encoder_coords(features.coords, features.slide_mpp, self.config.slide_encoder.encoder_mpp)
+        places = encoder_coords(*features.squared, self.config.slide_encoder.encoder_mpp)
         tiles = torch.from_numpy(np.ascontiguousarray(features.features, dtype=np.float32))
         # (1, N, C), (1, N, 2)
         return tiles[None].to(self.device), torch.from_numpy(places)[None].to(self.device)

@@ -45,12 +45,17 @@ class Box(NamedTuple):
         return self.x <= x < self.right and self.y <= y < self.bottom
 
 
-def tile_box(corner: Sequence[int], size: int, extent: tuple[int, int] | None) -> Box:
-    """Box of a tile with its corner (2,) at x, y: its part on a slide of `extent` where that is known."""
-    x, y = int(corner[0]), int(corner[1])
+def tile_box(
+    corner: Sequence[int], size: int, extent: tuple[int, int] | None, height: int | None = None
+) -> Box:
+    """Box of a tile with its corner (2,) at x, y: its part on a slide of `extent` where that is known.
+
+    It is `size` px wide, and as high unless `height` says otherwise.
+    """
+    x, y, height = int(corner[0]), int(corner[1]), height or size
     if extent is None:
-        return Box(x, y, size, size)
-    return Box(x, y, min(size, extent[0] - x), min(size, extent[1] - y))
+        return Box(x, y, size, height)
+    return Box(x, y, min(size, extent[0] - x), min(height, extent[1] - y))
 
 
 def magnification(mpp: float) -> float:

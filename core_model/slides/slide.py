@@ -329,6 +329,12 @@ class Slide:
             raise BoxError(f"{mpp} µm/px is no resolution", where=self.name)
         return self.effective_mpp(mpp)
 
+    def image_size(self, sides: tuple[int, int], mpp: float) -> tuple[int, int]:
+        """Width and height, px, of the image of a box w x h level-0 px, as `read` gives it."""
+        shown = self._resolution(mpp)
+        fx, fy = shown / self.mpp_x, shown / self.mpp_y
+        return max(1, round(sides[0] / fx)), max(1, round(sides[1] / fy))
+
     def level_for(self, mpp: float) -> tuple[int, float]:
         """The level of the file that an image at `mpp` is made from, and how many level-0 px its px span.
 
@@ -350,16 +356,14 @@ class Slide:
         from core_model.slides.resample import Window
 
         self.check(box)
-        shown = self._resolution(mpp)
-        fx, fy = shown / self.mpp_x, shown / self.mpp_y
-        out_w, out_h = max(1, round(box.w / fx)), max(1, round(box.h / fy))
+        out_w, out_h = self.image_size(box[2:], mpp)
         if out_w * out_h > MAX_PIXELS:
             raise BoxError(
-                f"box {tuple(box)} would be {out_w} x {out_h} px at {shown:.4g} µm/px",
+                f"box {tuple(box)} would be {out_w} x {out_h} px at {self.effective_mpp(mpp):.4g} µm/px",
                 where=self.name,
                 fix="Ask for a smaller box or a coarser mpp",
             )
-        step = min(box.w / out_w, box.h / out_h)  # below `fx` or `fy` where the box is smaller than a pixel
+        step = min(box.w / out_w, box.h / out_h)  # less where the box is smaller than a pixel
         level, d = self._level(step)
         return Window(level, box.x / d, box.y / d, box.right / d, box.bottom / d, out_w, out_h)
 

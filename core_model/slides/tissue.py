@@ -128,16 +128,16 @@ class TissueMask:
         """Unknown share of N boxes of one size: (N,) float."""
         return self._area(self._unknown_sums, coords, w, h)
 
-    def grid_shares(self, size: int) -> np.ndarray:
-        """Tissue share of each cell, `size` level-0 px, of a grid over the slide: (rows, columns) float.
+    def grid_shares(self, w: int, h: int) -> np.ndarray:
+        """Tissue share of each cell, w x h level-0 px, of a grid over the slide: (rows, columns) float.
 
         What cells of the last row and column lack beyond the slide counts as none.
         """
-        return self._cells(self.mask, size)
+        return self._cells(self.mask, w, h)
 
-    def unknown_grid_shares(self, size: int) -> np.ndarray:
+    def unknown_grid_shares(self, w: int, h: int) -> np.ndarray:
         """Unknown share of each cell of such a grid: (rows, columns) float."""
-        return self._cells(self.unknown, size)
+        return self._cells(self.unknown, w, h)
 
     def covered(self, boxes: Iterable[Box]) -> float:
         """Share of the tissue's area that lies under any of `boxes`, in [0, 1], to the raster's pixel."""
@@ -188,14 +188,14 @@ class TissueMask:
         area = corners[3] - corners[2] - corners[1] + corners[0]
         return np.clip(area * sx * sy / (w * h), 0.0, 1.0)
 
-    def _cells(self, mask: np.ndarray, size: int) -> np.ndarray:
+    def _cells(self, mask: np.ndarray, w: int, h: int) -> np.ndarray:
         sx, sy = self.scale
-        rows = _overlaps(self.slide_box.h, size, sy, mask.shape[0])  # (rows, H)
-        columns = _overlaps(self.slide_box.w, size, sx, mask.shape[1])  # (columns, W)
+        rows = _overlaps(self.slide_box.h, h, sy, mask.shape[0])  # (rows, H)
+        columns = _overlaps(self.slide_box.w, w, sx, mask.shape[1])  # (columns, W)
         if not mask.any():
             return np.zeros((rows.shape[0], columns.shape[0]))
         area = columns @ (rows @ mask.astype(float)).T  # (columns, rows)
-        return np.clip(area.T / size**2, 0.0, 1.0)
+        return np.clip(area.T / (w * h), 0.0, 1.0)
 
 
 def _overlaps(length: int, size: int, scale: float, count: int) -> csr_array:

@@ -72,8 +72,8 @@ def sample_window(
     slide: str, features: TileFeatures, extent: tuple[int, int], rng: np.random.Generator
 ) -> Region:
     """A random window of tiles around a random tile; `extent` is the slide's (width, height) in px."""
-    size = features.size
-    grid = features.coords // size  # (N, 2) columns and rows of the tile grid
+    tile = np.array(features.sides)
+    grid = features.coords // tile  # (N, 2) columns and rows of the tile grid
     span = grid.max(axis=0) - grid.min(axis=0) + 1  # (2,)
     area = math.exp(rng.uniform(0.0, math.log(float(span.prod()) + 1.0)))
     aspect = MAX_ASPECT ** rng.uniform(-1.0, 1.0)
@@ -82,8 +82,8 @@ def sample_window(
     sides = np.array([columns, rows])
     first = grid[rng.integers(len(grid))] - rng.integers(sides)  # (2,) so that the chosen tile lies inside
     inside = ((grid >= first) & (grid < first + sides)).all(axis=1)  # (N,)
-    low = np.maximum(first, 0) * size
-    high = np.minimum((first + sides) * size, extent)
+    low = np.maximum(first, 0) * tile
+    high = np.minimum((first + sides) * tile, extent)
     box = Box(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
     return Region(slide, np.flatnonzero(inside).astype(np.int64), box)
 

@@ -134,7 +134,7 @@ def stack_tiles(
     slides = [features[region.slide] for region in regions]
     rows = np.stack([f.features[chosen_rows] for f, chosen_rows in zip(slides, tiles, strict=True)])
     places = [
-        encoder_coords(f.coords[chosen_rows], f.slide_mpp, recipe.slide_encoder.encoder_mpp)
+        encoder_coords(*f.squared, recipe.slide_encoder.encoder_mpp)[chosen_rows]
         for f, chosen_rows in zip(slides, tiles, strict=True)
     ]
     return torch.from_numpy(rows), torch.from_numpy(np.stack(places))

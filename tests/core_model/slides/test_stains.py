@@ -120,7 +120,7 @@ def test_a_large_slide_is_looked_at_closely_where_its_stain_may_be_rare(
     with open_slide(write_slide(section(stain), mpp=8.0)) as slide:
         tissue = find_tissue(slide)
     assert tissue.mpp == (16.0 if stain == "H&E" else 8.0)
-    assert tissue.grid_shares(1)[AREA].mean() > 0.9
+    assert tissue.grid_shares(1, 1)[AREA].mean() > 0.9
     assert tissue.area_mm2 < 1.05 * 140 * 160 * 0.008**2
 
 

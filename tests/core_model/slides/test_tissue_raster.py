@@ -131,29 +131,32 @@ def test_the_last_column_and_row_count_as_far_as_the_slide_goes(
     assert len(grid) == -(-width // 224) * -(-height // 224)
 
 
-@given(data=st.data(), scale=st.floats(1, 40), size=st.integers(1, 60), overhang=st.floats(0, 0.99))
+@given(
+    data=st.data(), scale=st.floats(1, 40), cell=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    overhang=st.floats(0, 0.99),
+)  # fmt: skip
 @settings(max_examples=100, deadline=None)
 def test_cells_of_a_grid_have_the_shares_of_their_boxes(
-    data: st.DataObject, scale: float, size: int, overhang: float
+    data: st.DataObject, scale: float, cell: tuple[int, int], overhang: float
 ) -> None:
     mask = data.draw(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
     h, w = mask.shape
     box = Box(0, 0, math.ceil((w - overhang) * scale), math.ceil((h - overhang) * scale))
     extent = data.draw(st.sampled_from([None, (max(w * scale, box.w), max(h * scale, box.h))]))
     tissue = TissueMask(mask, ~mask, 8.0, box, 8.0 / scale, extent)
-    shares, unknown = tissue.grid_shares(size), tissue.unknown_grid_shares(size)
-    rows, columns = -(-box.h // size), -(-box.w // size)
+    shares, unknown = tissue.grid_shares(*cell), tissue.unknown_grid_shares(*cell)
+    rows, columns = -(-box.h // cell[1]), -(-box.w // cell[0])
     assert shares.shape == unknown.shape == (rows, columns)
     y, x = np.mgrid[0:rows, 0:columns]
-    coords = np.stack([x.ravel(), y.ravel()], axis=1) * size
-    assert shares.ravel() == pytest.approx(tissue.shares(coords, size, size), abs=1e-9)
-    assert unknown.ravel() == pytest.approx(tissue.unknown_shares(coords, size, size), abs=1e-9)
-    on_slide = np.minimum(size, (box.w, box.h) - coords).prod(axis=1) / size**2
+    coords = np.stack([x.ravel(), y.ravel()], axis=1) * cell
+    assert shares.ravel() == pytest.approx(tissue.shares(coords, *cell), abs=1e-9)
+    assert unknown.ravel() == pytest.approx(tissue.unknown_shares(coords, *cell), abs=1e-9)
+    on_slide = np.minimum(cell, (box.w, box.h) - coords).prod(axis=1) / math.prod(cell)
     assert shares.ravel() + unknown.ravel() == pytest.approx(on_slide, abs=1e-6), (
         "each px is one or the other"
     )
     mm2 = tissue.area_mm2 / (tissue.slide_mpp / 1000) ** 2
-    assert shares.sum() * size**2 == pytest.approx(mm2, abs=1e-3)
+    assert shares.sum() * math.prod(cell) == pytest.approx(mm2, abs=1e-3)
 
 
 def test_texture_is_looked_at_only_where_a_rare_stain_may_be(
