@@ -200,8 +200,6 @@ def _plan(slide: Slide, tissue: TissueMask | None) -> str:
     source = f"level {level}"
     if downsample != slide.level_downsamples[level]:
         source += f", decoded at 1/{downsample / slide.level_downsamples[level]:g}"
-    if not slide.square:
-        return f"Looks have square pixels of {shown:.4g} µm at the finest; it is not embedded."
     try:
         count = len(tile_grid(slide, tissue, encoder.tile_px * encoder.mpp, MIN_TISSUE))
     except NoTissue as error:
@@ -209,5 +207,5 @@ def _plan(slide: Slide, tissue: TissueMask | None) -> str:
     made = "" if shown == encoder.mpp else f", enlarged from {shown:.4g}"
     return (
         f"{count} tiles of {encoder.tile_px} px at {encoder.mpp:g} µm/px{made}, from {source};"
-        f" looks at {slide.mpp:.4g} µm/px and coarser."
+        f" looks at {slide.effective_mpp(0.0):.4g} µm/px and coarser."
     )
