@@ -56,6 +56,9 @@ MIN_RELATIVE_CHROMA = 0.2
 NEARLY_BLACK = 0.5
 """Mean density of ink, and of little tissue."""
 
+PLAIN = 0.02
+"""Density of every channel up to which a pixel is plain glass: neither stain nor any ink is so pale."""
+
 STRIP_PX = 1 << 16
 """Pixels judged at once: what is computed of them stays in the processor's cache."""
 
@@ -98,19 +101,35 @@ def classify(rgb: np.ndarray, glass: np.ndarray) -> Colours:
         above, below = int(rows.start == 0), int(rows.stop == rgb.shape[0])
         if above or below:  # the edge is repeated
             strip = np.pad(strip, ((above, below), (0, 0), (0, 0)), mode="edge")
-        for whole, part in zip(masks, _judge(strip, glass), strict=True):
-            whole[rows] = part
+        planes = [strip[..., c].astype(np.uint16) for c in range(3)]  # (h + 2, W) each
+        smooth = [_smoothed(plane) for plane in planes]  # (h, W) each
+        places = _not_plain_glass(smooth, glass)
+        parts = _judge(
+            [_light(plane[1:-1].reshape(-1)[places], glass[c]) for c, plane in enumerate(planes)],
+            [_light(plane.reshape(-1)[places], glass[c] * 16) for c, plane in enumerate(smooth)],
+        )
+        for whole, part in zip(masks, parts, strict=True):
+            whole[rows].reshape(-1)[places] = part
     return Colours(rgb, glass, *masks)
 
 
-def _judge(strip: np.ndarray, glass: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The masks of `Colours`, (h, W) each, of the h middle rows of a strip (h + 2, W, 3)."""
-    planes = [strip[..., c].astype(np.float32) for c in range(3)]  # (h + 2, W) each
-    raw = [np.clip(plane[1:-1] / glass[c], 1 / glass[c], 1) for c, plane in enumerate(planes)]
+def _not_plain_glass(smooth: list[np.ndarray], glass: np.ndarray) -> np.ndarray | slice:
+    """Places in a strip that may be more than glass; all of them where picking would save nothing."""
+    dark = [plane < np.uint16(16 * glass[c] * 10**-PLAIN) for c, plane in enumerate(smooth)]
+    places = np.flatnonzero(dark[0] | dark[1] | dark[2])
+    return places if 2 * len(places) < smooth[0].size else slice(None)
+
+
+def _light(values: np.ndarray, glass: float) -> np.ndarray:
+    """Share of the glass's light that pixels let through, float32, from a 255th to 1."""
+    return np.clip(values * np.float32(1 / glass), np.float32(1 / 255), np.float32(1))
+
+
+def _judge(raw: list[np.ndarray], smooth: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The masks of `Colours`, (pixels,) each, from the light of pixels as they are and smoothed."""
     has_colour = _largest(raw) > 10 ** (MIN_CHROMA / 2) * _least(raw)  # smoothing spreads dark edges
-    smooth = [_density(_smoothed(plane), glass[c]) for c, plane in enumerate(planes)]  # (h, W) each
-    red, green, blue = smooth
-    chroma, mean = _largest(smooth) - _least(smooth), (red + green + blue) / 3
+    red, green, blue = densities = [_density(plane) for plane in smooth]
+    chroma, mean = _largest(densities) - _least(densities), (red + green + blue) / 3
     surplus, limit = red - green, green * 0.2
     is_grey = chroma <= MIN_RELATIVE_CHROMA * mean
     stain = (chroma > MIN_CHROMA) & ~is_grey & has_colour
@@ -118,7 +137,7 @@ def _judge(strip: np.ndarray, glass: np.ndarray) -> tuple[np.ndarray, ...]:
     dense = mean > NEARLY_BLACK
     sure = (surplus > limit + 0.05) | (dense & is_grey)
     sure |= (blue > 0.85 * green) & (red < 0.3 * green) & (green > 0.8)
-    faint = surplus > limit / 2 + 0.02
+    faint = surplus > limit / 2 + PLAIN
     faint |= (blue > 0.75 * green) & (red < 0.35 * green) & (green > 0.05)
     faint |= (mean > 0.12) & ~stain
     perhaps = (mean > LEAST_DENSITY) & ~stain & (red > 0.5 * green)  # not red ink
@@ -134,8 +153,11 @@ def _least(planes: list[np.ndarray]) -> np.ndarray:
 
 
 def _smoothed(plane: np.ndarray) -> np.ndarray:
-    """(h, W) of (h + 2, W): each pixel with its neighbours, weighted 1, 2, 1 both ways."""
-    wide = np.empty((len(plane) - 2, plane.shape[1] + 2), dtype=np.float32)
+    """(h, W) of (h + 2, W) uint16: sixteen times the mean of each pixel with its neighbours.
+
+    They weigh 1, 2, 1 across and down.
+    """
+    wide = np.empty((len(plane) - 2, plane.shape[1] + 2), dtype=np.uint16)
     middle = wide[:, 1:-1]
     np.add(plane[:-2], plane[2:], out=middle)
     middle += plane[1:-1]
@@ -144,21 +166,18 @@ def _smoothed(plane: np.ndarray) -> np.ndarray:
     smooth = wide[:, :-2] + wide[:, 2:]
     smooth += middle
     smooth += middle
-    smooth *= 1 / 16
     return smooth
 
 
-def _density(plane: np.ndarray, glass: float) -> np.ndarray:
-    """Optical density of one channel, float32; brighter than glass is zero."""
-    share = np.clip(plane * np.float32(1 / glass), np.float32(1 / glass), np.float32(1))
-    np.log(share, out=share)
-    share *= np.float32(-1 / np.log(10))
-    return share
+def _density(light: np.ndarray) -> np.ndarray:
+    """Optical density of a share of light, float32."""
+    return np.log(light) * np.float32(-1 / np.log(10))
 
 
 def density(rgb: np.ndarray, glass: np.ndarray) -> np.ndarray:
     """Optical density (H, W, 3) float32 against the glass (3,); brighter than glass is zero."""
-    return np.stack([_density(rgb[..., c], glass[c]) for c in range(3)], axis=-1)
+    planes = [_light(rgb[..., c], glass[c]) for c in range(3)]
+    return np.stack([_density(plane) for plane in planes], axis=-1)
 
 
 def _strips(image: np.ndarray, px: int, halo: int) -> Iterator[tuple[slice, slice]]:

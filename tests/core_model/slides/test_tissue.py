@@ -262,7 +262,11 @@ def test_tiles_cover_every_pixel_of_the_slide_once(w: int, h: int, size: int) ->
     slide = Box(0, 0, w, h)
     mask = np.ones((3, 3), dtype=bool)
     tissue = TissueMask(mask, ~mask, 8.0, slide, 8.0)
-    grid = tile_grid(SimpleNamespace(width=w, height=h, mpp=1.0, square=True, name="s"), tissue, float(size))  # type: ignore[arg-type]
+    grid = tile_grid(
+        SimpleNamespace(width=w, height=h, mpp=1.0, mpp_x=1.0, mpp_y=1.0, square=True, name="s"),
+        tissue,
+        float(size),
+    )  # type: ignore[arg-type]
     seen = np.zeros((h, w), dtype=int)
     for i in range(len(grid)):
         box = grid.box(i)
