@@ -11,6 +11,7 @@ from pathlib import Path
 import openslide
 
 from core_model.errors import SlideError
+from core_model.slides.file_tiles import JPEG2000
 from core_model.slides.parts import CZI, ISYNTAX, OLYMPUS, PICTURES, TIFFS, ZARR, is_dicom, is_zarr
 from core_model.slides.sources import ExtraMissing, OpenSlideSource, PixelSource, PlainSource
 from core_model.slides.tiff import is_tiff, read_pages, scan_page
@@ -77,12 +78,12 @@ def _either(path: Path, vendor: str, behind: Opener) -> PixelSource:
     try:
         return _openslide(path, vendor)
     except SlideError as error:
-        refused = error
+        refusal = error
     try:
         return behind(path)
     except ExtraMissing as error:
         raise SlideError(
-            refused.what, where=path, fix=f"What reads more of it is an extra: {error.fix}"
+            refusal.what, where=path, fix=f"What reads more of it is an extra: {error.fix}"
         ) from error
 
 
@@ -90,7 +91,7 @@ def _tiff(path: Path, vendor: str | None) -> PixelSource | None:
     """A TIFF that OpenSlide does not know, or of which it would show another page than the scan."""
     pages = read_pages(path)
     page = scan_page(path, pages)
-    if vendor == GENERIC and page.number == 0:
+    if vendor == GENERIC and page.number == 0 and page.compression != JPEG2000:
         return None
     held_whole = not page.tiled and not page.reduced and page.area <= HELD_WHOLE
     return None if vendor is None and held_whole else open_tiff(path, page, pages)
