@@ -11,7 +11,6 @@ from typer.core import TyperGroup
 from agent.cli.options import (
     AnyModelOpt,
     BaseUrlOpt,
-    ModelOpt,
     PatchesOpt,
     PatchMppOpt,
     PatchPxOpt,
@@ -29,20 +28,6 @@ if TYPE_CHECKING:
 
 NAME = "NAME"
 """Name of the hidden command that evaluates: on the command line the benchmark's name stands in its place."""
-BENCHES = (
-    "agent",
-    "ask",
-    "focus",
-    "fuzz",
-    "gigapath",
-    "index",
-    "read",
-    "reading",
-    "retrieve",
-    "slide-encoder",
-    "startup",
-    "tissue",
-)
 
 
 class Evaluation(TyperGroup):
@@ -64,6 +49,7 @@ class Evaluation(TyperGroup):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package to the `giant` command."""
+    from eval.benches import bench
     from eval.vectors.cli import vectors
 
     group = typer.Typer(
@@ -202,113 +188,6 @@ def compare(
         )
     typer.echo("p by McNemar's exact test, corrected by Holm's method.")
     typer.echo(f"Results only in A: {comparison['only_before']}, only in B: {comparison['only_after']}.")
-
-
-def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(BENCHES)}.")],
-    slide: Annotated[Path | None, opt("SLIDE", "ask, index: the slide to repeat into a large one.")] = None,
-    side: Annotated[int, opt("PX", "ask, index: side of the large slide.")] = 40960,
-    model: ModelOpt = "mini",
-    work: Annotated[
-        Path, opt("DIR", "ask, index: where large slides are kept; fuzz: where files that did harm are.")
-    ] = Path("giant-bench"),
-    data: Annotated[
-        Path | None, opt("DIR", "fuzz: the slides to damage; focus: slides, or pictures with tiles.csv.")
-    ] = None,
-    count: Annotated[int, opt("N", "fuzz: damaged files.")] = 5000,
-    seed: Annotated[int, opt("N", "fuzz: decides how they are damaged; focus: which pictures.")] = 0,
-    small: Annotated[bool, typer.Option("--small", help="An encoder at a small size, to try it.")] = False,
-    use_compile: Annotated[bool, typer.Option("--compile", help="gigapath: through torch.compile.")] = False,
-    batch: Annotated[list[int] | None, opt("N", "gigapath: tiles at once; repeat it.")] = None,
-    tiles: Annotated[
-        str | None,
-        opt(
-            "N,N",
-            "slide-encoder: tiles per slide, with commas; index, read, retrieve: tiles; focus: places of each"
-            " source.",
-        ),
-    ] = None,
-    cohort: Annotated[Path | None, opt("DIR", "tissue: slides and truth, as giant phantom writes.")] = None,
-    rounds: Annotated[
-        int, opt("N", "index, read, retrieve, tissue: each way is timed so often, in turns.")
-    ] = 3,
-    bf16: Annotated[bool, typer.Option("--bf16", help="slide-encoder: in mixed precision.")] = False,
-    device: Annotated[str | None, opt("NAME", "slide-encoder: cpu or cuda.")] = None,
-    replies: Annotated[Path | None, opt("FILE", "reading: recorded replies, JSON lines.")] = None,
-    before: Annotated[Path | None, opt("FILE", "reading: what another reader read in them.")] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="agent, focus, fuzz, index, read, slide-encoder, tissue: print JSON."),
-    ] = False,
-) -> None:
-    """Measure time and memory on this machine."""
-    from core_model.errors import UsageError
-
-    if name == "agent":
-        from eval.bench.agent_steps import main as run_agent
-
-        run_agent(as_json)
-    elif name == "startup":
-        from eval.bench.startup import main as run_startup
-
-        run_startup()
-    elif name == "gigapath":
-        from eval.bench.gigapath import main as run_gigapath
-
-        run_gigapath(small, use_compile, batch)
-    elif name == "slide-encoder":
-        from eval.bench.slide_encoder import main as run_slide_encoder
-        from eval.bench.slide_encoder import sizes_of
-
-        run_slide_encoder(sizes_of(tiles), small, bf16, device, as_json)
-    elif name == "reading":
-        if replies is None:
-            raise UsageError("this bench needs recorded replies", fix="Add --replies FILE")
-        from eval.scores.readings import main as run_reading
-
-        run_reading(replies, before)
-    elif name == "read":
-        from eval.bench.read import main as run_read
-
-        run_read(_needed(slide, "a slide to read from"), int(tiles or 1500), rounds, as_json)
-    elif name == "tissue":
-        from eval.bench.tissue import main as run_tissue
-
-        run_tissue(slide, cohort, rounds, as_json)
-    elif name == "index":
-        from eval.bench.embed import main as run_index
-
-        source = _needed(slide, "a slide to make large ones from")
-        run_index(source, side, work, int(tiles or 1000), rounds, model, as_json)
-    elif name == "retrieve":
-        from eval.bench.retrieve import TILES
-        from eval.bench.retrieve import main as run_retrieve
-
-        run_retrieve(int(tiles or TILES), rounds, work, as_json)
-    elif name == "fuzz":
-        if data is None:
-            raise UsageError("this bench needs slides to damage", fix="Add --data DIR")
-        from eval.bench.fuzz import main as run_fuzz
-
-        run_fuzz(data, count, seed, work, as_json)
-    elif name == "focus":
-        from eval.bench.focus import main as run_focus
-
-        run_focus(_needed(data, "pictures to judge", "Add --data DIR"), int(tiles or 200), seed, as_json)
-    elif name == "ask":
-        from eval.bench.ask import main as run_ask
-
-        run_ask(_needed(slide, "a slide to make a large one from"), side, model, work)
-    else:
-        raise UsageError(f"there is no bench '{name}'", fix=f"Choose one of {', '.join(BENCHES)}")
-
-
-def _needed(path: Path | None, what: str, fix: str = "Add --slide SLIDE") -> Path:
-    from core_model.errors import UsageError
-
-    if path is None:
-        raise UsageError(f"this bench needs {what}", fix=fix)
-    return path
 
 
 def _check_limit(limit: int | None) -> None:

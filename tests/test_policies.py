@@ -61,7 +61,7 @@ ROOMS: dict[str, imports.Layers] = {
     ),
     "eval": (
         ("", "cli"),
-        ("evaluation", "vectors"),
+        ("benches", "evaluation", "vectors"),
         ("scores",),
         ("asking",),
         ("benchmarks", "metrics", "bench"),
