@@ -153,9 +153,13 @@ def dilated(mask: np.ndarray) -> np.ndarray:
 
 def eroded(mask: np.ndarray) -> np.ndarray:
     """`mask` without the pixels that have a neighbour outside it; beyond the raster is outside."""
-    core = np.zeros_like(mask)
-    core[1:-1, 1:-1] = mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1]
-    core[1:-1, 1:-1] &= mask[1:-1, :-2] & mask[1:-1, 2:]
+    core = mask.copy()
+    core[1:] &= mask[:-1]
+    core[:-1] &= mask[1:]
+    core[:, 1:] &= mask[:, :-1]
+    core[:, :-1] &= mask[:, 1:]
+    core[[0, -1]] = False
+    core[:, [0, -1]] = False
     return core
 
 
