@@ -233,7 +233,7 @@ def _one_slide(path: Path, mpp: float | None, isolate: bool) -> Check:
 
     try:
         with open_slide(path, mpp, isolate=isolate, name="slide") as slide:
-            details, warnings = details_of(slide), " ".join(slide.warnings)
+            details, warnings = details_of(slide, isolate), " ".join(slide.warnings)
     except GiantError as error:
         return Check(name="slide", status="failed", message=error.what, fix=error.fix)
     message = "it can be opened; what it holds, and what giant does with it:"

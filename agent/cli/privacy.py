@@ -44,7 +44,8 @@ def search_slides(paths: Sequence[str], isolate: bool) -> list[Hints]:
 
 
 def _search(number: int, path: Path, isolate: bool) -> Hints:
-    from core_model.privacy.traces import traces_of
+    from core_model.privacy.traces import Trace, traces_of
+    from core_model.slides.isolation.inspect import in_child
     from core_model.slides.renamed import Alias
     from core_model.slides.slide import open_slide
 
@@ -55,7 +56,8 @@ def _search(number: int, path: Path, isolate: bool) -> Hints:
             open_slide(path, mpp_override=1.0, isolate=isolate, name=name) as slide,
             Alias(slide.path, name).renaming(),
         ):
-            return Hints(slide=number, id=slide.id, traces=traces_of(slide.path))
+            found = in_child(traces_of, slide.path, list[Trace]) if isolate else traces_of(slide.path)
+            return Hints(slide=number, id=slide.id, traces=found)
     except GiantError as error:
         return Hints(slide=number, id=None, error=str(error))
 

@@ -72,10 +72,19 @@ class SlideDetails(Record):
     """What giant does with it, in a sentence."""
 
 
-def details_of(slide: Slide) -> SlideDetails:
-    """Look at an open slide. Raises `SlideError` where nothing of it decodes."""
+def details_of(slide: Slide, isolate: bool = False) -> SlideDetails:
+    """Look at an open slide; with `isolate` a child reads what its pixels do not tell.
+
+    Raises `SlideError` where nothing of it decodes.
+    """
     from core_model.privacy.traces import images_beside
+    from core_model.slides.isolation.inspect import in_child
     from core_model.slides.parts import parts_of
+
+    if isolate:
+        beside, icc = in_child(images_beside, slide.path, set[str]), in_child(icc_bytes, slide.path, int)
+    else:
+        beside, icc = images_beside(slide.path), icc_bytes(slide.path)
 
     tissue = _tissue(slide)
     properties = slide.properties
@@ -98,9 +107,9 @@ def details_of(slide: Slide) -> SlideDetails:
         bounds=slide.bounds,
         tissue_mm2=round(tissue.area_mm2, 4) if tissue is not None else None,
         pieces=len(tissue.boxes()) if tissue is not None else 0,
-        icc_bytes=_icc_bytes(slide.path, properties),
+        icc_bytes=int(stated) if (stated := properties.get("openslide.icc-size", "")).isdecimal() else icc,
         focal_planes=_focal_planes(properties),
-        images=sorted(images_beside(slide.path) & {*BESIDE}),
+        images=sorted(beside & {*BESIDE}),
         warnings=list(slide.warnings),
         plan=_plan(slide, tissue),
     )
@@ -162,15 +171,13 @@ def _focal_planes(properties: Mapping[str, str]) -> int:
     return max([1, *counts])
 
 
-def _icc_bytes(path: Path, properties: Mapping[str, str]) -> int:
-    """Size of the colour profile: as OpenSlide says it, of a TIFF's tag, or of a PNG or JPEG."""
+def icc_bytes(path: Path) -> int:
+    """Size of the colour profile of a TIFF's first page, or of a PNG or JPEG; 0 where there is none."""
     import tifffile
     from PIL import Image
 
     from core_model.slides.tiff import is_tiff
 
-    if (stated := properties.get("openslide.icc-size", "")).isdecimal():
-        return int(stated)
     if not path.is_file():
         return 0
     if is_tiff(path):

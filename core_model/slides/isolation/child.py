@@ -5,6 +5,7 @@ It ends when its parent does: every thread waits at a socket of which the parent
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import mmap
@@ -48,7 +49,7 @@ class Server:
         from core_model.slides.sources import DecodeError
 
         doing: dict[str, Callable[..., dict[str, Any]]]
-        doing = {"open": self._open, "read": self._read}
+        doing = {"open": self._open, "read": self._read, "call": _called}
         try:
             return doing[request.pop("do")](memory=memory, **request)
         except DecodeError as error:
@@ -111,6 +112,17 @@ class Server:
                 soft = math.ceil(self._cpu_end)
                 soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
                 resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _called(module: str, function: str, path: str, memory: mmap.mmap) -> dict[str, Any]:
+    return {"found": _plain(getattr(importlib.import_module(module), function)(Path(path)))}
+
+
+def _plain(value: Any) -> Any:
+    """The value in terms of JSON."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
 def _told(error: GiantError) -> dict[str, Any]:

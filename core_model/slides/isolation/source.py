@@ -201,7 +201,7 @@ def open_isolated(path: Path, limits: Limits | None = None) -> Opened:
 def _open(child: Child, path: Path, identify: bool) -> Facts:
     with child.ask(do="open", path=str(path), identify=identify) as (body, _):
         try:
-            opened = _parsed(Facts, body)
+            opened = parsed(Facts, body)
         except DecodeError as error:
             raise SlideError(str(error), where=path) from error
     unknown = any(level >= len(opened.levels) for level, _ in opened.made)
@@ -213,7 +213,7 @@ def _open(child: Child, path: Path, identify: bool) -> Facts:
 def _read(child: Child, box: tuple[int, int, int, int, int]) -> tuple[Image.Image, tuple[float, float]]:
     level, x, y, w, h = box
     with child.ask(do="read", level=level, box=[x, y, w, h]) as (body, memory):
-        read = _parsed(Read, body)
+        read = parsed(Read, body)
         if read.size != (w, h):
             raise DecodeError(f"the reader gave {read.size[0]} x {read.size[1]} px in place of {w} x {h}")
         pixels = memoryview(memory)[: w * h * 3]
@@ -223,7 +223,7 @@ def _read(child: Child, box: tuple[int, int, int, int, int]) -> tuple[Image.Imag
             pixels.release()
 
 
-def _parsed(kind: type[M], body: bytes) -> M:
+def parsed(kind: type[M], body: bytes) -> M:
     """The answer; raises what the child says it could not do."""
     try:
         refused = Refused.model_validate_json(body) if body.startswith(b'{"error"') else None

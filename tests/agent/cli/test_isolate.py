@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cli_fakes import PaintModel, giant
 from PIL import Image
+from slide_files import stained, write_svs
 
 from agent.batch import batch
 from agent.batch import plan as batch_plan
@@ -38,3 +39,22 @@ def test_report_and_index_isolate_unless_told_otherwise_ask_and_doctor_only_when
     for option in ([], ["--isolate"], ["--no-isolate"]):
         assert giant(command, "a.tiff", *MORE[command], *option).exit_code == 1
     assert seen == [DEFAULT[command], True, False]
+
+
+def test_doctor_parses_nothing_itself_where_it_isolates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every opening of the slide's file by a library that parses it is refused here; the child is free."""
+    import openslide
+    import tifffile
+
+    path = write_svs(tmp_path / "a.svs", stained(512, 512))
+    plain = [giant("doctor", path, *more, "--json").stdout for more in ([], ["--privacy"])]
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("the parent parses the slide")
+
+    for module, name in ((openslide, "OpenSlide"), (tifffile, "TiffFile")):
+        monkeypatch.setattr(module, name, refused)
+    isolated = [giant("doctor", path, *more, "--isolate", "--json").stdout for more in ([], ["--privacy"])]
+    assert isolated == plain
