@@ -13,11 +13,14 @@ from PIL import Image
 from slide_files import ColourEncoder
 
 from core_model.features import reading
-from core_model.features.extract import encode_slide, extract
-from core_model.features.grid import TileGrid
+from core_model.features.extract import encode_grid, encode_slide, extract
+from core_model.features.grid import TileGrid, tile_grid
 from core_model.features.reading import Pace, choose_pace, reading_order, steps_of
 from core_model.slides.box import Box
+from core_model.slides.file_tiles import FileTiles, PlacedFile
+from core_model.slides.kept_tiles import TileCache
 from core_model.slides.slide import Slide, open_slide
+from core_model.slides.tissue import find_tissue
 
 
 @pytest.fixture
@@ -64,6 +67,30 @@ def test_results_are_in_the_order_of_the_grid_whatever_was_read_first(
     places = [(box.x // 448, box.y, box.x) for box in boxes]
     assert places == sorted(places), "band after band, each row by row"
     assert len({band for band, _, _ in places}) == 4
+
+
+@pytest.mark.parametrize(("band", "once"), [(500, True), (16_384, False)], ids=["narrow", "whole"])
+def test_neighbours_share_the_files_tiles_where_two_rows_of_a_band_are_kept(
+    slide: Slide, monkeypatch: pytest.MonkeyPatch, band: int, once: bool
+) -> None:
+    """Tiles of 224 px over file tiles of 64: half of every fourth row of those belongs to two rows."""
+    start, read, decoded = TileCache.__init__, FileTiles.read, list[int]()
+
+    def small(self: TileCache) -> None:
+        start(self, 45 * 64 * 64 * 3)
+
+    def counted(self: FileTiles, file: PlacedFile, number: int, factor: int) -> np.ndarray:
+        decoded.append(number)
+        return read(self, file, number, factor)
+
+    grid = tile_grid(slide, find_tissue(slide), 112.0)
+    monkeypatch.setattr(TileCache, "__init__", small)
+    monkeypatch.setattr(FileTiles, "read", counted)
+    monkeypatch.setattr(reading, "BAND_PX", band)
+    with open_slide(slide.path) as fresh:
+        encode_grid(fresh, ColourEncoder(), grid, pace=Pace(1, 32))
+    assert len(decoded) > 200
+    assert (len(decoded) == len(set(decoded))) is once
 
 
 @given(
