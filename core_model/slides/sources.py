@@ -10,6 +10,7 @@ import queue
 import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -159,7 +160,7 @@ class OpenSlideSource:
         self._closed = False
         first = self._open()
         self.reader = f"OpenSlide {openslide.__library_version__}"
-        self.properties: Mapping[str, str] = dict(first.properties)
+        self.properties: Mapping[str, str] = _properties(first)
         self.vendor = self.properties.get("openslide.vendor", "unknown")
         self.level_dimensions = tuple((int(w), int(h)) for w, h in first.level_dimensions)
         self.made_levels: tuple[tuple[int, int], ...] = ()
@@ -248,6 +249,15 @@ class OpenSlideSource:
                 self._idle.get_nowait().close()
             except queue.Empty:
                 return
+
+
+def _properties(handle: openslide.OpenSlide) -> dict[str, str]:
+    """What OpenSlide says of a slide; a name that is no UTF-8 cannot be asked for, and is left out."""
+    found = {}
+    for name in handle.properties:
+        with suppress(KeyError):
+            found[name] = handle.properties[name]
+    return found
 
 
 def on_background(rgba: Image.Image, colour: str) -> Image.Image:

@@ -153,6 +153,9 @@ HARMLESS: dict[str, Make] = {
     "BigTIFF": tiff(big=True),
     "next directory beyond the end": tiff(after=1 << 30),
     "entities that would fill the memory": lambda f: files.tiff(f / "a.ome.tiff", t270=files.laughs()),
+    "names that are no UTF-8": lambda f: files.tiff(
+        f / "a.svs", t270=b"Aperio Image Library v12.2.2 \r\n512x512|\xff\xfe = 1|MPP = 0.5\0"
+    ),
     "elements in elements": lambda f: files.tiff(f / "a.ome.tiff", t270=files.nested(50_000)),
 }
 
