@@ -140,7 +140,7 @@ class IsolatedSource:
             raise SlideError(
                 f"the process that reads it {died} and was stopped",
                 where=path,
-                fix="It may be damaged, or made to do harm",
+                fix="It may be damaged, or made to do harm; if you vouch for it, give --no-isolate",
             ) from died
         except BaseException:
             self._end(self._child)
