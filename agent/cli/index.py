@@ -16,6 +16,7 @@ from agent.cli.options import (
     OverrideOpt,
     PseudonymOpt,
     QuietOpt,
+    RegionsOpt,
     check_key,
     opt,
 )
@@ -32,10 +33,6 @@ StageOpt = Annotated[
 ]
 BatchOpt = Annotated[int | None, opt("N", "Tiles encoded at once; default: what memory and cores allow.")]
 ReadersOpt = Annotated[int | None, opt("N", "Threads that read tiles; default: by the cores.")]
-RegionsOpt = Annotated[
-    Path | None,
-    opt("FILE|DIR", "Only tissue in these QuPath annotations: a GeoJSON, or SLIDE.geojson in DIR."),
-]
 CoordsOpt = Annotated[
     Path | None, opt("FILE|DIR", "Tiles that TRIDENT, CLAM or AtlasPatch chose: an H5, or those of DIR.")
 ]
@@ -81,7 +78,7 @@ def index(
     from agent.cli import terminal
     from agent.cli.progress import Lines, watching
     from agent.session.models import quieten_libraries
-    from tools.chosen import Chosen
+    from tools.chosen import Chosen, check_one_slide
     from tools.cohort.update import add_slides
     from tools.indexing import IndexPlan, SlideFailed
 
@@ -97,10 +94,7 @@ def index(
     check_key(pseudonymise, key)
     work = IndexBatch(plan, workers, ray, stage, key)
     found, failures, done = find_slides(slides), 0, list[Path]()
-    if chosen is not None and chosen.is_of_one and len(found.paths) > 1:
-        raise UsageError(
-            "one file chooses tiles of one slide", fix="Give a folder with a file for each slide"
-        )
+    check_one_slide(Chosen(regions, coords), found.paths)
     for line in found.summary(0 if pseudonymise else 20):
         typer.echo(line, err=True)
     console, alone = terminal.stderr(), workers is None and ray is None
@@ -118,7 +112,7 @@ def index(
             if quiet:
                 typer.echo(f"giant: {made.error}", err=True)
     if out is not None and done:
-        _tell(add_slides(done, exact_up_to))
+        tell_change(add_slides(done, exact_up_to))
     if failures:
         raise GiantError(f"{failures} of {len(found.paths)} slides failed", fix="They are named above")
 
@@ -146,7 +140,7 @@ def _check_limit(exact_up_to: int | None, out: Path | None) -> None:
         raise UsageError("--exact-up-to is for the index of a folder", fix="Give --out DIR")
 
 
-def _tell(change: Change) -> None:
+def tell_change(change: Change) -> None:
     """Say what is no longer searched, and where a search may miss tiles."""
     for name in change.dropped:
         typer.echo(f"{name}: its index file is gone, and it is no longer searched", err=True)

@@ -198,6 +198,7 @@ def test_the_commands_say_what_they_made_and_what_failed(tmp_path: Path) -> None
     result = giant("import", "--features", job, "--slides", path.parent, "--out", tmp_path / "store")
     assert result.exit_code == 1
     assert result.stdout.strip().endswith("features_trident_uni_v1/a.tile.safetensors")
+    assert (tmp_path / "store" / "features_trident_uni_v1" / "cohort" / "manifest.json").is_file()
     assert "b.h5: there is no slide of this name" in result.stderr
     assert "1 of 2 slides failed" in result.stderr
     result = giant(
