@@ -374,3 +374,32 @@ def test_a_run_of_an_earlier_version_knows_its_slide_by_the_id_of_then(tmp_path:
             regions._check(slide, record.model_copy(update={"id": identity}), slide.path)
         with pytest.raises(RunError, match="its identity"):
             regions._check(slide, record.model_copy(update={"id": "other"}), slide.path)
+
+
+def test_a_run_that_knows_neither_reader_nor_source_of_the_scale_replays(finished: Path, slide: Path) -> None:
+    answer = json.loads((finished / "answer.json").read_text())
+    del answer["slide"]["mpp_source"]
+    (finished / "answer.json").write_text(json.dumps(answer, indent=2))
+    facts = json.loads((finished / "run.json").read_text())["slide"]
+    assert facts.pop("reader").startswith("Pillow")
+    assert (facts.pop("mpp_x"), facts.pop("mpp_y")) == (None, None)
+    seal_again(finished, giant="0.2.9", slide=facts)
+    outcome = follow_again(finished, slide)
+    assert outcome.ok, outcome.first_fault
+
+
+def test_a_run_on_oblong_pixels_replays_with_its_regions(tmp_path: Path) -> None:
+    import tifffile
+
+    path, side = tmp_path / "oblong.tiff", (2.0, 2.6)
+    tifffile.imwrite(
+        path, np.asarray(Image.open(paint(tmp_path / "square.png", 0.7))), tile=(256, 256), photometric="rgb",
+        compression="deflate", metadata=None, resolution=tuple(10000 / um for um in side),
+        resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    answer = run(path, tmp_path / "run", mpp=None)
+    assert (answer.slide.mpp_source, answer.slide.mpp) == ("property", pytest.approx(5.2**0.5))
+    assert "not square" in answer.slide.warnings[0]
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["slide"]
+    assert (record["mpp_x"], record["mpp_y"]) == pytest.approx(side)
+    assert_same(tmp_path / "run", path)
