@@ -45,6 +45,10 @@ EXTRAS = {
     "anthropic": ("langchain", "langchain_anthropic"),
     "google": ("langchain", "langchain_google_genai"),
     "ray": ("ray",),
+    "zarr": ("zarr",),
+    "dicom": ("wsidicom",),
+    "czi": ("pylibCZIrw",),
+    "fastslide": ("fastslide",),
 }
 """Modules that each extra of the package brings."""
 LEAST_FREE = 2 << 30
