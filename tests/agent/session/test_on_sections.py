@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cli_fakes import giant
 from drawn_tissue import scanned, tissue_like, two_sections, write
 from painted_slides import ColourModel
 
 import agent
 from agent.batch.questions import ReportQuestion
-from agent.batch.sections import QuestionRun, _limits, _own_reason
+from agent.batch.records import Specimen
+from agent.batch.sections import QuestionRun, _limits, _own_reason, _specimen
 from agent.evidence.check import check_answer
+from agent.evidence.coverage import blurred_in_words
 from agent.replay.follow import follow_again
 from agent.run.folder import read_answer, read_run, read_trace
 from agent.run.journal import seal
@@ -121,3 +125,57 @@ def test_a_run_that_measured_no_focus_is_followed_again_without(made: Path, tmp_
     again = follow_again(folder)
     assert again.problems == []
     assert [file.file for file in again.files if file.differs] == []
+
+
+def test_giant_tissue_tells_and_writes_sections_and_blur(made: Path, tmp_path: Path) -> None:
+    result = giant("tissue", str(made.parent / "two.tiff"), "--out", str(tmp_path), "--json")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["slides"]
+    assert [part["section"] for part in row["sections"]] == ["1", "2"]
+    assert row["out_of_focus"] == pytest.approx(0.39, abs=0.01)
+    assert row["folded"] == 0.0
+    features = json.loads((tmp_path / "two.geojson").read_text())["features"]
+    named = {one["properties"]["name"]: one["properties"]["metadata"]["part"] for one in features}
+    assert named["tissue 1"] == "section 1"
+    assert named["tissue 2"] == named["out of focus 1"] == "section 2"
+    words = giant("tissue", str(made.parent / "two.tiff")).stdout
+    assert f"; 2 sections; {row['out_of_focus']:.1%} of it is out of focus" in words
+
+
+@pytest.mark.parametrize(
+    ("share", "asked", "words"),
+    [
+        (0.123, True, "12 % of the tissue is out of focus and was not asked about."),
+        (0.001, False, "Under 1 % of the tissue is out of focus."),
+        (0.0, True, None),
+        (None, True, None),
+    ],
+)
+def test_the_share_is_told_in_words(share: float | None, asked: bool, words: str | None) -> None:
+    assert blurred_in_words(share, asked) == words
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ({}, "Tissue covers 1.5 mm² in 4 pieces."),
+        ({"sections": 2}, "Tissue covers 1.5 mm² in 4 pieces, which form 2 sections."),
+        ({"cores": 4, "folded": 0.02}, "Tissue covers 1.5 mm² in 4 pieces, 4 cores of a tissue microarray."),
+    ],
+)
+def test_a_report_says_what_the_pieces_form(made: Path, seen: dict[str, Any], words: str) -> None:
+    run = QuestionRun.read(ReportQuestion(name="tissue", section="grade", question="?"), made)
+    specimen = Specimen(
+        id="1",
+        width=9,
+        height=9,
+        mpp=1.0,
+        mpp_source="user",
+        tissue_mm2=1.5,
+        pieces=4,
+        unreadable=0.0,
+        **seen,
+    )
+    told = [sentence.text for sentence in _specimen(specimen, [run])]
+    assert words in told
+    assert ("2 % of the tissue is folded." in told) == ("folded" in seen)
