@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from core_model.errors import SlideError
+from core_model.slides.formats.bright import check_bright_field
 from core_model.slides.formats.grid import Grid, GridSource, extra
 from core_model.slides.sources import WARNING, DecodeError
 
@@ -61,6 +62,7 @@ def _source(path: Path, reader: Any) -> GridSource:
     tiles = _Tiles()
     reader.enumerate_subblocks(tiles.add)
     tiles.check(path)
+    check_bright_field(reader.raw_metadata, path, rgb=True)
     canvas = _Canvas(reader, sorted(tiles.factors))
     return GridSource(
         path,

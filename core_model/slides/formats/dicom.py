@@ -87,7 +87,7 @@ def level_source(slide: Any, where: Path, reader: str) -> GridSource:
         lambda level, column, row: levels[level].tile(column, row),
         vendor="dicom",
         reader=reader,
-        properties=dict(zip(names, map(str, spacing), strict=True)),
+        properties=dict(zip(names, map(str, spacing), strict=True)) | levels[0].light,
         free=slide.close,
     )
 
@@ -115,6 +115,7 @@ class _Level:
         self.grid = Grid((level.size.width, level.size.height), (data.tile_size.width, data.tile_size.height))
         if not 0 < self.grid.tile[0] * self.grid.tile[1] <= MOST_TILE:
             raise SlideError(f"its frames of {self.grid.tile} px are no size for a slide", where=where)
+        self.light = _light(level.default_instance.dataset.as_dataset())
         self.mpp = (float(level.mpp.width), float(level.mpp.height))
         self._decode = self._decoder()
 
@@ -144,6 +145,19 @@ class _Level:
         width, height = self.grid.tile
         strict = jpeg_decoder(None, as_stored=self._data.photometric_interpretation == "RGB")
         return lambda frame: strict(frame.rstrip(b"\0"), height, width, 1)
+
+
+def _light(data: Any) -> dict[str, str]:
+    """The codes of the illumination, under OpenSlide's names."""
+    codes = [
+        str(code.get("CodeValue", ""))
+        for path in data.get("OpticalPathSequence", ())
+        for code in path.get("IlluminationTypeCodeSequence", ())
+    ]
+    return {
+        f"dicom.OpticalPathSequence[0].IlluminationTypeCodeSequence[{number}].CodeValue": code
+        for number, code in enumerate(codes)
+    }
 
 
 def _check_planes(level: Any, where: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from core_model.errors import SlideError
+from core_model.slides.formats.bright import check_bright_field
 from core_model.slides.parts import is_file_name
 
 MOST_JSON = 1 << 22
@@ -128,9 +129,11 @@ def _names(store: Path) -> list[str]:
     path = store / "OME" / "METADATA.ome.xml"
     if not path.is_file() or path.stat().st_size > MOST_JSON:
         return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    check_bright_field(text, store, rgb=True)
     try:
-        root = ElementTree.fromstring(path.read_bytes())
-    except ElementTree.ParseError:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError):
         return []
     return [element.get("Name", "") for element in root if element.tag.rsplit("}")[-1] == "Image"]
 
@@ -212,6 +215,8 @@ def _check_planes(picture: Picture, store: Path) -> None:
 def _check_colours(metadata: dict[str, Any], store: Path) -> None:
     """Raise where the colours of three channels say that they are stains of fluorescence."""
     channels = metadata.get("omero", {}).get("channels", [])
+    labels = [str(channel.get("label", "")) for channel in channels]
+    check_bright_field("".join(f'<Channel Name="{label}"/>' for label in labels), store, rgb=True)
     colours = tuple(str(channel.get("color", "")).upper()[-6:] for channel in channels)
     if len(colours) == 3 and all(colours) and colours not in (RGB_COLOURS, ("FFFFFF",) * 3):
         raise SlideError(

@@ -79,6 +79,16 @@ def test_what_is_no_8_bit_rgb_is_refused(pixels: np.ndarray, says: str, tmp_path
         open_slide(tmp_path / "a.czi", mpp=0.5)
 
 
+def test_channels_that_are_called_by_dyes_are_no_rgb(tmp_path: Path) -> None:
+    from pylibCZIrw import czi
+
+    with czi.create_czi(str(tmp_path / "a.czi")) as file:
+        file.write(np.zeros((64, 64, 3), np.uint8), plane={"C": 0})
+        file.write_metadata("a", channel_names={0: "DAPI"})
+    with pytest.raises(SlideError, match="of fluorescence"):
+        open_slide(tmp_path / "a.czi", mpp=0.5)
+
+
 @pytest.mark.parametrize("axis", ["Z", "C", "T"])
 def test_one_of_several_planes_is_not_shown_alone(axis: str, tmp_path: Path) -> None:
     from pylibCZIrw import czi

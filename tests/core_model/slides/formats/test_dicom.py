@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from multi_files import ROOT, jpeg, write_dicom
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import HTJ2KLossless, JPEGLSLossless
 from slide_files import stained
@@ -126,6 +127,14 @@ def test_focal_planes_are_not_chosen_between(tmp_path: Path) -> None:
         data.save_as(file, enforce_file_format=True)
     with pytest.raises(SlideError, match="2 images of one size"):
         open_slide(path)
+
+
+def test_epifluorescence_is_refused(tmp_path: Path) -> None:
+    code, light = Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "111743", "DCM", "Epifluorescence"
+    light.OpticalPathIdentifier, light.IlluminationTypeCodeSequence = "1", [code]
+    with pytest.raises(SlideError, match="of fluorescence"):
+        open_slide(changed(tmp_path, OpticalPathSequence=[light]))
 
 
 def test_grey_is_refused(tmp_path: Path) -> None:

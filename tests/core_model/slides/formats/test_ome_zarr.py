@@ -192,6 +192,12 @@ def test_three_stains_are_no_rgb(colours: tuple[str, ...], fluorescent: bool, tm
         open_slide(store)
 
 
+def test_channels_that_are_called_by_dyes_are_no_rgb(tmp_path: Path) -> None:
+    more = {"omero": {"channels": [{"label": label} for label in ("DAPI", "FITC", "Cy5")]}}
+    with pytest.raises(SlideError, match="of fluorescence"):
+        open_slide(formats.write_zarr(tmp_path, RGB, about={"more": more}))
+
+
 @pytest.mark.parametrize("table", ["zarr.json", "0/zarr.json"])
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": ' * 100_000], ids=["empty", "list", "cut", "deep"])
 def test_a_damaged_table_is_told(table: str, text: str, tmp_path: Path) -> None:
