@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,14 @@ def full_folders(files: list[Path], most: int) -> list[str]:
     for path in files:
         counts[path.parent] += 1
     return [f"{folder.name}: {count} files" for folder, count in counts.items() if count > most]
+
+
+def test_every_package_is_installed() -> None:
+    """A folder that pyproject.toml does not list is missing wherever giant is installed."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for path in python_files()}
+    assert set(listed) == {".".join(folder.parts) for folder in folders}
+    assert len(set(listed)) == len(listed)
 
 
 def test_files_and_folders_stay_small() -> None:
