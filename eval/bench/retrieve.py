@@ -161,8 +161,8 @@ def _in_turns(
     for query in np.repeat(queries, rounds, axis=0):
         rows = _timed(times["brute"], brute_force, everything, query)
         hits = _timed(times["index"], index.search, query, K)
-        last = exact_scores(everything[rows], query).min()
-        found += sum(hit.score >= last - 1e-7 for hit in hits)
+        last = exact_scores(everything[rows], unit(query[None])[0]).min()  # as the index scales a query
+        found += sum(hit.score >= last for hit in hits)
     recall = found / (K * len(queries) * rounds)
     if search == "exact" and recall < 1:
         raise GiantError("the exact search missed a tile that brute force found", where=f"{kind} vectors")
