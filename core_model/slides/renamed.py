@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from core_model.errors import GiantError, SlideError, printable
-from core_model.slides.parts import parts_of, slide_name
+from core_model.slides.parts import is_url, parts_of, slide_name
 
 if TYPE_CHECKING:
     from core_model.slides.sources import PixelSource
@@ -58,7 +58,7 @@ class Alias:
     def _own_names(self) -> re.Pattern[str]:
         """Paths of the slide's files and folders, then their names alone, the longest first."""
         files = self._files()
-        paths = {str(form) for file in files for form in (file, file.absolute(), file.resolve())}
+        paths = {form for file in files for form in _forms(file)}
         folders = {
             str(folder)
             for path in paths
@@ -77,6 +77,13 @@ class Alias:
             return [self.path, *parts_of(self.path)]
         except (OSError, SlideError):
             return [self.path]  # they cannot be listed, so nothing else was read
+
+
+def _forms(file: Path) -> list[str]:
+    """What a file may be called: its path, whole or as it was given, or the address on a server."""
+    if is_url(file):
+        return [str(file), str(file).replace(":/", "://", 1)]
+    return [str(file), str(file.absolute()), str(file.resolve())]
 
 
 def _any_of(texts: set[str]) -> str:

@@ -30,10 +30,13 @@ HIDE = ("--pseudonymise", "--key", "home/names.key")
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIANT_CACHE", str(tmp_path / "cache"))
+    """Where we work is named after the patient too."""
+    folder = tmp_path / many.PLANTED
+    folder.mkdir()
+    monkeypatch.setenv("GIANT_CACHE", str(folder / "cache"))
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef0123456789abcdef")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "home").mkdir()
     monkeypatch.setattr(batch_plan, "_from_disk", lambda model: PaintModel())
     monkeypatch.setattr("core_model.models.wsi_llava.load_model", lambda *_, **__: PaintModel())
     monkeypatch.setattr(batch, "in_processes", lambda work, jobs, count: in_this_process(work, jobs))
@@ -72,7 +75,7 @@ def report(*more: object, slides: str = "slides", **named: Any) -> Any:
 
 
 def test_a_batch_names_no_patient_anywhere(tmp_path: Path) -> None:
-    count = write_planted(tmp_path / "slides")
+    count = write_planted(Path.cwd() / "slides")
     result = report(*HIDE)
     assert result.exit_code == 1, result.output
     assert f"1 of {count + 1} slides failed" in result.stderr
@@ -99,30 +102,32 @@ def index(*more: object) -> Any:
 
 def test_an_index_names_no_patient_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tile_encoders, "load_tile_encoder", lambda *_, **__: PaintEncoder())
-    count = write_planted(tmp_path / "slides")
+    count = write_planted(Path.cwd() / "slides")
     result = index(*HIDE)
     assert result.exit_code == 1, result.output
     assert f"1 of {count + 1} slides failed" in result.stderr
     assert not leaks("store", "cache")
-    assert not [needle for needle in NEEDLES if needle.lower() in result.output.lower()]
+    said = result.output.replace(str(Path.cwd()), "").lower()  # where the index lies is the user's word
+    assert not [needle for needle in NEEDLES if needle.lower() in said]
     names = {path.name.removesuffix(".h5") for path in Path("store").rglob("*.h5")}
     assert len(names) == count
     known = {known.id: known.path for known in read_key(Path("home/names.key")).known}
     assert names < set(known)
     box = ("--box", 100, 100, 200, 200)
-    found = giant("similar", known[min(names)], *box, "--in", "store", "--json", "-k", 100)
+    query = next(name for name, path in known.items() if path.endswith(" 1951.svs"))
+    found = giant("similar", known[query], *box, "--in", "store", "--json", "-k", 100)
     assert found.exit_code == 0, found.output
-    assert {hit["slide"] for hit in json.loads(found.stdout)["hits"]} >= names - {min(names)}
+    assert {hit["slide"] for hit in json.loads(found.stdout)["hits"]} >= names - {query}
     assert not leaks("store"), "asking leaves the slide's own name in the cache alone"
     again = index(*HIDE)
     assert sorted(again.stdout.split()) == sorted(result.stdout.split())
-    for wrong, said in (
+    for wrong, why in (
         (("--pseudonymise", "--key", "home/other.key"), "made with another key"),
         ((), "the names in this folder are pseudonyms"),
     ):
         refused = index(*wrong)
         assert refused.exit_code == 1
-        assert said in refused.stderr
+        assert why in refused.stderr
     nowhere = giant("index", "slides", *HIDE)
     assert nowhere.exit_code == 2
     assert "Give --out" in nowhere.stderr
@@ -133,11 +138,11 @@ def test_a_bug_over_an_index_names_nobody(
 ) -> None:
     class Broken(PaintEncoder):
         def encode(self, images: list[Any]) -> Any:
-            raise ValueError(f"{tmp_path}/slides/{many.PLANTED}.svs is odd")
+            raise ValueError(f"{Path.cwd()}/slides/{many.PLANTED}.svs is odd")
 
     monkeypatch.setattr(tile_encoders, "load_tile_encoder", lambda *_, **__: Broken())
-    (tmp_path / "slides").mkdir()
-    write_svs(tmp_path / "slides" / f"{many.PLANTED}.svs", RGB, mpp=2.0, levels=1, power=5)
+    (Path.cwd() / "slides").mkdir()
+    write_svs(Path.cwd() / "slides" / f"{many.PLANTED}.svs", RGB, mpp=2.0, levels=1, power=5)
     result = index(*HIDE)
     assert "bug: ValueError" in result.stderr
     for needle in NEEDLES:
@@ -145,8 +150,8 @@ def test_a_bug_over_an_index_names_nobody(
 
 
 def test_a_batch_is_gone_on_with_under_the_same_names_and_by_its_key_alone(tmp_path: Path) -> None:
-    (tmp_path / "slides").mkdir()
-    write_svs(tmp_path / "slides" / "Erika.svs", RGB, mpp=2.0, levels=1, power=5)
+    (Path.cwd() / "slides").mkdir()
+    write_svs(Path.cwd() / "slides" / "Erika.svs", RGB, mpp=2.0, levels=1, power=5)
     assert report(*HIDE).exit_code == 0
     first = sorted(path.name for path in Path("out").iterdir())
     shutil.move("slides", "moved")
@@ -165,8 +170,8 @@ def test_a_batch_is_gone_on_with_under_the_same_names_and_by_its_key_alone(tmp_p
 
 
 def test_a_folder_of_real_names_takes_no_pseudonyms(tmp_path: Path) -> None:
-    (tmp_path / "slides").mkdir()
-    write_svs(tmp_path / "slides" / "Erika.svs", RGB, mpp=2.0, levels=1, power=5)
+    (Path.cwd() / "slides").mkdir()
+    write_svs(Path.cwd() / "slides" / "Erika.svs", RGB, mpp=2.0, levels=1, power=5)
     assert report().exit_code == 0
     assert leaks("out"), "the search would find a name"
     refused = report(*HIDE, "--resume")
@@ -187,8 +192,8 @@ def test_a_folder_of_real_names_takes_no_pseudonyms(tmp_path: Path) -> None:
 def test_what_cannot_be_pseudonymised_is_refused_in_one_line(
     given: tuple[str, ...], said: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "slides").mkdir()
-    write_svs(tmp_path / "slides" / "a.svs", RGB, mpp=2.0, levels=1, power=5)
+    (Path.cwd() / "slides").mkdir()
+    write_svs(Path.cwd() / "slides" / "a.svs", RGB, mpp=2.0, levels=1, power=5)
     refused = report(*given)
     assert refused.exit_code == 2
     assert said in " ".join(refused.stderr.split())
@@ -196,7 +201,7 @@ def test_what_cannot_be_pseudonymised_is_refused_in_one_line(
 
 
 def test_copies_have_names_of_their_own_that_stay(tmp_path: Path) -> None:
-    key = open_key(Path("home/names.key"), outside=tmp_path / "out")
+    key = open_key(Path("home/names.key"), outside=Path.cwd() / "out")
     first = key.names([(Path("a.svs"), "one"), (Path("b.svs"), "one"), (Path("c.svs"), "two")])
     assert len(set(first.values())) == 3
     assert key.names([(Path("b.svs"), "one"), (Path("a.svs"), "one")]) == {
@@ -204,16 +209,16 @@ def test_copies_have_names_of_their_own_that_stay(tmp_path: Path) -> None:
         Path("b.svs"): first[Path("b.svs")],
     }
     assert len(read_key(Path("home/names.key")).known) == 3
-    other = open_key(Path("home/other.key"), outside=tmp_path / "out")
+    other = open_key(Path("home/other.key"), outside=Path.cwd() / "out")
     assert set(other.names([(Path("a.svs"), "one")]).values()).isdisjoint(first.values())
 
 
 def test_a_line_that_a_kill_cut_short_costs_nothing_but_itself(tmp_path: Path) -> None:
-    key = open_key(Path("home/names.key"), outside=tmp_path / "out")
+    key = open_key(Path("home/names.key"), outside=Path.cwd() / "out")
     first = key.names([(Path("a.svs"), "one")])
     with Path("home/names.key").open("a") as file:
         file.write('{"id": "slide-0')
-    again = open_key(Path("home/names.key"), outside=tmp_path / "out")
+    again = open_key(Path("home/names.key"), outside=Path.cwd() / "out")
     again.names([(Path("b.svs"), "two")])
     known = read_key(Path("home/names.key")).known
     assert [item.name for item in known] == ["a.svs", "b.svs"]
@@ -221,22 +226,22 @@ def test_a_line_that_a_kill_cut_short_costs_nothing_but_itself(tmp_path: Path) -
 
 
 def test_a_key_file_behind_a_link_into_the_output_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "out")
+    (Path.cwd() / "out").mkdir()
+    Path("link").symlink_to(Path.cwd() / "out")
     with pytest.raises(UsageError, match="lies in the output folder"):
-        open_key(Path("link/names.key"), outside=tmp_path / "out")
+        open_key(Path("link/names.key"), outside=Path.cwd() / "out")
 
 
 def test_a_damaged_mark_is_no_leave_to_mix_names(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "pseudonyms.json").write_text("{")
+    (Path.cwd() / "out").mkdir()
+    (Path.cwd() / "out" / "pseudonyms.json").write_text("{")
     with pytest.raises(RunError, match="cannot be read"):
-        claim_folder(tmp_path / "out", None, used=True)
+        claim_folder(Path.cwd() / "out", None, used=True)
 
 
 def test_errors_of_an_open_slide_say_its_alias_only(tmp_path: Path) -> None:
-    folder = tmp_path / many.PLANTED
-    folder.mkdir()
+    folder = tmp_path / "S51" / many.PLANTED
+    folder.mkdir(parents=True)
     path = write_svs(folder / f"{many.PLANTED}.svs", RGB, mpp=2.0, levels=1, power=5)
     slide = open_slide(path, name="slide-1")
     slide.close()
@@ -250,6 +255,12 @@ def test_errors_of_an_open_slide_say_its_alias_only(tmp_path: Path) -> None:
         assert many.PLANTED not in f"{error} {error.what} {error.where} {error.fix} {error.args}"
         assert error.__suppress_context__
     assert many.PLANTED not in repr(slide)
+
+
+def test_an_alias_stands_for_an_address() -> None:
+    path = Path("https://host/dicomweb/studies/1.2.3/series/4.5.6")
+    said = Alias(path, "S").text("https://host/dicomweb/studies/1.2.3/series/4.5.6: no answer from 1.2.3")
+    assert said == "S: no answer from 1.2.3"
 
 
 @pytest.mark.parametrize(
