@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from cli_fakes import PaintEncoder, giant, one_line, only_json, paint
 
 from core_model.models import tile_encoders
+from tools.cohort import update
 
 PURPLE_BOX, PINK_BOX = (200, 300, 200, 200), (1250, 300, 200, 200)
 
@@ -132,3 +134,64 @@ def test_the_encoder_is_told_the_resolution(monkeypatch: pytest.MonkeyPatch) -> 
     similar("a.png", PURPLE_BOX, *encoder)
     giant("index", "a.png", "--mpp", "2", *encoder)
     assert asked == [("some-lab/vit", 1.0)] * 2
+
+
+def test_every_hit_says_whose_it_is_where_and_how_fine() -> None:
+    paint(Path("b.png"), 0.02)
+    giant("index", "a.png", "b.png", "--mpp", "2", "--out", "store", "--quiet")
+    found = only_json(similar("a.png", PINK_BOX, "-k", "200", "--in", "store", "--json"))
+    ids = {hit["slide"]: hit["slide_id"] for hit in found["hits"]}
+    assert set(ids) == {"a", "b"}
+    assert len(set(ids.values())) == 2
+    assert {hit["mpp"] for hit in found["hits"]} == {2.0}
+    assert found["recall"] is None
+
+
+def test_a_cohort_index_finds_what_looking_through_every_file_does() -> None:
+    for name, share in (("b", 0.1), ("c", 0.7), ("d", 0.4)):
+        paint(Path(f"{name}.png"), share)
+    giant("index", "a.png", "b.png", "c.png", "d.png", "--mpp", "2", "--out", "store", "--quiet")
+    asked = ("a.png", PURPLE_BOX, "-k", "100", "--in", "store", "--json")
+    indexed = only_json(similar(*asked))
+    for path in Path("store").glob("features_*/cohort"):
+        shutil.rmtree(path)  # as versions before left it
+    assert only_json(similar(*asked)) == indexed
+
+
+def test_a_slide_is_taken_out_of_an_index_and_put_back() -> None:
+    paint(Path("b.png"), 0.02)
+    giant("index", "a.png", "b.png", "--mpp", "2", "--out", "store", "--quiet")
+
+    def names() -> set[str]:
+        hits = only_json(similar("a.png", PINK_BOX, "-k", "500", "--in", "store", "--json"))["hits"]
+        return {hit["slide"] for hit in hits}
+
+    assert names() == {"a", "b"}
+    assert giant("index", "--remove", "b", "--out", "store").stdout == "b\n"
+    assert names() == {"a"}
+    assert "no slide 'b'" in one_line(giant("index", "--remove", "b", "--out", "store"))
+    giant("index", "b.png", "--mpp", "2", "--out", "store", "--quiet")
+    assert names() == {"a", "b"}
+
+
+def test_an_index_that_may_miss_tiles_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    change = update.Change(slides=3, tiles=2_000_000, recall=0.973, queries=100)
+    monkeypatch.setattr(update, "add_slides", lambda files, exact_up_to: change)
+    made = giant("index", "a.png", "--mpp", "2", "--out", "store", "--quiet", "--exact-up-to", "1")
+    assert (
+        "3 slides, 2,000,000 tiles: a search finds 97.3% of the 10 nearest, as measured with 100"
+        in made.stderr
+    )
+
+
+def test_calls_of_index_that_mean_nothing() -> None:
+    for more, says in (
+        ((), "no slide is named"),
+        (("--remove", "b"), "--out DIR"),
+        (("a.png", "--remove", "b", "--out", "store"), "no slides"),
+        (("--remove", "b", "--out", "store"), "no index of a cohort"),
+        (("a.png", "--exact-up-to", "5"), "--out DIR"),
+        (("a.png", "--exact-up-to", "-5", "--out", "store"), "0 or more"),
+    ):
+        result = giant("index", *more)
+        assert says in one_line(result)
