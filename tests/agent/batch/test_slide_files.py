@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import scanner_files as scanners
 from chat_server import ChatServer, Served, calls, images_of
-from cli_fakes import PaintModel, giant
+from cli_fakes import PaintEncoder, PaintModel, giant
 from PIL import Image
 from planted import NEEDLES, script
 from pydicom.uid import JPEGLSLossless
@@ -150,8 +150,6 @@ def test_no_name_stops_a_batch(tmp_path: Path) -> None:
 
 
 def test_no_name_stops_a_question_or_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cli_fakes import PaintEncoder
-
     from core_model.models import tile_encoders
 
     monkeypatch.setattr(tile_encoders, "load_tile_encoder", lambda *_, **__: PaintEncoder())
@@ -189,8 +187,6 @@ def test_slides_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
 
 
 def test_an_index_goes_on_after_a_bad_slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cli_fakes import PaintEncoder
-
     from core_model.models import tile_encoders
 
     monkeypatch.setattr(tile_encoders, "load_tile_encoder", lambda *_, **__: PaintEncoder())
@@ -247,7 +243,7 @@ def test_mpp_overrules_a_file_only_where_that_is_said(
         raise Seen
 
     monkeypatch.setattr(slides.Slide, "__init__", noted)
-    monkeypatch.setattr("core_model.models.tile_encoders.load_tile_encoder", lambda *_, **__: None)
+    monkeypatch.setattr("core_model.models.tile_encoders.load_tile_encoder", lambda *_, **__: PaintEncoder())
     write_svs(tmp_path / "a.svs", RGB, mpp=2.0, levels=1, power=5)
     more = {"ask": ["Which?"], "report": [], "index": [], "similar": ["--box", 1, 1, 9, 9]}[command]
     for option in ("--mpp", "--mpp-override"):
