@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ class Recorder:
 
     vendor = reader = "fake"
     made_levels = ()
-    properties = {}
+    properties: ClassVar[dict[str, str]] = {}
     level_dimensions = ((8192, 8192),)
 
     def __init__(self, damaged: Box | None = None) -> None:
