@@ -156,7 +156,17 @@ def _run(profile: str, folder: Path, steps: int) -> tuple[Any, AgentContext]:
 
     box = Box(0, 0, SIDE, SIDE)
     slide = SimpleNamespace(
-        width=SIDE, height=SIDE, mpp=MPP, box=box, id="none", name="none", bounds=box, warnings=()
+        width=SIDE,
+        height=SIDE,
+        mpp=MPP,
+        mpp_x=MPP,
+        mpp_y=MPP,
+        box=box,
+        id="none",
+        name="none",
+        bounds=box,
+        mpp_source="property",
+        warnings=(),
     )
     slide.effective_mpp = lambda mpp: max(mpp, MPP)
     slide.overview_mpp = lambda px: max(MPP, MPP * SIDE / px)
@@ -197,9 +207,11 @@ class _Tools:
 
         from core_model.features.tiles import TileFeatures
         from core_model.slides.tissue import TissueMask
+        from core_model.specimen.quality import Quality, nothing_of
 
         mask = np.ones((1250, 1250), dtype=bool)  # 50 mm at 40 µm/px
         self.tissue = TissueMask(mask, ~mask, SIDE * MPP / 1250, slide.box, MPP)
+        self.quality = Quality(self.tissue, nothing_of(self.tissue))
         coords = np.stack(np.meshgrid(*[np.arange(0, SIDE, 2000)] * 2), axis=-1).reshape(-1, 2)  # (N, 2)
         features = (coords / SIDE).astype(np.float32)
         self.features = TileFeatures(features, coords, 512, 256.0, MPP, "none")

@@ -26,7 +26,9 @@ def test_many_pieces_are_all_recorded_and_the_largest_named(model: Any, tmp_path
     assert len(pieces) == 10
     assert "in 10 pieces" in overview.text
     assert all(str(box) in overview.text for box in pieces[:8])
-    assert not any(str(box) in overview.text for box in pieces[8:])
+    told, _, sections = overview.text.partition(" It forms 10 sections")
+    assert not any(str(box) in told for box in pieces[8:])
+    assert "1 (20, 20, 20, 20); 2 (80, 20, 20, 21)" in sections, "those in reading order"
     assert "; and 2 smaller." in overview.text
     heights = [height for *_, height in pieces]
     assert heights == sorted(heights, reverse=True), "largest first"

@@ -28,7 +28,7 @@ def test_json_is_one_object_with_the_fields_that_scripts_read(tmp_path: Path) ->
     assert set(answer) == FIELDS
     assert answer["choice"] == "purple"
     assert set(answer["evidence"][0]) == {"step", "tool", "box", "mpp", "finding", "image"}
-    assert set(answer["slide"]) == {"id", "width", "height", "mpp", "warnings"}
+    assert set(answer["slide"]) == {"id", "width", "height", "mpp", "mpp_source", "warnings"}
     assert set(answer["cost"]) == {"seconds", "regions", "pixels", "tokens_in", "tokens_out", "calls", "usd"}
     assert (Path(answer["run_dir"]) / "report.html").is_file()
 
