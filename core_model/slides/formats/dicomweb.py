@@ -75,9 +75,17 @@ def read_address(path: Path) -> Address:
         )
     if "@" in parts.netloc:
         raise SlideError("the address holds a name or password", fix=f"Put a token into {TOKEN} in its place")
-    if os.environ.get(TOKEN) and parts.scheme != "https" and parts.hostname not in HERE:
+    if _token() and parts.scheme != "https" and parts.hostname not in HERE:
         raise SlideError(f"{TOKEN} is not sent over http", where=path, fix="Give the address with https://")
     return Address(f"{parts.scheme}://{parts.netloc}{match['base']}", match["study"], match["series"])
+
+
+def _token() -> str:
+    """The token of the environment, "" where there is none. Raises `SlideError` where it cannot be sent."""
+    token = os.environ.get(TOKEN, "").strip()
+    if token.isascii() and token.isprintable() and " " not in token:
+        return token
+    raise SlideError(f"{TOKEN} holds spaces or signs that no token has", fix="Set it to the token alone")
 
 
 def _client(address: Address, path: Path) -> Any:
@@ -118,7 +126,7 @@ def _client(address: Address, path: Path) -> Any:
                 raise DecodeError(said(error)) from error
             return iter(frames)
 
-    token = os.environ.get(TOKEN)
+    token = _token()
     headers = {"Authorization": f"Bearer {token}"} if token else None
     client = DICOMwebClient(address.base, headers=headers, timeout=SECONDS)
     client.set_http_retry_params(max_attempts=ATTEMPTS, wait_exponential_multiplier=WAIT_MS)

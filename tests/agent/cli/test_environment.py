@@ -12,6 +12,7 @@ from cli_fakes import PaintModel, giant, one_line, only_json, paint
 ROOT = Path(__file__).resolve().parents[3]
 KNOWN = {
     "GIANT_CACHE", "GIANT_PRICES", "GIANT_PROFILES", "GIANT_TIMEOUT", "GIANT_GIGAPATH", "GIANT_SIGHT_CHECK",
+    "GIANT_DICOMWEB_TOKEN",
 }  # fmt: skip
 """Our own variables; each has a test here, or one beside what it sets."""
 

@@ -149,7 +149,7 @@ def test_on_the_command_line(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> N
     choices = ("--option", OPTIONS[0], "--option", OPTIONS[1])
     answer = only_json(giant("ask", tokens, QUESTION, *choices, "--mode", "slide", "--json"))
     assert set(answer) == FIELDS
-    assert set(answer["slide"]) == {"id", "width", "height", "mpp", "warnings"}
+    assert set(answer["slide"]) == {"id", "width", "height", "mpp", "mpp_source", "warnings"}
     assert answer["mode"] == "slide"
     told = giant("ask", tokens, QUESTION, *choices, "--mode", "slide")
     assert told.stdout.startswith("Grey tissue, confidence ")

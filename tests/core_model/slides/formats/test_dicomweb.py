@@ -81,6 +81,16 @@ def test_a_token_is_sent_and_shown_nowhere(
     assert SECRET not in said
 
 
+@pytest.mark.parametrize("token", ["two words", "line\nbreak", "schlüssel"])
+def test_a_token_that_cannot_be_sent_is_one_line_without_it(
+    token: str, series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(dicomweb.TOKEN, token)
+    with DicomWebServer(series) as server, pytest.raises(SlideError, match="no token has") as caught:
+        open_slide(server.url)
+    assert token not in str(caught.value)
+
+
 @pytest.mark.parametrize(("status", "says"), [(404, "no such series"), (403, "let us in"), (500, "an error")])
 def test_refusals_are_one_line(status: int, says: str, series: Path) -> None:
     with DicomWebServer(series, refuse=lambda path: status) as server, pytest.raises(SlideError) as caught:
