@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import queue
+import struct
 import threading
 import warnings
 from collections.abc import Mapping
@@ -35,6 +36,9 @@ from core_model.slides.tiff import (
 
 PLAIN_FORMATS = ("TIFF", "PNG", "JPEG")
 """Pillow is kept to these: its other readers are not worth their risk here."""
+
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, struct.error)
+"""What Pillow raises for a damaged image: tags of another type than they should have end in any of these."""
 
 PLAIN_MODES = {"RGB", "RGBA", "L", "LA", "P", "YCbCr"}
 """8-bit modes whose conversion to RGB shows the image as it is."""
@@ -290,7 +294,7 @@ def _load_plain(path: Path, page: int) -> Image.Image:
         raise SlideError(
             "this is no slide that OpenSlide reads and no TIFF, PNG or JPEG; it may be truncated", where=path
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except DAMAGED as error:
         raise SlideError(f"the image does not decode ({error})", where=path) from error
     return image
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -95,14 +96,23 @@ def is_tiff(path: Path) -> bool:
 
 def read_pages(path: Path) -> list[Page]:
     """The pages of the file's main chain. Raises `SlideError` where they cannot be read."""
+    with directory(path) as every:
+        _check_claims(path, every)
+        return _with_names([_page(number, page) for number, page in enumerate(every)])
+
+
+@contextmanager
+def directory(path: Path) -> Iterator[list[Any]]:
+    """The pages of the file's main chain as tifffile has them, at most `MOST_PAGES`.
+
+    Raises `SlideError` where they cannot be read, also within the body: tags may be of any type.
+    """
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it comments on every odd tag
     try:
         with tifffile.TiffFile(path) as tiff:
-            every = list(islice(tiff.pages, MOST_PAGES))
-            _check_claims(path, every)
-            return _with_names([_page(number, page) for number, page in enumerate(every)])
+            yield list(islice(tiff.pages, MOST_PAGES))
     except (tifffile.TiffFileError, OSError, ValueError, TypeError, LookupError, struct.error) as error:
         raise SlideError(
             f"its TIFF directory cannot be read ({error})", where=path, fix="Copy the file again"

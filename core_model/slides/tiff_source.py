@@ -7,7 +7,6 @@ half, a quarter or an eighth of their size, which costs less than decoding them 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from core_model.errors import SlideError
 from core_model.slides.file_tiles import FileTiles, PlacedFile, TileMissing, file_tiles
 from core_model.slides.kept_tiles import TileCache, assembled
 from core_model.slides.sources import PixelSource
-from core_model.slides.tiff import CONVERT, MOST_PAGES, Page, scale_properties
+from core_model.slides.tiff import CONVERT, Page, directory, scale_properties
 
 
 class TiffSource:
@@ -118,11 +117,11 @@ class TiffSource:
 
 
 def by_own_tiles(path: Path, behind: PixelSource) -> PixelSource:
-    """The slide that `behind` has opened, its levels decoded here where they can be; else `behind`."""
-    import tifffile
+    """The slide that `behind` has opened, its levels decoded here where they can be; else `behind`.
 
-    with tifffile.TiffFile(path) as tiff:
-        every: list[Any] = list(islice(tiff.pages, MOST_PAGES))
+    Raises `SlideError` where the directory cannot be read.
+    """
+    with directory(path) as every:
         pages = [page for page in every if page.is_tiled]
         sizes = [(int(page.imagewidth), int(page.imagelength)) for page in pages]
         levels = [
@@ -141,11 +140,9 @@ def open_tiff(path: Path, page: Page, pages: Sequence[Page]) -> TiffSource:
 
     Raises `SlideError` where its pixels are of a kind that is not read here.
     """
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        scan = tiff.pages[page.number]
-        reduced = [tiff.pages[other.number] for other in pages if other.reduced and not other.associated]
+    with directory(path) as every:
+        scan = every[page.number]
+        reduced = [every[other.number] for other in pages if other.reduced and not other.associated]
         levels = [file_tiles(level) for level in [scan, *_smaller(scan, reduced)]]
         compression = getattr(scan.compression, "name", scan.compression)
     if levels[0] is None:

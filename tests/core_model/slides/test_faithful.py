@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 from slide_files import stained
 
-from core_model.errors import SlideError
+from core_model.errors import MppError, RegionUnreadable, SlideError
 from core_model.slides.slide import open_slide
 
 RGB = stained(256, 384)
@@ -201,3 +201,29 @@ def test_a_pyramid_whose_levels_are_no_previews_opens(tmp_path: Path) -> None:
         )
     with open_slide(path) as slide:
         assert len(slide.level_dimensions) == 2
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "zlib"}, {"compression": "jpeg"}, {"tile": (64, 64)}])
+def test_tags_of_any_type_are_one_line_or_the_slide(tmp_path: Path, how: dict[str, object]) -> None:
+    """Every tag of the first directory, given every type that TIFF knows and one that it does not."""
+    whole = write(tmp_path / "a.tif", RGB[:64, :96], **how, **SCALE).read_bytes()
+    start = int.from_bytes(whole[4:8], "little")
+    outcomes = set()
+    for entry in range(int.from_bytes(whole[start : start + 2], "little")):
+        for kind in range(1, 14):
+            damaged = bytearray(whole)
+            place = start + 2 + 12 * entry + 2
+            damaged[place : place + 2] = kind.to_bytes(2, "little")
+            (tmp_path / "a.tif").write_bytes(damaged)
+            outcomes.add(outcome(tmp_path / "a.tif"))
+    assert outcomes == {"told in one line", "read"}
+
+
+def outcome(path: Path) -> str:
+    """What becomes of a slide that may be damaged; any error that is not ours is raised."""
+    try:
+        with open_slide(path, mpp=0.5) as slide:
+            slide.read(slide.box, 0.5)
+    except (SlideError, RegionUnreadable, MppError) as error:
+        return "told in several lines" if "\n" in str(error) else "told in one line"
+    return "read"
